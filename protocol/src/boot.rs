@@ -1,0 +1,162 @@
+//! Between a booting machine and the provisioner: events, enrolment, configuration.
+//!
+//! HTTP with JSON bodies. `POST /v1/machines/{mac}/events` takes `Vec<BootEvent>`;
+//! `POST /v1/machines/{mac}/enrol` takes a [`Signed`]`<Enrol>` and answers a
+//! [`Signed`]`<NodeConfig>`.
+
+use crate::{
+    digest::Digest,
+    inventory::Inventory,
+    key::PublicKey,
+    node::Ownership,
+    signed::{ChainId, SignedBody},
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use crate::signed::Signed;
+
+/// Kernel command line: the provisioner's base URL, `alia.provisioner=http://10.0.0.1:8080`.
+pub const ARG_PROVISIONER: &str = "alia.provisioner";
+/// Kernel command line: the provisioner's public key, which first contact pins.
+pub const ARG_PROVISIONER_KEY: &str = "alia.key";
+/// Kernel command line: the chain's id.
+pub const ARG_CHAIN: &str = "alia.chain";
+/// Kernel command line: the digest of the image manifest that was booted.
+pub const ARG_RELEASE: &str = "alia.release";
+/// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
+pub const ARG_BOOTIF: &str = "BOOTIF";
+
+/// The most events of one report.
+pub const MAX_EVENTS: usize = 256;
+/// The longest detail of an event in bytes; longer ones are cut.
+pub const MAX_DETAIL_LEN: usize = 2_000;
+
+/// Something happened on a booting machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootEvent {
+    /// Counts up from 0 within a boot, so that a report sent twice counts once.
+    pub sequence: u32,
+    /// Random, once a boot.
+    pub boot_id: Digest,
+    /// The stage: `mounts`, `modules`, `network`, …
+    pub stage: String,
+    /// What became of it.
+    pub state: StageState,
+    /// Milliseconds since the kernel started.
+    pub at_ms: u64,
+    /// For people: what, why, what to do.
+    pub detail: String,
+}
+
+/// What became of a boot stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageState {
+    /// It began.
+    Started,
+    /// It is done.
+    Done,
+    /// It failed and will be tried again.
+    Retrying,
+    /// It failed for good; the machine goes on without, or reboots, as the detail says.
+    Failed,
+}
+
+/// A node asks to be taken in. Signed by its identity key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Enrol {
+    /// The MAC address of the NIC that booted it, lower case with colons.
+    pub mac: String,
+    /// Random, once a boot.
+    pub boot_id: Digest,
+    /// The image that it booted.
+    pub release: Digest,
+    /// What it is made of.
+    pub inventory: Inventory,
+}
+
+impl SignedBody for Enrol {
+    const DOMAIN: &'static str = "aliaOS enrol";
+    const VERSION: u16 = 1;
+}
+
+/// A machine's settings. Signed by the provisioner's key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// The node that it is for.
+    pub node: PublicKey,
+    /// The machine's name for people.
+    pub name: String,
+    /// The chain.
+    pub chain: ChainId,
+    /// CometBFT RPC addresses, `http://10.0.0.1:26657`; the first that answers is used.
+    pub ledgers: Vec<String>,
+    /// Parameter servers to take work from.
+    pub parameter_servers: Vec<String>,
+    /// How the node belongs to its owner.
+    pub ownership: Ownership,
+    /// The provisioner's clock, seconds since 1970: floors the node's.
+    pub unix_time: u64,
+}
+
+impl SignedBody for NodeConfig {
+    const DOMAIN: &'static str = "aliaOS node config";
+    const VERSION: u16 = 1;
+}
+
+/// What PID 1 hands the compute service: `/run/alia/compute.json`, readable by its user alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// The chain.
+    pub chain: ChainId,
+    /// The machine's name for people.
+    pub name: String,
+    /// Seed of this boot's work key, hex.
+    pub work_key: String,
+    /// What lets it sign for the node.
+    pub certificate: crate::signed::Signed<crate::receipt::WorkKeyCertificate>,
+    /// As in [`NodeConfig`].
+    pub ledgers: Vec<String>,
+    /// As in [`NodeConfig`].
+    pub parameter_servers: Vec<String>,
+    /// As in [`Enrol`].
+    pub release: Digest,
+}
+
+/// An image that a machine boots, as `image/…/manifest.json` says and the provisioner serves it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageManifest {
+    /// The image's version: the workspace's.
+    pub version: String,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel_release: String,
+    /// The kernel.
+    pub kernel: ImageFile,
+    /// The initramfs.
+    pub initramfs: ImageFile,
+    /// The build's timestamp (of the newest input), seconds since 1970: floors a node's clock.
+    pub unix_time: u64,
+}
+
+impl ImageManifest {
+    /// What receipts and registrations name as the release.
+    pub fn digest(&self) -> Digest {
+        Digest::of("aliaOS image manifest v1", self)
+    }
+}
+
+/// One file of an image.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// Its name beside the manifest.
+    pub file: String,
+    /// Its content.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+}
