@@ -24,6 +24,7 @@ pub mod merkle;
 pub mod node;
 pub mod operation;
 pub mod receipt;
+pub mod refusal;
 pub mod signed;
 pub mod state;
 pub mod tensor;

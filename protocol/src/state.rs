@@ -32,7 +32,7 @@ pub enum StateKey {
     Assignment(Digest),
     /// [`ReceiptRecord`].
     Receipt(ReceiptId),
-    /// [`BatchRecord`]: which receipts of a batch there are.
+    /// [`BatchRecord`]: which attempts and receipts of a batch there are.
     Batch(BatchId),
 }
 
@@ -149,11 +149,13 @@ pub struct ConfirmedRecord {
     pub first: bool,
 }
 
-/// Which receipts a batch has.
+/// Which attempts and receipts a batch has.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct BatchRecord {
+    /// The attempts assigned so far, ascending: an attempt's number is used once.
+    pub attempts: Vec<u32>,
     /// Those submitted, in order: at most one an attempt.
     pub receipts: Vec<ReceiptId>,
     /// The first one confirmed.

@@ -22,6 +22,8 @@ pub const MAX_TRANSACTION_LEN: usize = 512 * 1024;
 pub const MAX_JOB_BATCHES: usize = 10_000;
 /// Most runs of one assignment transaction.
 pub const MAX_RUNS: usize = 4_096;
+/// Highest number of an attempt: bounds what the ledger keeps of one batch.
+pub const MAX_ATTEMPTS: u32 = 256;
 /// Most receipts of one transaction.
 pub const MAX_RECEIPTS: usize = 256;
 /// Most confirmations of one transaction.
