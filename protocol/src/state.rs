@@ -1,7 +1,7 @@
 //! The ledger's state: every key and every record, in one place, as provers and checkers see it.
 //!
 //! A key is a path of text; the tree hashes it with SHA-256. A value is a record's canonical
-//! bytes.
+//! bytes, which are never none.
 
 use crate::{
     batch::{BatchId, BatchShape},
@@ -154,12 +154,21 @@ pub struct ConfirmedRecord {
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct BatchRecord {
-    /// The attempts assigned so far, ascending: an attempt's number is used once.
-    pub attempts: Vec<u32>,
-    /// Those submitted, in order: at most one an attempt.
-    pub receipts: Vec<ReceiptId>,
-    /// The first one confirmed.
+    /// The attempts assigned so far, by rising number, which is used once.
+    pub attempts: Vec<AttemptRecord>,
+    /// The first receipt confirmed.
     pub confirmed: Option<ReceiptId>,
+}
+
+/// One attempt at a batch.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// The assignment that gave it out.
+    pub assignment: Digest,
+    /// The one receipt that answered it.
+    pub receipt: Option<ReceiptId>,
 }
 
 /// What `init_chain` takes as CometBFT's `app_state`.
