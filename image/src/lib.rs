@@ -1,1 +1,29 @@
-//! Not built yet.
+//! What a node boots, and the distribution packages that it is made of.
+//!
+//! - [`packages`] fetches distribution packages of a chosen suite by name, through apt and with
+//!   its signature checks, into a cache; it installs nothing and leaves the host's package
+//!   sources as they are.
+//! - [`build`] makes the image: kernel, one zstd-compressed initramfs, and the manifest that the
+//!   provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
+//!
+//! The same inputs give the same bytes, whoever builds, where, and when: paths are sorted, times,
+//! owners and inode numbers fixed, libraries taken from packages rather than from the host.
+//!
+//! **Never** hides a byte's origin: every file of an image is a package's (name, version and
+//! SHA-256 are in the report), one of the two binaries given, or text made here from those. Never
+//! installs a package, and never takes one that apt did not find signed.
+
+pub mod build;
+pub mod cpio;
+pub mod elf;
+pub mod error;
+pub mod firmware;
+pub mod kmod;
+pub mod packages;
+pub mod recipe;
+pub mod report;
+
+pub use build::{Build, Inputs};
+pub use error::Error;
+pub use packages::{Package, Packages};
+pub use recipe::Recipe;

@@ -1,0 +1,414 @@
+//! The image builder: packages and two programs in; kernel, initramfs, manifest and report out.
+//!
+//! The initramfs is two compressed archives one after the other, which the kernel unpacks in
+//! turn: what comes from packages, and our two programs. The first is the larger by far, changes
+//! seldom, and is kept in the cache by the digest of its content.
+
+use crate::{
+    cpio::{Node, PathError, Tree},
+    elf,
+    error::{At, Error},
+    firmware,
+    kmod::{self, Module, NoModule},
+    packages::{Package, Packages},
+    recipe::Recipe,
+    report::{Component, Report},
+};
+use protocol::{
+    Digest,
+    boot::{ImageFile, ImageManifest},
+};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// Where the files of Debian's library packages lie below a package's root.
+const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// Where they lie in the image: on the default search path of Debian's loader.
+const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
+/// What PID 1 reads about its own image.
+const BUILD_JSON: &str = "/etc/alia/build.json";
+/// Largest kernel module once unpacked: amdgpu, the largest there is, has 30 MB.
+const MAX_MODULE_LEN: u64 = 256 << 20;
+
+/// What an image is built from.
+pub struct Inputs<'a> {
+    /// What goes in.
+    pub recipe: &'a Recipe,
+    /// Where packages come from; its suite is the recipe's.
+    pub packages: &'a Packages,
+    /// node-init, a static program.
+    pub init: &'a Path,
+    /// The compute service.
+    pub compute: &'a Path,
+    /// The image's version.
+    pub version: &'a str,
+    /// The folder that the image is written to.
+    pub output: &'a Path,
+}
+
+/// An image that was built.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What the provisioner serves by.
+    pub manifest: ImageManifest,
+    /// Where each byte came from.
+    pub report: Report,
+}
+
+/// The packages of an image.
+pub struct Parts {
+    /// The kernel's own package, not the metapackage.
+    pub kernel: Package,
+    /// Firmware.
+    pub firmware: Vec<Package>,
+    /// Libraries.
+    pub libraries: Vec<Package>,
+}
+
+/// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
+/// `report.json`, `report.txt` and, last, `manifest.json`.
+pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
+    let parts = fetch(inputs.recipe, inputs.packages)?;
+    let init = fs::read(inputs.init).at(inputs.init)?;
+    let compute = fs::read(inputs.compute).at(inputs.compute)?;
+    let programs = Programs { init: (inputs.init, init), compute: (inputs.compute, compute) };
+    let content = assemble(inputs.recipe, &parts, programs, inputs.version)?;
+    let level = inputs.recipe.compression_level;
+    let cache = inputs.packages.cache();
+    let base = compressed(&content.base.to_newc(), level, cache)?;
+    let ours = compressed(&content.ours.to_newc(), level, cache)?;
+    let mut report = content.report;
+    report.compressed =
+        [("packages".into(), base.len() as u64), ("programs".into(), ours.len() as u64)]
+            .into_iter()
+            .collect();
+    let initramfs = [base, ours].concat();
+
+    let output = inputs.output;
+    fs::create_dir_all(output).at(output)?;
+    let manifest = ImageManifest {
+        version: inputs.version.into(),
+        kernel_release: content.kernel_release,
+        kernel: put(output, "vmlinuz", &content.kernel)?,
+        initramfs: put(output, "initramfs.zst", &initramfs)?,
+        unix_time: content.unix_time,
+    };
+    report.image = Some(manifest.clone());
+    put(output, "report.json", &json(&report))?;
+    put(output, "report.txt", report.to_string().as_bytes())?;
+    put(output, "manifest.json", &json(&manifest))?;
+    Ok(Build { folder: output.into(), manifest, report })
+}
+
+fn fetch(recipe: &Recipe, packages: &Packages) -> Result<Parts, Error> {
+    // One call for all, so that they are fetched together; the kernel's own follows from its meta.
+    let mut names = vec![recipe.kernel.package.clone()];
+    names.extend_from_slice(&recipe.firmware.packages);
+    names.extend_from_slice(&recipe.libraries.packages);
+    let mut fetched = packages.fetch(&names)?.into_iter();
+    let missing = || Error::Missing {
+        what: "a kernel (a dependency linux-image-…)".into(),
+        packages: recipe.kernel.package.clone(),
+        mend: "name a kernel metapackage in image.toml",
+    };
+    let meta = fetched.next().ok_or_else(missing)?;
+    let kernel = meta.dependency("linux-image-").ok_or_else(missing)?;
+    let kernel = packages.fetch(&[kernel])?.pop().ok_or_else(missing)?;
+    let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
+    Ok(Parts { kernel, firmware, libraries: fetched.collect() })
+}
+
+/// The two programs, with where they were read from.
+pub struct Programs<'a> {
+    /// node-init.
+    pub init: (&'a Path, Vec<u8>),
+    /// The compute service.
+    pub compute: (&'a Path, Vec<u8>),
+}
+
+/// What goes into an image, before compression.
+pub struct Content {
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// As `uname -r` prints it.
+    pub kernel_release: String,
+    /// Of the newest package, seconds since 1970.
+    pub unix_time: u64,
+    /// What comes from packages.
+    pub base: Tree,
+    /// Our two programs and what tells them of the image.
+    pub ours: Tree,
+    /// Where each byte came from.
+    pub report: Report,
+}
+
+/// Puts an image together. Reads the packages' trees and nothing else.
+pub fn assemble(
+    recipe: &Recipe,
+    parts: &Parts,
+    programs: Programs<'_>,
+    version: &str,
+) -> Result<Content, Error> {
+    let mut report = Report::default();
+    let mut base = Tree::default();
+    let mut ours = Tree::default();
+    let bad_path =
+        |error: PathError| Error::Recipe { path: "image.toml".into(), detail: error.to_string() };
+    for folder in &recipe.folders {
+        base.put(folder, Node::Folder).map_err(bad_path)?;
+    }
+    // The kernel opens it for PID 1 before anything is mounted.
+    base.put("/dev/console", Node::Device { major: 5, minor: 1 }).map_err(bad_path)?;
+
+    let (kernel_path, kernel_release) = kernel_of(&parts.kernel)?;
+    let kernel = fs::read(&kernel_path).at(&kernel_path)?;
+    report.component("kernel", Component { files: 1, bytes: kernel.len() as u64 });
+    let asked = put_modules(recipe, &parts.kernel, &kernel_release, &mut base, &mut report)?;
+    for name in asked {
+        match firmware::find(&name, &parts.firmware)? {
+            Some(found) => {
+                report.add("firmware", found.bytes.len());
+                base.file(&format!("/lib/firmware/{name}"), found.bytes, false)
+                    .map_err(bad_path)?;
+            }
+            None => report.firmware_absent.push(name),
+        }
+    }
+
+    let (init_path, init) = programs.init;
+    let needs = elf::needs(&init).map_err(|error| Error::bad_file(init_path, error))?;
+    if needs.interpreter.is_some() || !needs.libraries.is_empty() {
+        let detail = "PID 1 must be static: build it with -C target-feature=+crt-static";
+        return Err(Error::bad_file(init_path, detail));
+    }
+    let (compute_path, compute) = programs.compute;
+    put_libraries(&parts.libraries, compute_path, &compute, &mut base, &mut report)?;
+    report.add("init", init.len());
+    report.add("compute", compute.len());
+    ours.file(&recipe.programs.init, init, true).map_err(bad_path)?;
+    ours.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
+
+    let all = || [&parts.kernel].into_iter().chain(&parts.firmware).chain(&parts.libraries);
+    let unix_time = all().map(|package| package.origin.unix_time).max().unwrap_or_default();
+    report.packages = all().map(|package| package.origin.clone()).collect();
+    let build = serde_json::json!({
+        "version": version,
+        "kernel_release": kernel_release,
+        "unix_time": unix_time,
+    });
+    ours.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
+    Ok(Content { kernel, kernel_release, unix_time, base, ours, report })
+}
+
+/// The kernel's file and release.
+fn kernel_of(package: &Package) -> Result<(PathBuf, String), Error> {
+    let boot = package.root.join("boot");
+    for entry in fs::read_dir(&boot).at(&boot)? {
+        let path = entry.at(&boot)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(release) = name.strip_prefix("vmlinuz-") {
+            return Ok((path.clone(), release.into()));
+        }
+    }
+    Err(Error::Missing {
+        what: "boot/vmlinuz-RELEASE".into(),
+        packages: package.origin.name.clone(),
+        mend: "name a kernel package in image.toml",
+    })
+}
+
+/// Puts the modules and their indices in the tree; gives the names of the firmware they ask for.
+fn put_modules(
+    recipe: &Recipe,
+    package: &Package,
+    release: &str,
+    tree: &mut Tree,
+    report: &mut Report,
+) -> Result<BTreeSet<String>, Error> {
+    let folder = ["usr/lib/modules", "lib/modules"]
+        .map(|folder| package.root.join(folder).join(release))
+        .into_iter()
+        .find(|folder| folder.is_dir())
+        .ok_or_else(|| Error::Missing {
+            what: format!("usr/lib/modules/{release}"),
+            packages: package.origin.name.clone(),
+            mend: "name a kernel package that carries its modules",
+        })?;
+    let list = |name: &str| {
+        let path = folder.join(name);
+        fs::read_to_string(&path).at(&path)
+    };
+    let builtin = list("modules.builtin")?;
+    let mut contents = std::collections::BTreeMap::new();
+    let modules = kmod::closure(
+        &recipe.kernel.modules,
+        &kmod::index(&list("modules.order")?),
+        &kmod::index(&builtin),
+        |path| -> Result<Module, BuildOrModule> {
+            let bytes = read_module(&folder.join(path))?;
+            let info = elf::modinfo(&bytes).map_err(|error| Error::bad_file(path, error))?;
+            contents.insert(path.to_string(), bytes);
+            Ok(Module::new(path.into(), &info))
+        },
+    )
+    .map_err(|error| match error {
+        BuildOrModule::Build(error) => error,
+        BuildOrModule::Module(error) => Error::Missing {
+            what: error.to_string(),
+            packages: package.origin.name.clone(),
+            mend: "correct kernel.modules in image.toml",
+        },
+    })?;
+
+    let bad = |error: PathError| Error::bad_file(&folder, error);
+    let below = format!("/lib/modules/{release}");
+    for (path, bytes) in contents {
+        report.add("modules", bytes.len());
+        tree.file(&format!("{below}/{path}"), bytes, false).map_err(bad)?;
+    }
+    for (name, text) in [
+        ("modules.dep", kmod::dep_file(&modules)),
+        ("modules.alias", kmod::alias_file(&modules)),
+        ("modules.softdep", kmod::softdep_file(&modules)),
+        ("modules.builtin", builtin),
+    ] {
+        report.add("modules", text.len());
+        tree.file(&format!("{below}/{name}"), text.into_bytes(), false).map_err(bad)?;
+    }
+    report.modules = modules.keys().cloned().collect();
+    Ok(modules.into_values().flat_map(|module| module.firmware).collect())
+}
+
+enum BuildOrModule {
+    Build(Error),
+    Module(NoModule),
+}
+
+impl From<NoModule> for BuildOrModule {
+    fn from(error: NoModule) -> Self {
+        Self::Module(error)
+    }
+}
+
+impl From<Error> for BuildOrModule {
+    fn from(error: Error) -> Self {
+        Self::Build(error)
+    }
+}
+
+/// A module's bytes, unpacked: the kernel's package has it with `.xz` at the end or as it is.
+fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
+    let packed = PathBuf::from(format!("{}.xz", path.display()));
+    if !packed.exists() {
+        return fs::read(path).at(path);
+    }
+    let file = fs::File::open(&packed).at(&packed)?;
+    let mut bytes = Vec::new();
+    lzma_rust2::XzReader::new(std::io::BufReader::new(file), true)
+        .take(MAX_MODULE_LEN)
+        .read_to_end(&mut bytes)
+        .at(&packed)?;
+    Ok(bytes)
+}
+
+/// Puts the loader and every library that `program` and its libraries need in the tree.
+fn put_libraries(
+    packages: &[Package],
+    path: &Path,
+    program: &[u8],
+    tree: &mut Tree,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let needs = elf::needs(program).map_err(|error| Error::bad_file(path, error))?;
+    let find = |name: &str, needed_by: &str| -> Result<Vec<u8>, Error> {
+        for package in packages {
+            for folder in LIBRARY_FOLDERS {
+                let inside = Path::new(folder).join(name);
+                if let Some(path) = firmware::resolve(&package.root, &inside) {
+                    return fs::read(&path).at(&path);
+                }
+            }
+        }
+        Err(Error::Missing {
+            what: format!("the library {name:?}, which {needed_by} needs,"),
+            packages: packages
+                .iter()
+                .map(|p| p.origin.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+            mend: "add its package to libraries.packages in image.toml",
+        })
+    };
+    let mut put = |path: &str, bytes: Vec<u8>, executable| {
+        report.add("libraries", bytes.len());
+        tree.file(path, bytes, executable).map_err(|error| Error::bad_file(path, error))
+    };
+    let mut seen = BTreeSet::new();
+    if let Some(loader) = &needs.interpreter {
+        let name = loader.rsplit('/').next().unwrap_or(loader);
+        put(loader, find(name, &path.display().to_string())?, true)?;
+        // Libraries name the loader too; it is in memory already by then.
+        seen.insert(name.to_string());
+    }
+    let from = |name: &str, list: Vec<String>| {
+        list.into_iter().map(|library| (library, name.to_string())).collect::<Vec<_>>()
+    };
+    let mut queue = from(&path.display().to_string(), needs.libraries);
+    while let Some((library, needed_by)) = queue.pop() {
+        if !seen.insert(library.clone()) {
+            continue;
+        }
+        let bytes = find(&library, &needed_by)?;
+        let needs = elf::needs(&bytes).map_err(|error| Error::bad_file(&library, error))?;
+        queue.extend(from(&library, needs.libraries));
+        put(&format!("{LIBRARIES}/{library}"), bytes, false)?;
+    }
+    Ok(())
+}
+
+/// `bytes` under zstd; kept in the cache by digest.
+fn compressed(bytes: &[u8], level: i32, cache: &Path) -> Result<Vec<u8>, Error> {
+    let name =
+        format!("{}-{level}-{}.zst", Digest::of_bytes(bytes), zstd::zstd_safe::version_number());
+    let folder = cache.join("compressed");
+    fs::create_dir_all(&folder).at(&folder)?;
+    let path = folder.join(&name);
+    if let Ok(kept) = fs::read(&path) {
+        return Ok(kept);
+    }
+    // One thread: with more, how the input is cut would be part of the result.
+    let packed = zstd::bulk::compress(bytes, level).at(&path)?;
+    put(&folder, &name, &packed)?;
+    Ok(packed)
+}
+
+/// Writes a file that appears whole or not at all.
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<ImageFile, Error> {
+    let partial = folder.join(format!("{name}.partial.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(bytes)?;
+        fs::rename(&partial, folder.join(name))
+    };
+    write().at(&partial).inspect_err(|_| drop(fs::remove_file(&partial)))?;
+    Ok(ImageFile { file: name.into(), digest: Digest::of_bytes(bytes), bytes: bytes.len() as u64 })
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            bytes
+        }
+        Err(error) => unreachable!("plain structures with text keys become JSON: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

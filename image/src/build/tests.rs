@@ -1,0 +1,180 @@
+use super::*;
+use crate::packages::Origin;
+use std::os::unix::fs::symlink;
+
+/// An ELF file with one section `.modinfo`, as small as the format allows.
+fn module(modinfo: &[u8]) -> Vec<u8> {
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let data_at = 64u64;
+    let names_at = data_at + modinfo.len() as u64;
+    let sections_at = (names_at + names.len() as u64).next_multiple_of(8);
+    let mut bytes = Vec::new();
+    bytes.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    bytes.extend([1u16, 62].map(u16::to_le_bytes).concat()); // relocatable, x86-64
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend([0u64, 0, sections_at].map(u64::to_le_bytes).concat());
+    bytes.extend(0u32.to_le_bytes());
+    bytes.extend([64u16, 56, 0, 64, 3, 2].map(u16::to_le_bytes).concat());
+    bytes.extend(modinfo);
+    bytes.extend(names);
+    bytes.resize(usize::try_from(sections_at).unwrap(), 0);
+    let mut section = |name: u32, kind: u32, offset: u64, size: u64| {
+        bytes.extend([name, kind].map(u32::to_le_bytes).concat());
+        bytes.extend([0, 0, offset, size].map(u64::to_le_bytes).concat());
+        bytes.extend([0u32, 0].map(u32::to_le_bytes).concat());
+        bytes.extend([1u64, 0].map(u64::to_le_bytes).concat());
+    };
+    section(0, 0, 0, 0);
+    section(1, 1, data_at, modinfo.len() as u64);
+    section(10, 3, names_at, names.len() as u64);
+    bytes
+}
+
+fn package(root: &Path, name: &str, unix_time: u64) -> Package {
+    let root = root.join(name);
+    fs::create_dir_all(&root).unwrap();
+    Package {
+        origin: Origin {
+            name: name.into(),
+            version: "1".into(),
+            sha256: "00".repeat(32),
+            source: name.into(),
+            filename: format!("pool/{name}.deb"),
+            bytes: 1,
+            unix_time,
+        },
+        depends: String::new(),
+        deb: root.join("none.deb"),
+        root,
+    }
+}
+
+fn write(path: PathBuf, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Small packages that have what real ones have.
+fn parts(folder: &Path) -> Parts {
+    let kernel = package(folder, "linux-image-6", 200);
+    write(kernel.root.join("boot/vmlinuz-6-test"), b"kernel");
+    let modules = kernel.root.join("usr/lib/modules/6-test");
+    write(modules.join("modules.order"), "kernel/net/nic.ko\nkernel/net/phy.ko\nkernel/x.ko\n");
+    write(modules.join("modules.builtin"), "kernel/pci.ko\n");
+    let nic = module(b"depends=phy\0alias=pci:v1*\0firmware=nic/a.fw\0firmware=nic/gone.fw\0");
+    let mut packed =
+        lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    packed.write_all(&nic).unwrap();
+    write(modules.join("kernel/net/nic.ko.xz"), packed.finish().unwrap());
+    write(modules.join("kernel/net/phy.ko"), module(b"license=GPL\0"));
+
+    let firmware = package(folder, "firmware-nic", 300);
+    write(firmware.root.join("usr/lib/firmware/nic/a-1.fw"), b"blob");
+    symlink("a-1.fw", firmware.root.join("usr/lib/firmware/nic/a.fw")).unwrap();
+
+    // The libraries of the machine that tests run on stand in for packages'.
+    let libraries = package(folder, "libc6", 100);
+    for name in ["libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux-x86-64.so.2"] {
+        let host = Path::new("/lib/x86_64-linux-gnu").join(name);
+        write(libraries.root.join("usr/lib/x86_64-linux-gnu").join(name), fs::read(host).unwrap());
+    }
+    Parts { kernel, firmware: vec![firmware], libraries: vec![libraries] }
+}
+
+fn recipe() -> Recipe {
+    let mut recipe = Recipe::parse(include_str!("../../image.toml")).unwrap();
+    recipe.kernel.modules = vec!["nic".into(), "pci".into()];
+    recipe
+}
+
+/// A static program as far as its headers tell: a module has neither loader nor libraries.
+fn static_program() -> Vec<u8> {
+    module(b"x=y\0")
+}
+
+fn assemble_in(folder: &Path) -> Result<Content, Error> {
+    let compute = std::env::current_exe().unwrap();
+    let programs = Programs {
+        init: (Path::new("init"), static_program()),
+        compute: (Path::new("compute"), fs::read(compute).unwrap()),
+    };
+    assemble(&recipe(), &parts(folder), programs, "1.2.3")
+}
+
+#[test]
+fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = assemble_in(folder.path()).unwrap();
+    for path in [
+        "/dev/console",
+        "/proc",
+        "/lib/modules/6-test/kernel/net/nic.ko",
+        "/lib/modules/6-test/kernel/net/phy.ko",
+        "/lib/modules/6-test/modules.dep",
+        "/lib/modules/6-test/modules.alias",
+        "/lib/firmware/nic/a.fw",
+        "/lib64/ld-linux-x86-64.so.2",
+        "/usr/lib/x86_64-linux-gnu/libc.so.6",
+    ] {
+        assert!(content.base.has(path), "{path}");
+    }
+    assert!(!content.base.has("/lib/modules/6-test/kernel/x.ko"), "nobody asked for it");
+    assert!(content.ours.has("/init") && content.ours.has("/usr/bin/compute"));
+    assert_eq!(content.kernel_release, "6-test");
+    assert_eq!(content.unix_time, 300, "the newest package's");
+    assert_eq!(content.report.firmware_absent, ["nic/gone.fw"]);
+    assert_eq!(content.report.components["firmware"], Component { files: 1, bytes: 4 });
+    let build = content.ours.iter().find(|(path, _)| *path == "etc/alia/build.json").unwrap().1;
+    let Node::File { bytes, .. } = build else { panic!("a file is wanted") };
+    let build: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let wanted =
+        serde_json::json!({"version": "1.2.3", "kernel_release": "6-test", "unix_time": 300});
+    assert_eq!(build, wanted);
+}
+
+#[test]
+fn two_builds_in_two_folders_give_identical_bytes() {
+    let build = || {
+        let folder = tempfile::tempdir().unwrap();
+        let content = assemble_in(folder.path()).unwrap();
+        // Each with a cache of its own: nothing is taken from the other build.
+        let cold = compressed(&content.base.to_newc(), 19, folder.path()).unwrap();
+        let kept = compressed(&content.base.to_newc(), 19, folder.path()).unwrap();
+        assert_eq!(cold, kept);
+        (cold, content.ours.to_newc())
+    };
+    let first = build();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(first == build());
+}
+
+#[test]
+fn a_dynamic_init_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dynamic = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let programs = Programs {
+        init: (Path::new("init"), dynamic.clone()),
+        compute: (Path::new("compute"), dynamic),
+    };
+    let error = assemble(&recipe(), &parts(folder.path()), programs, "1").err().unwrap();
+    assert!(error.to_string().contains("crt-static"), "{error}");
+}
+
+#[test]
+fn what_no_package_holds_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = parts(folder.path());
+    fs::remove_file(parts.libraries[0].root.join("usr/lib/x86_64-linux-gnu/libc.so.6")).unwrap();
+    let compute = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let programs = || Programs {
+        init: (Path::new("init"), static_program()),
+        compute: (Path::new("compute"), compute.clone()),
+    };
+    let error = assemble(&recipe(), &parts, programs(), "1").err().unwrap().to_string();
+    assert!(error.contains("libc.so.6") && error.contains("libraries.packages"), "{error}");
+
+    let mut recipe = recipe();
+    recipe.kernel.modules.push("virtio_typo".into());
+    let error = assemble(&recipe, &parts, programs(), "1").err().unwrap().to_string();
+    assert!(error.contains("virtio_typo") && error.contains("kernel.modules"), "{error}");
+}

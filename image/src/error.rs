@@ -1,0 +1,133 @@
+//! What can go wrong, whose it is, and what to do.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why packages could not be had or an image not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host's package sources name no Debian archive.
+    #[error(
+        "the host's package sources name no Debian archive (looked for URIs ending in `debian…` with component `main` in {looked}): name one with --mirror"
+    )]
+    NoSources {
+        /// Where was looked.
+        looked: String,
+    },
+    /// A mirror was named that cannot stand in a sources file.
+    #[error("{0:?} is no mirror: an address like http://HOST/debian is wanted")]
+    BadMirror(String),
+    /// No mirror answers.
+    #[error(
+        "no package mirror answers: {detail}\nlook at the network and proxy of this machine (`apt-get update` uses the same), or name another mirror with --mirror"
+    )]
+    Unreachable {
+        /// What apt said.
+        detail: String,
+    },
+    /// What a mirror gave is not what the archive's keys signed.
+    #[error(
+        "the archive's signature does not hold: {detail}\nthe mirror gives something else than Debian signed, or this host's debian-archive-keyring is too old: update that package, or use another mirror"
+    )]
+    Signature {
+        /// What apt said.
+        detail: String,
+    },
+    /// The suite has no such package.
+    #[error("no package {name:?} in {suite}: the name is wrong, or the suite no longer has it")]
+    NoPackage {
+        /// The name.
+        name: String,
+        /// The suite.
+        suite: String,
+    },
+    /// A package is not what the signed index says.
+    #[error("{path}: its SHA-256 is {found}, the signed index says {wanted}: delete it and retry")]
+    WrongDigest {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+        /// What the index says.
+        wanted: String,
+    },
+    /// The disk is full.
+    #[error(
+        "no space left on the disk that holds {path}: free some (an image build wants about 1 GB of cache) and retry"
+    )]
+    DiskFull {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// A tool of the host failed or is not there.
+    #[error("{tool}: {detail}")]
+    Tool {
+        /// Its name.
+        tool: &'static str,
+        /// What it said.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `image.toml` is wrong.
+    #[error("{path}: {detail}")]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its place.
+        detail: String,
+    },
+    /// A file of a package or an input is not what it should be.
+    #[error("{path}: {detail}")]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The recipe asks for what its packages do not hold.
+    #[error("{what} is in none of the packages {packages}: {mend}")]
+    Missing {
+        /// What was looked for.
+        what: String,
+        /// Where.
+        packages: String,
+        /// What to do.
+        mend: &'static str,
+    },
+}
+
+impl Error {
+    /// An I/O error at a path; a full disk is told apart.
+    pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// A file that is not what it should be.
+    pub fn bad_file(path: impl AsRef<Path>, detail: impl ToString) -> Self {
+        Self::BadFile { path: path.as_ref().to_path_buf(), detail: detail.to_string() }
+    }
+}
+
+/// Adds the path to an I/O error.
+pub(crate) trait At<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T, Error>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T, Error> {
+        self.map_err(|source| Error::io(path, source))
+    }
+}

@@ -1,0 +1,93 @@
+//! `image.toml`: what an image is made of. Unknown keys are errors.
+
+use crate::error::{At, Error};
+use serde::Deserialize;
+use std::{fs, path::Path};
+
+/// What an image is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The distribution's suite that packages come from.
+    pub suite: String,
+    /// zstd's level for the initramfs, 1 to 19: higher ones need more memory to unpack.
+    pub compression_level: i32,
+    /// Empty folders.
+    pub folders: Vec<String>,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Firmware for the modules.
+    pub firmware: FromPackages,
+    /// Shared libraries that the programs may need.
+    pub libraries: FromPackages,
+    /// The two programs of ours.
+    pub programs: Programs,
+}
+
+/// The kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The metapackage that depends on the suite's current kernel.
+    pub package: String,
+    /// Modules; what they need comes along.
+    pub modules: Vec<String>,
+}
+
+/// Files that are looked up in packages, in this order, when they are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromPackages {
+    /// Their names.
+    pub packages: Vec<String>,
+}
+
+/// Where the two programs lie.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Programs {
+    /// node-init, static.
+    pub init: String,
+    /// The compute service.
+    pub compute: String,
+}
+
+impl Recipe {
+    /// Reads the recipe in a file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).at(path)?;
+        Self::parse(&text).map_err(|detail| Error::Recipe { path: path.into(), detail })
+    }
+
+    /// Reads a recipe's text; the error names the place.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let recipe: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if !(1..=19).contains(&recipe.compression_level) {
+            return Err(format!("compression_level = {}: 1 to 19", recipe.compression_level));
+        }
+        Ok(recipe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = include_str!("../image.toml");
+
+    #[test]
+    fn our_own_recipe_is_read() {
+        let recipe = Recipe::parse(OURS).unwrap();
+        assert_eq!(recipe.programs.init, "/init");
+        assert!(recipe.kernel.modules.iter().any(|module| module == "virtio_net"));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_that_name_them() {
+        let error =
+            Recipe::parse(&OURS.replace("[kernel]", "[kernel]\npakage = \"x\"")).unwrap_err();
+        assert!(error.contains("pakage") && error.contains("package"), "{error}");
+        let error = Recipe::parse(&format!("colour = 1\n{OURS}")).unwrap_err();
+        assert!(error.contains("colour"), "{error}");
+    }
+}
