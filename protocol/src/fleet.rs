@@ -1,0 +1,155 @@
+//! What a provisioner shows of its machines, to people and programs, as JSON.
+//!
+//! `GET /v1/status` gives a [`ProvisionerStatus`], `GET /v1/machines` a list of
+//! [`MachineStatus`], `GET /v1/machines/{mac}` a [`MachineDetail`]. `GET /v1/events` streams
+//! server-sent events: `timeline` with a [`TimelineEvent`], `upstream` with an
+//! [`UpstreamStatus`].
+
+use crate::{
+    api::JobStatus, boot::ImageManifest, boot::StageState, digest::Digest, inventory::Inventory,
+    key::PublicKey, signed::ChainId,
+};
+use serde::{Deserialize, Serialize};
+
+/// A machine as its provisioner knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// MAC address of the NIC that boots, lower case with colons.
+    pub mac: String,
+    /// For people.
+    pub name: String,
+    /// SMBIOS UUID, lower case with dashes.
+    pub uuid: Option<String>,
+    /// SMBIOS serial number.
+    pub serial: Option<String>,
+    /// `bios` or `uefi`.
+    pub firmware: Option<String>,
+    /// How it came in: `pxe`, `http`, or `ipxe` where the NIC's own ROM is iPXE.
+    pub boot_mode: Option<String>,
+    /// The address it was last seen at.
+    pub address: Option<String>,
+    /// Its node key of this boot, once enrolled.
+    pub node: Option<PublicKey>,
+    /// The image that it booted, once enrolled.
+    pub release: Option<Digest>,
+    /// First seen, milliseconds since 1970.
+    pub first_seen: u64,
+    /// Last seen, milliseconds since 1970.
+    pub last_seen: u64,
+    /// What is wrong with it, and what to do.
+    pub problem: Option<String>,
+    /// Its latest boot.
+    pub boot: Option<BootStatus>,
+}
+
+/// One boot of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BootStatus {
+    /// When firmware first asked, milliseconds since 1970.
+    pub started: u64,
+    /// Seconds from then to the end of the last stage done so far.
+    pub seconds: f64,
+    /// The stages in the order in which they began.
+    pub stages: Vec<StageStatus>,
+}
+
+/// One stage of a boot: `dhcp`, `tftp`, `script`, `kernel`, `initramfs`, `linux`, then node-init's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// The stage.
+    pub name: String,
+    /// What became of it.
+    pub state: StageState,
+    /// How long it took, or has taken so far.
+    pub seconds: f64,
+    /// For people.
+    pub detail: String,
+}
+
+/// Something that happened to a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEvent {
+    /// The machine.
+    pub mac: String,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// `dhcp`, `tftp`, `http`, `boot`, `enrol`, `refused` or `conflict`.
+    pub kind: String,
+    /// For people.
+    pub text: String,
+}
+
+/// A machine with all that is kept of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineDetail {
+    /// The machine.
+    #[serde(flatten)]
+    pub machine: MachineStatus,
+    /// What it is made of, once enrolled.
+    pub inventory: Option<Inventory>,
+    /// Its events, newest first.
+    pub timeline: Vec<TimelineEvent>,
+}
+
+/// A provisioner as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProvisionerStatus {
+    /// Its version.
+    pub version: String,
+    /// `full`, `proxy` or `off`.
+    pub dhcp: String,
+    /// Its base URL, as machines are told.
+    pub url: String,
+    /// The chain that it enrols for.
+    pub chain: Option<ChainId>,
+    /// Its public key, which nodes pin.
+    pub key: Option<PublicKey>,
+    /// The image that it serves.
+    pub image: Option<ImageStatus>,
+    /// Machines known.
+    pub machines: u64,
+    /// How often each thing that is only counted happened: packets refused, events lost, and so on.
+    pub counters: std::collections::BTreeMap<String, u64>,
+    /// The ledger and the parameter servers.
+    pub upstream: UpstreamStatus,
+}
+
+/// An image that is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// [`ImageManifest::digest`].
+    pub digest: Digest,
+    /// The manifest.
+    pub manifest: ImageManifest,
+}
+
+/// What a provisioner last heard from ledger and parameter servers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// The ledger, where one is configured.
+    pub ledger: Option<LedgerStatus>,
+    /// The parameter servers.
+    pub parameter_servers: Vec<ParameterServerStatus>,
+}
+
+/// The ledger as last heard of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Its RPC address.
+    pub url: String,
+    /// The last height heard of.
+    pub height: Option<u64>,
+    /// Why it does not answer now.
+    pub error: Option<String>,
+}
+
+/// A parameter server as last heard of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterServerStatus {
+    /// Its base URL.
+    pub url: String,
+    /// The last jobs heard of.
+    pub jobs: Vec<JobStatus>,
+    /// Why it does not answer now.
+    pub error: Option<String>,
+}
