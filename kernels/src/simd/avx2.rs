@@ -1,0 +1,215 @@
+//! Sixteen lanes as two 256-bit registers: AVX2 with FMA.
+#![allow(unsafe_code)]
+
+use super::{Kernel, LANES, Simd};
+use std::arch::x86_64::*;
+
+/// Says that this CPU has AVX2 and FMA: there is no other way to get one than [`Avx2::new`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn new() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    #[inline]
+    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn inner<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` says that the CPU has the features that `inner` is compiled with.
+        unsafe { inner(self, kernel) }
+    }
+}
+
+type F = (__m256, __m256);
+type U = (__m256i, __m256i);
+
+/// Applies intrinsics to both halves.
+macro_rules! halves {
+    ($f:ident($($a:ident),+)) => {
+        // SAFETY: `self` says that the CPU has AVX2 and FMA; these intrinsics touch registers
+        // alone.
+        unsafe { ($f($($a.0),+), $f($($a.1),+)) }
+    };
+}
+
+/// The wide products' upper and lower halves.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn mul_wide(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+    // SAFETY: the caller's.
+    unsafe {
+        let even = _mm256_mul_epu32(a, b);
+        let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+        let high = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
+        let low = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
+        (high, low)
+    }
+}
+
+impl Simd for Avx2 {
+    type F = F;
+    type U = U;
+    type M = F;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        // SAFETY: as in `halves`.
+        let half = unsafe { _mm256_set1_ps(x) };
+        (half, half)
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> F {
+        // SAFETY: both loads stay within the sixteen elements and need no alignment.
+        unsafe { (_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+    }
+    #[inline(always)]
+    fn store(self, a: F, to: &mut [f32; LANES]) {
+        // SAFETY: both stores stay within the sixteen elements and need no alignment.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), a.0);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), a.1);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: F, b: F) -> F {
+        halves!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: F, b: F) -> F {
+        halves!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: F, b: F) -> F {
+        halves!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: F, b: F) -> F {
+        halves!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F) -> F {
+        halves!(_mm256_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn fma(self, a: F, b: F, c: F) -> F {
+        halves!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn fnma(self, a: F, b: F, c: F) -> F {
+        halves!(_mm256_fnmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: F, b: F) -> F {
+        // The instruction gives its second operand where the first is not greater.
+        halves!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn gt(self, a: F, b: F) -> F {
+        // SAFETY: as in `halves`.
+        unsafe { (_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn select(self, mask: F, a: F, b: F) -> F {
+        halves!(_mm256_blendv_ps(b, a, mask))
+    }
+
+    #[inline(always)]
+    fn splat_u(self, x: u32) -> U {
+        // SAFETY: as in `halves`.
+        let half = unsafe { _mm256_set1_epi32(x as i32) };
+        (half, half)
+    }
+    #[inline(always)]
+    fn lane_numbers(self) -> U {
+        // SAFETY: as in `halves`.
+        unsafe {
+            (
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15),
+            )
+        }
+    }
+    #[cfg(test)]
+    #[inline(always)]
+    fn store_u(self, a: U, to: &mut [u32; LANES]) {
+        // SAFETY: both stores stay within the sixteen elements and need no alignment.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), a.0);
+            _mm256_storeu_si256(to.as_mut_ptr().add(8).cast(), a.1);
+        }
+    }
+    #[inline(always)]
+    fn add_u(self, a: U, b: U) -> U {
+        halves!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn sub_u(self, a: U, b: U) -> U {
+        halves!(_mm256_sub_epi32(a, b))
+    }
+    #[inline(always)]
+    fn and_u(self, a: U, b: U) -> U {
+        halves!(_mm256_and_si256(a, b))
+    }
+    #[inline(always)]
+    fn xor_u(self, a: U, b: U) -> U {
+        halves!(_mm256_xor_si256(a, b))
+    }
+    #[inline(always)]
+    fn shift_left_u<const N: i32>(self, a: U) -> U {
+        // SAFETY: as in `halves`.
+        unsafe { (_mm256_slli_epi32::<N>(a.0), _mm256_slli_epi32::<N>(a.1)) }
+    }
+    #[inline(always)]
+    fn shift_right_u<const N: i32>(self, a: U) -> U {
+        // SAFETY: as in `halves`.
+        unsafe { (_mm256_srli_epi32::<N>(a.0), _mm256_srli_epi32::<N>(a.1)) }
+    }
+    #[inline(always)]
+    fn shift_right_i<const N: i32>(self, a: U) -> U {
+        // SAFETY: as in `halves`.
+        unsafe { (_mm256_srai_epi32::<N>(a.0), _mm256_srai_epi32::<N>(a.1)) }
+    }
+    #[inline(always)]
+    fn mul_wide_u(self, a: U, b: U) -> (U, U) {
+        // SAFETY: `self` says that the CPU has AVX2.
+        let (lower, upper) = unsafe { (mul_wide(a.0, b.0), mul_wide(a.1, b.1)) };
+        ((lower.0, upper.0), (lower.1, upper.1))
+    }
+    #[inline(always)]
+    fn gt_i(self, a: U, b: U) -> F {
+        // SAFETY: as in `halves`.
+        unsafe {
+            (
+                _mm256_castsi256_ps(_mm256_cmpgt_epi32(a.0, b.0)),
+                _mm256_castsi256_ps(_mm256_cmpgt_epi32(a.1, b.1)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn to_bits(self, a: F) -> U {
+        halves!(_mm256_castps_si256(a))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: U) -> F {
+        halves!(_mm256_castsi256_ps(a))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: F) -> f32 {
+        // SAFETY: as in `halves`.
+        unsafe {
+            let eight = _mm256_add_ps(a.0, a.1);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+}
