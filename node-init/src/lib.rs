@@ -1,1 +1,53 @@
-//! Not built yet.
+//! PID 1 of a machine that booted aliaOS.
+//!
+//! A static program in an initramfs without a shell: it mounts, loads drivers, joins the network,
+//! sets the clock, makes the node's key, describes the hardware, has the provisioner take the node
+//! in and the ledger register it, and starts and supervises the compute service. It reaps what is
+//! orphaned, and ends the machine when asked.
+//!
+//! **Never** runs a shell, waits on a child, executes what can be written, lets the node's key out
+//! of its memory, or dies: a panic is reported and the machine restarts.
+//!
+//! # How to read it
+//! - [`plan`] is the table of boot stages; [`runner`] decides over it and [`supervise`] over the
+//!   service, both pure: `step(state, event) -> actions`, with times as values;
+//! - [`stages`] holds one file for each stage; [`kernel`] and [`net`] are the tables of functions
+//!   behind which the kernel stands, so that each stage is tested without one;
+//! - [`machine`] is the edge that carries out what was decided; [`report`] tells console and
+//!   provisioner.
+//!
+//! # How to build it for an image
+//! ```text
+//! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+//!     cargo build --release -p node-init --target x86_64-unknown-linux-gnu
+//! ```
+//! It is the image's `/init` and expects `/etc/alia/build.json` ([`stages::clock::Build`]), the
+//! kernel's modules uncompressed below `/lib/modules` with depmod's text files, the firmware they
+//! ask for below `/lib/firmware`, `/usr/bin/compute`, the device nodes `/dev/console` and
+//! `/dev/null`, and of modules `button` and `evdev` for the power button to work.
+//!
+//! # What it prints
+//! `alia SECONDS STAGE STATE [TOOK] [DETAIL]`, SECONDS since the kernel started and STATE one of
+//! `started`, `done`, `retrying`, `failed`:
+//! ```text
+//! alia 3.214s network done 0.412s eth0 10.1.2.3/24 by DHCP from 10.1.2.1
+//! ```
+//! Lines of the service begin with `compute: `. The stages are those of [`plan::PLAN`]; besides
+//! them `init`, `power` and `events` (their delivery) speak. With `alia.probe` on the kernel
+//! command line it prints `alia probe ok` and powers off.
+
+pub mod console;
+pub mod http;
+pub mod kernel;
+pub mod lines;
+pub mod mac;
+pub mod machine;
+pub mod modalias;
+pub mod net;
+pub mod outbox;
+pub mod plan;
+pub mod power;
+pub mod report;
+pub mod runner;
+pub mod stages;
+pub mod supervise;

@@ -1,0 +1,192 @@
+//! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
+
+use super::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+/// What the fake kernel knows, and what it was told to do.
+pub(crate) struct World {
+    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    pub(crate) links: BTreeMap<PathBuf, String>,
+    pub(crate) clock: u64,
+    /// Paths, mount points and programs at which a call fails with this errno.
+    pub(crate) failing: BTreeMap<PathBuf, i32>,
+    /// A path at which a call panics.
+    pub(crate) panicking: Option<PathBuf>,
+    pub(crate) mounts: Vec<&'static str>,
+    pub(crate) modules: Vec<String>,
+    /// Files that appear when a module is loaded: the devices its driver finds.
+    pub(crate) appear: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
+    pub(crate) owners: BTreeMap<PathBuf, u32>,
+    pub(crate) spawned: Vec<Program>,
+    pub(crate) stopped: Vec<(Pid, Stop)>,
+    pub(crate) exits: VecDeque<(Pid, Exit)>,
+    pub(crate) ended: Option<End>,
+    pub(crate) seed: u8,
+}
+
+pub(crate) struct Fake {
+    world: Mutex<World>,
+    started: Instant,
+}
+
+impl Fake {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(path, text)| (path.into(), text.as_bytes().to_vec()));
+        let world = World {
+            files: files.collect(),
+            links: BTreeMap::new(),
+            clock: 1_000,
+            failing: BTreeMap::new(),
+            panicking: None,
+            mounts: Vec::new(),
+            modules: Vec::new(),
+            appear: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            spawned: Vec::new(),
+            stopped: Vec::new(),
+            exits: VecDeque::new(),
+            ended: None,
+            seed: 0,
+        };
+        Self { world: Mutex::new(world), started: Instant::now() }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
+        self.world().links.insert(path.into(), target.into());
+        self
+    }
+
+    pub(crate) fn failing(self, path: &str, errno: i32) -> Self {
+        self.world().failing.insert(path.into(), errno);
+        self
+    }
+
+    fn check(&self, path: &Path) -> io::Result<()> {
+        let panicking = self.world().panicking.clone();
+        assert!(panicking.as_deref() != Some(path), "told to panic");
+        match self.world().failing.get(path) {
+            Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kernel for Fake {
+    fn since_start(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn unix_time(&self) -> u64 {
+        self.world().clock
+    }
+
+    fn set_unix_time(&self, seconds: u64) -> io::Result<()> {
+        self.check(Path::new("clock"))?;
+        self.world().clock = seconds;
+        Ok(())
+    }
+
+    fn random(&self) -> io::Result<[u8; 32]> {
+        self.check(Path::new("random"))?;
+        let mut world = self.world();
+        world.seed += 1;
+        Ok([world.seed; 32])
+    }
+
+    fn mount(&self, mount: &Mount) -> io::Result<()> {
+        self.check(Path::new(mount.on))?;
+        self.world().mounts.push(mount.on);
+        Ok(())
+    }
+
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        self.check(path)?;
+        let world = self.world();
+        let content = world.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(content.iter().copied().take(most).collect())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.check(path)?;
+        let world = self.world();
+        let mut entries = BTreeSet::new();
+        for file in world.files.keys().chain(world.links.keys()) {
+            let Ok(rest) = file.strip_prefix(path) else { continue };
+            let mut parts = rest.components();
+            let Some(first) = parts.next() else { continue };
+            let name = first.as_os_str().to_string_lossy().into_owned();
+            entries.insert(Entry { name, directory: parts.next().is_some() });
+        }
+        if entries.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(entries.into_iter().collect())
+    }
+
+    fn link_name(&self, path: &Path) -> io::Result<String> {
+        Ok(self.world().links.get(path).ok_or(io::ErrorKind::NotFound)?.clone())
+    }
+
+    fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()> {
+        self.check(path)?;
+        let mut world = self.world();
+        world.files.insert(path.into(), content.to_vec());
+        if let Some(owner) = owner {
+            world.owners.insert(path.into(), owner);
+        }
+        Ok(())
+    }
+
+    fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.check(path)?;
+        Ok(io::pipe()?.0.into())
+    }
+
+    fn load_module(&self, path: &Path) -> io::Result<()> {
+        self.check(path)?;
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut world = self.world();
+        for (path, content) in world.appear.remove(&name).unwrap_or_default() {
+            world.files.insert(path, content);
+        }
+        world.modules.push(name);
+        Ok(())
+    }
+
+    fn spawn(&self, program: &Program) -> io::Result<Started> {
+        self.check(&program.path)?;
+        let mut world = self.world();
+        world.spawned.push(program.clone());
+        let pid = 100 + world.spawned.len() as Pid;
+        Ok(Started { pid, output: io::pipe()?.0.into() })
+    }
+
+    fn stop(&self, _program: &Program, pid: Pid, how: Stop) -> io::Result<()> {
+        self.world().stopped.push((pid, how));
+        Ok(())
+    }
+
+    fn reap(&self) -> Option<(Pid, Exit)> {
+        self.world().exits.pop_front()
+    }
+
+    fn take_ctrl_alt_del(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&self, how: End) -> io::Error {
+        self.world().ended = Some(how);
+        io::Error::other("a test's machine does not end")
+    }
+}

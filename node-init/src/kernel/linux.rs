@@ -1,0 +1,225 @@
+//! The real kernel: every system call of PID 1 that no library makes for it.
+#![allow(unsafe_code)]
+
+use super::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+use nix::{
+    kmod::{ModuleInitFlags, finit_module},
+    mount::MsFlags,
+    sys::{
+        reboot::{RebootMode, reboot, set_cad_enabled},
+        signal::{Signal, kill, killpg},
+        time::TimeSpec,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    time::{ClockId, clock_gettime, clock_settime},
+};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{OpenOptionsExt, chown},
+            process::CommandExt,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Where control groups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The kernel that runs us.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+impl Linux {
+    fn cgroup(program: &Program) -> PathBuf {
+        Path::new(CGROUPS).join(program.group)
+    }
+
+    /// The file that a process joins the service's control group by; none without cgroup2.
+    fn cgroup_entrance(program: &Program) -> Option<File> {
+        let group = Self::cgroup(program);
+        match fs::create_dir(&group) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_) => return None,
+        }
+        File::options().write(true).open(group.join("cgroup.procs")).ok()
+    }
+}
+
+impl Kernel for Linux {
+    fn since_start(&self) -> Duration {
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
+
+    fn unix_time(&self) -> u64 {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).map(|now| now.tv_sec()).unwrap_or(0);
+        u64::try_from(now).unwrap_or(0)
+    }
+
+    fn set_unix_time(&self, seconds: u64) -> io::Result<()> {
+        let seconds = i64::try_from(seconds).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, 0))?)
+    }
+
+    fn random(&self) -> io::Result<[u8; 32]> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        Ok(seed)
+    }
+
+    fn mount(&self, mount: &Mount) -> io::Result<()> {
+        fs::create_dir_all(mount.on)?;
+        let mut flags = MsFlags::MS_NOSUID;
+        flags.set(MsFlags::MS_NODEV, !mount.devices);
+        flags.set(MsFlags::MS_NOEXEC, !mount.programs);
+        let options = Some(mount.options).filter(|options| !options.is_empty());
+        Ok(nix::mount::mount(Some(mount.kind), mount.on, Some(mount.kind), flags, options)?)
+    }
+
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        File::open(path)?.take(most as u64).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            entries.push(Entry { name, directory: entry.file_type()?.is_dir() });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn link_name(&self, path: &Path) -> io::Result<String> {
+        let target = fs::read_link(path)?;
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(name.to_string_lossy().into_owned())
+    }
+
+    fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // A new file is written and renamed, so that nobody reads half of one; the mode stands
+        // from the first byte on.
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mode = if owner.is_some() { 0o400 } else { 0o644 };
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+        file.write_all(content)?;
+        if let Some(owner) = owner {
+            chown(&new, Some(owner), Some(owner))?;
+        }
+        fs::rename(&new, path)
+    }
+
+    fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
+        Ok(File::open(path)?.into())
+    }
+
+    fn load_module(&self, path: &Path) -> io::Result<()> {
+        match finit_module(File::open(path)?, c"", ModuleInitFlags::empty()) {
+            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn spawn(&self, program: &Program) -> io::Result<Started> {
+        let (output, input) = io::pipe()?;
+        let entrance = Self::cgroup_entrance(program);
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(input.try_clone()?)
+            .stderr(input)
+            .uid(program.user)
+            .gid(program.user);
+        // SAFETY: the closure runs in the forked child before exec, where only
+        // async-signal-safe calls are allowed. It makes four such calls (write, close_range,
+        // setsid, prctl) on values made before the fork, takes no lock and allocates nothing:
+        // nix's errors and an `io::Error` of an errno are plain numbers. close_range reads no
+        // memory of ours, and marking descriptors close-on-exec closes none under their owners.
+        unsafe {
+            command.pre_exec(move || {
+                if let Some(entrance) = &entrance {
+                    // "0" is the writer itself. The file was opened by root, whose right counts.
+                    // A service outside its group is still better than none.
+                    let _ = nix::unistd::write(entrance, b"0");
+                }
+                // Some libraries open sockets that would outlive exec (mozim's raw one).
+                let closed = libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
+                nix::errno::Errno::result(closed)?;
+                nix::unistd::setsid()?;
+                nix::sys::prctl::set_no_new_privs()?;
+                Ok(())
+            });
+        }
+        let child = command.spawn()?;
+        let pid = Pid::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
+        // The handle is let go: PID 1 reaps every process in one place.
+        drop(child);
+        Ok(Started { pid, output: output.into() })
+    }
+
+    fn stop(&self, program: &Program, pid: Pid, how: Stop) -> io::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        match how {
+            Stop::Ask => Ok(kill(pid, Signal::SIGTERM)?),
+            Stop::Kill => {
+                let all = fs::write(Self::cgroup(program).join("cgroup.kill"), "1");
+                // Its process group too, for a kernel without cgroup2. That it is gone is fine.
+                let group = killpg(pid, Signal::SIGKILL);
+                if all.is_err() && !matches!(group, Ok(()) | Err(nix::Error::ESRCH)) {
+                    group?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn reap(&self) -> Option<(Pid, Exit)> {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => {
+                    return Some((pid.as_raw(), Exit::Status(status)));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    return Some((pid.as_raw(), Exit::Signal(signal as i32)));
+                }
+                Ok(WaitStatus::StillAlive) => return None,
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn take_ctrl_alt_del(&self) -> io::Result<()> {
+        Ok(set_cad_enabled(false)?)
+    }
+
+    fn end(&self, how: End) -> io::Error {
+        nix::unistd::sync();
+        let mode = match how {
+            End::PowerOff => RebootMode::RB_POWER_OFF,
+            End::Restart => RebootMode::RB_AUTOBOOT,
+        };
+        match reboot(mode) {
+            Err(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Everything that PID 1 asks of the kernel, as one table of functions.
+//!
+//! Stages take `&dyn Kernel`, so that each of them is tested without a kernel. [`Linux`] is the
+//! real one and the only file with `unsafe`. Network links and DHCP, which are asynchronous, have
+//! their own table in [`crate::net`].
+
+mod linux;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use linux::Linux;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Numbers a process.
+pub type Pid = i32;
+
+/// A file system to mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The file system's type, which names its source too.
+    pub kind: &'static str,
+    /// Where.
+    pub on: &'static str,
+    /// Whether device files work there; set-user-id files never do.
+    pub devices: bool,
+    /// Whether programs may be executed there.
+    pub programs: bool,
+    /// The file system's own options.
+    pub options: &'static str,
+}
+
+/// What a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// Whether it is a directory itself (a link to one is not).
+    pub directory: bool,
+}
+
+/// A program to start as a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The file.
+    pub path: PathBuf,
+    /// What follows the name.
+    pub arguments: Vec<String>,
+    /// User and group to run as.
+    pub user: u32,
+    /// The name of its control group, which holds all that it forks.
+    pub group: &'static str,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number.
+    pub pid: Pid,
+    /// The reading end of its standard output and error.
+    pub output: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(i32),
+    /// By a signal of this number.
+    Signal(i32),
+}
+
+/// A signal to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM to the process: end in order.
+    Ask,
+    /// SIGKILL to the process and to all that it forked.
+    Kill,
+}
+
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Power off.
+    PowerOff,
+    /// Start again from firmware.
+    Restart,
+}
+
+/// The kernel, as PID 1 uses it.
+pub trait Kernel: Send + Sync {
+    /// Time since the kernel started, sleep included.
+    fn since_start(&self) -> Duration;
+    /// The wall clock, seconds since 1970; 0 where it is before that.
+    fn unix_time(&self) -> u64;
+    /// Sets the wall clock.
+    fn set_unix_time(&self, seconds: u64) -> io::Result<()>;
+    /// Fills a seed; waits until the kernel has collected randomness.
+    fn random(&self) -> io::Result<[u8; 32]>;
+
+    /// Mounts a file system; its mount point is made where it is missing.
+    fn mount(&self, mount: &Mount) -> io::Result<()>;
+    /// A file's content, at most `most` bytes of it.
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>>;
+    /// What a directory holds, by name.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// The last part of where a link points to.
+    fn link_name(&self, path: &Path) -> io::Result<String>;
+    /// Replaces a file. With an owner (user and group alike) it is readable by that alone.
+    fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()>;
+    /// Opens a device file for reading.
+    fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
+
+    /// Loads a module; one that is loaded already is no error.
+    fn load_module(&self, path: &Path) -> io::Result<()>;
+
+    /// Starts a service: its user and group, no new privileges, a session and a control group of
+    /// its own, nothing open but its output, working directory `/`, an empty environment.
+    fn spawn(&self, program: &Program) -> io::Result<Started>;
+    /// Signals a service.
+    fn stop(&self, program: &Program, pid: Pid, how: Stop) -> io::Result<()>;
+    /// Collects one ended process, whoever's it was; never waits.
+    fn reap(&self) -> Option<(Pid, Exit)>;
+
+    /// Has Ctrl-Alt-Del send SIGINT to PID 1 rather than restart the machine at once.
+    fn take_ctrl_alt_del(&self) -> io::Result<()>;
+    /// Writes back what is not written yet and ends the machine; returns only when that failed.
+    fn end(&self, how: End) -> io::Error;
+}
+
+/// The largest text file of /proc, /sys or /lib that is read: Debian's whole `modules.alias` has
+/// 1.5 MB.
+pub const MAX_TEXT: usize = 8 << 20;
+
+/// A text file without the white space around it; none where it cannot be read.
+pub fn text(kernel: &dyn Kernel, path: impl AsRef<Path>) -> Option<String> {
+    let bytes = kernel.read(path.as_ref(), MAX_TEXT).ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "ended with status {status}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}

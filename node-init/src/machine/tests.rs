@@ -1,0 +1,317 @@
+//! A whole boot over a kernel and a network in memory, with a provisioner and a ledger on
+//! loopback sockets.
+
+use super::*;
+use crate::{
+    console::{Console, tests::Screen},
+    kernel::{Exit, Stop, fake::Fake},
+    outbox::Outbox,
+    stages::{
+        enrolment::tests::{config, key},
+        network::tests::{FakeNetwork, given, link},
+    },
+};
+use protocol::{
+    Signed,
+    boot::{BootEvent, Enrol},
+};
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    task::LocalSet,
+};
+
+/// A provisioner and a ledger in one, on a loopback socket.
+struct Servers {
+    listener: TcpListener,
+    seen: Arc<Mutex<Seen>>,
+    /// Answers enrolments with this key.
+    provisioner: u8,
+    /// Refuses so many enrolments before it takes one.
+    refusals: u32,
+}
+
+#[derive(Default)]
+struct Seen {
+    events: Vec<BootEvent>,
+    enrolments: Vec<Signed<Enrol>>,
+    submitted: usize,
+}
+
+impl Servers {
+    async fn start(provisioner: u8, refusals: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { listener, seen: Arc::default(), provisioner, refusals }
+    }
+
+    fn address(&self) -> String {
+        format!("http://{}", self.listener.local_addr().unwrap())
+    }
+
+    async fn serve(self) {
+        let address = self.address();
+        loop {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let answer = |path: &str, body: &[u8]| self.answer(&address, path, body);
+            exchange(stream, answer).await;
+        }
+    }
+
+    fn answer(&self, address: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut seen = self.seen.lock().unwrap();
+        if path.ends_with("/events") {
+            let events: Vec<BootEvent> = serde_json::from_slice(body).unwrap();
+            seen.events.extend(events);
+            return (204, Vec::new());
+        }
+        if path.ends_with("/enrol") {
+            let enrol: Signed<Enrol> = serde_json::from_slice(body).unwrap();
+            let node = enrol.signer;
+            seen.enrolments.push(enrol);
+            if seen.enrolments.len() <= self.refusals as usize {
+                return (409, b"two machines have this identity".to_vec());
+            }
+            let mut config = config(node);
+            config.ledgers = vec![address.to_owned()];
+            let chain = config.chain.clone();
+            let answer = Signed::sign(&chain, config, &key(self.provisioner));
+            return (200, serde_json::to_vec(&answer).unwrap());
+        }
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let result = match request["method"].as_str().unwrap() {
+            "broadcast_tx_sync" => {
+                seen.submitted += 1;
+                json!({"code": 0, "data": "", "log": "", "hash": "00"})
+            }
+            "tx" => json!({"hash": "00", "height": "7", "index": 0, "tx": "",
+                "tx_result": {"code": 0, "data": null, "log": ""}}),
+            other => panic!("{other}"),
+        };
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
+        (200, serde_json::to_vec(&answer).unwrap())
+    }
+}
+
+async fn exchange(mut stream: TcpStream, answer: impl Fn(&str, &[u8]) -> (u16, Vec<u8>)) {
+    let mut request = Vec::new();
+    loop {
+        let mut part = [0; 4096];
+        let Ok(read @ 1..) = stream.read(&mut part).await else { return };
+        request.extend_from_slice(&part[..read]);
+        let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(request[..end].to_vec()).unwrap();
+        let body = &request[end + 4..];
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() < length.unwrap().parse::<usize>().unwrap() {
+            continue;
+        }
+        let (status, content) = answer(head.split(' ').nth(1).unwrap(), body);
+        let length = content.len();
+        let head =
+            format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(&[head.into_bytes(), content].concat()).await.unwrap();
+        return;
+    }
+}
+
+struct Bench {
+    kernel: Arc<Fake>,
+    screen: Screen,
+    seen: Arc<Mutex<Seen>>,
+    requests: mpsc::Sender<power::Request>,
+}
+
+impl Bench {
+    /// Waits for a line on the console that holds this text.
+    async fn line(&self, text: &str) {
+        let shown = async {
+            while !self.screen.text().contains(text) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(Duration::from_secs(20), shown).await.is_err() {
+            panic!("no {text:?} on the console:\n{}", self.screen.text());
+        }
+    }
+
+    fn told(&self) -> Vec<(String, StageState)> {
+        let events = &self.seen.lock().unwrap().events;
+        events.iter().map(|event| (event.stage.clone(), event.state)).collect()
+    }
+}
+
+/// Boots a machine and hands it to a test, which must end it; gives how it ended.
+async fn boot(
+    servers: Servers,
+    change: impl FnOnce(&Fake),
+    test: impl AsyncFnOnce(&Bench),
+) -> (End, Bench) {
+    let (pinned, release) = (key(1).public(), "cd".repeat(32));
+    let line = format!(
+        "alia.provisioner={} alia.key={pinned} alia.chain=alia-test alia.release={release} \
+         BOOTIF=01-52-54-00-00-00-01",
+        servers.address(),
+    );
+    let fake = Fake::new(&[
+        ("/proc/cmdline", &line),
+        ("/proc/sys/kernel/osrelease", "6.12"),
+        ("/lib/modules/6.12/modules.alias", "alias pci:v1* virtio_net"),
+        ("/lib/modules/6.12/modules.dep", "kernel/virtio_net.ko:"),
+        ("/sys/bus/pci/devices/0/modalias", "pci:v1d2"),
+        ("/etc/alia/build.json", r#"{"version":"0.1.0","kernel_release":"6.12","unix_time":5}"#),
+    ]);
+    change(&fake);
+    let kernel = Arc::new(fake);
+    let screen = Screen::default();
+    let boot_id = Digest([7; 32]);
+    let console = Console::start(screen.clone());
+    let reporter = Rc::new(Reporter::new(kernel.clone(), console, Outbox::new(boot_id)));
+    let network = FakeNetwork {
+        links: RefCell::new(vec![link(1)]),
+        answers: RefCell::new([(1, [given(3)].into())].into()),
+        plugged: vec![1],
+        ..FakeNetwork::default()
+    };
+    let (requests, requested) = mpsc::channel(1);
+    let bench = Bench { kernel: kernel.clone(), screen, seen: servers.seen.clone(), requests };
+    let local = LocalSet::new();
+    let end = local
+        .run_until(async {
+            spawn_local(servers.serve());
+            let machine = Machine::new(kernel, network, reporter, boot_id);
+            let running = spawn_local(machine.run(bench.requests.clone(), requested));
+            test(&bench).await;
+            running.await.unwrap().unwrap()
+        })
+        .await;
+    (end, bench)
+}
+
+async fn power_off(bench: &Bench) {
+    bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+    // The fake service ends as it is asked to.
+    let pid = 100 + bench.kernel.world().spawned.len() as Pid;
+    bench.kernel.world().exits.push_back((pid, Exit::Status(0)));
+    child_ended();
+}
+
+fn child_ended() {
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGCHLD).unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_boots_from_mounts_to_its_service_and_tells_the_provisioner_all() {
+    let (end, bench) = boot(
+        Servers::start(1, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("registration done").await;
+            bench.line("compute done").await;
+            power_off(bench).await;
+        },
+    )
+    .await;
+    assert_eq!(end, End::PowerOff);
+    let world = bench.kernel.world();
+    assert_eq!(world.modules, ["virtio_net.ko"]);
+    assert_eq!(world.clock, 2_000_000_000);
+    assert_eq!(world.spawned, [compute::program()]);
+    assert_eq!(world.stopped[0], (101, Stop::Ask));
+    drop(world);
+    let text = bench.screen.text();
+    assert!(text.contains(" network done ") && text.contains("eth1 10.1.2.3/24 by DHCP"), "{text}");
+    assert!(text.contains(" compute done ") && text.contains("process 101 as user 900"), "{text}");
+    let told = bench.told();
+    for row in &PLAN {
+        let name = row.stage.name().to_owned();
+        assert!(told.contains(&(name.clone(), StageState::Started)), "{name} in {told:?}");
+        assert!(told.contains(&(name.clone(), StageState::Done)), "{name} in {told:?}");
+    }
+    assert_eq!(told.last().unwrap(), &("power".to_owned(), StageState::Done));
+    let seen = bench.seen.lock().unwrap();
+    assert_eq!(seen.enrolments[0].body.mac, "52:54:00:00:00:01");
+    assert_eq!(seen.enrolments[0].body.boot_id, Digest([7; 32]));
+    assert_eq!(seen.submitted, 1);
+}
+
+#[tokio::test]
+async fn a_provisioner_that_refuses_is_asked_again_and_its_reason_is_shown() {
+    boot(
+        Servers::start(1, 1).await,
+        |_| {},
+        async |bench| {
+            bench.line("enrolment retrying").await;
+            bench
+                .line("refused with 409: two machines have this identity; tried again in 1 s")
+                .await;
+            bench.line("compute done").await;
+            power_off(bench).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_provisioner_with_another_key_is_not_believed_and_nothing_is_started() {
+    let (end, bench) = boot(
+        Servers::start(6, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("another provisioner answers at this address").await;
+            bench.requests.send((End::Restart, "a test")).await.unwrap();
+        },
+    )
+    .await;
+    assert_eq!(end, End::Restart);
+    let world = bench.kernel.world();
+    assert!(world.spawned.is_empty());
+    assert_eq!(world.clock, 1_000, "an unproven answer sets no clock");
+}
+
+#[tokio::test]
+async fn a_service_that_crashes_is_reported_and_what_it_forked_is_killed() {
+    let (_, bench) = boot(
+        Servers::start(1, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("compute done").await;
+            let mut world = bench.kernel.world();
+            // An orphan's end, and the service's.
+            world.exits.extend([(555, Exit::Status(3)), (101, Exit::Signal(11))]);
+            drop(world);
+            child_ended();
+            bench.line("compute retrying process 101 was killed by signal 11").await;
+            bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+        },
+    )
+    .await;
+    assert_eq!(bench.kernel.world().stopped, [(101, Stop::Kill)]);
+    assert!(!bench.screen.text().contains("555"));
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_in_the_image_is_said_so_and_tried_again() {
+    let no_file = |fake: &Fake| {
+        fake.world().failing.insert("/usr/bin/compute".into(), 2);
+    };
+    boot(Servers::start(1, 0).await, no_file, async |bench| {
+        bench.line("/usr/bin/compute cannot be started: No such file or directory").await;
+        bench.line("is it in the image?; tried again in 1 s").await;
+        bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_stage_is_reported_as_ours_and_the_machine_goes_on() {
+    let panicking = |fake: &Fake| fake.world().panicking = Some("/sys/bus".into());
+    boot(Servers::start(1, 0).await, panicking, async |bench| {
+        bench.line("modules failed").await;
+        bench.line("a mistake of ours ended it").await;
+        bench.line("compute done").await;
+        power_off(bench).await;
+    })
+    .await;
+}

@@ -1,0 +1,62 @@
+//! Stage `identity`: the node's keys, fresh in this boot and held by PID 1 alone.
+
+use crate::kernel::Kernel;
+use protocol::{ChainId, Digest, SecretKey, Signed, receipt::WorkKeyCertificate};
+use std::io;
+
+/// The keys of one boot.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's ed25519 identity. It never leaves this process.
+    pub node: SecretKey,
+    /// The key that the compute service signs its work with.
+    pub work: SecretKey,
+    /// Random, once a boot.
+    pub boot_id: Digest,
+}
+
+/// No randomness, no keys.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the kernel gave no randomness for the node's keys: {0}; give the machine a source of it (RDRAND, virtio-rng)"
+)]
+pub struct IdentityError(#[from] io::Error);
+
+/// Makes the keys. `boot_id` was drawn when PID 1 began, for its first events.
+pub fn run(kernel: &dyn Kernel, boot_id: Digest) -> Result<Identity, IdentityError> {
+    let node = SecretKey::from_seed(kernel.random()?);
+    let work = SecretKey::from_seed(kernel.random()?);
+    Ok(Identity { node, work, boot_id })
+}
+
+impl Identity {
+    /// Lets the work key sign for the node.
+    pub fn certificate(&self, chain: &ChainId) -> Signed<WorkKeyCertificate> {
+        let body = WorkKeyCertificate { work_key: self.work.public(), boot_id: self.boot_id };
+        Signed::sign(chain, body, &self.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn the_work_key_is_another_one_and_certified_by_the_node() {
+        let identity = run(&Fake::new(&[]), Digest([9; 32])).unwrap();
+        assert_ne!(identity.node.public(), identity.work.public());
+        let chain: ChainId = "alia-test".parse().unwrap();
+        let certificate = identity.certificate(&chain);
+        assert_eq!(certificate.signer, identity.node.public());
+        let body = certificate.verify(&chain).unwrap();
+        assert_eq!(body.work_key, identity.work.public());
+        assert_eq!(body.boot_id, Digest([9; 32]));
+    }
+
+    #[test]
+    fn without_randomness_there_is_no_key() {
+        let error = run(&Fake::new(&[]).failing("random", 11), Digest::default()).unwrap_err();
+        assert!(error.to_string().contains("no randomness"), "{error}");
+    }
+}

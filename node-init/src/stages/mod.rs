@@ -1,0 +1,13 @@
+//! The boot stages, one a file. Each takes what it needs and gives what it found; when and how
+//! often they run is [`crate::runner`]'s to decide.
+
+pub mod clock;
+pub mod command_line;
+pub mod compute;
+pub mod enrolment;
+pub mod identity;
+pub mod inventory;
+pub mod modules;
+pub mod mounts;
+pub mod network;
+pub mod registration;

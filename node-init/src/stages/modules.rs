@@ -1,0 +1,179 @@
+//! Stage `modules`: drivers for the devices that are there (coldplug).
+//!
+//! Every bus and class device names itself by its modalias; depmod's tables say which module
+//! drives it. A loaded driver may bring new devices with it, so the search is done again until
+//! nothing new turns up. Devices that appear later, such as USB ones, are found when the network
+//! stage comes back here for want of a link.
+
+use crate::{
+    kernel::{self, Kernel},
+    modalias::Catalogue,
+};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Searches at most: a bridge behind a bridge behind a bridge needs one each.
+const MAX_ROUNDS: usize = 16;
+
+/// No driver can be loaded at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ModulesError {
+    /// Which kernel runs is unknown.
+    #[error("/proc/sys/kernel/osrelease cannot be read; see the stage \"mounts\"")]
+    NoRelease,
+    /// The image has no tables for this kernel.
+    #[error(
+        "the image has no modules for kernel {0}: {1} is missing; rebuild it with this kernel's"
+    )]
+    NoTables(String, PathBuf),
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Modules that were loaded, in order.
+    pub modules: Vec<String>,
+    /// Modules that could not be, and why.
+    pub failed: Vec<String>,
+}
+
+/// Loads the drivers of all devices that are there.
+pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
+    let release = kernel::text(kernel, "/proc/sys/kernel/osrelease")
+        .filter(|release| !release.is_empty())
+        .ok_or(ModulesError::NoRelease)?;
+    let folder = Path::new("/lib/modules").join(&release);
+    let table = |name: &str| {
+        let path = folder.join(name);
+        kernel::text(kernel, &path).ok_or(ModulesError::NoTables(release.clone(), path))
+    };
+    let softdep = table("modules.softdep").unwrap_or_default();
+    let catalogue = Catalogue::parse(&table("modules.alias")?, &table("modules.dep")?, &softdep);
+    Ok(coldplug(kernel, &folder, &catalogue))
+}
+
+fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded {
+    let mut seen = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    let mut loaded = Loaded::default();
+    for _ in 0..MAX_ROUNDS {
+        let new: Vec<String> = modaliases(kernel)
+            .into_iter()
+            .filter(|modalias| seen.insert(modalias.clone()))
+            .collect();
+        if new.is_empty() {
+            break;
+        }
+        for module in new.iter().flat_map(|modalias| catalogue.matching(modalias)) {
+            for (name, file) in catalogue.load_order(module, &mut names) {
+                match kernel.load_module(&folder.join(file)) {
+                    Ok(()) => loaded.modules.push(name.to_owned()),
+                    // Several drivers match by broad patterns and find, once loaded, that the
+                    // machine has nothing for them (ENODEV).
+                    Err(error) if error.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
+                    Err(error) => loaded.failed.push(failure(name, &error)),
+                }
+            }
+        }
+    }
+    loaded
+}
+
+const NO_SUCH_DEVICE: i32 = 19;
+
+fn failure(name: &str, error: &io::Error) -> String {
+    format!("{name} ({error})")
+}
+
+/// What every device calls itself. Buses and classes hold all of /sys/devices that can have a
+/// driver, in a tenth of the directories.
+fn modaliases(kernel: &dyn Kernel) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let below = |path: &Path| -> Vec<PathBuf> {
+        let entries = kernel.list(path).unwrap_or_default();
+        entries.into_iter().map(|entry| path.join(entry.name)).collect()
+    };
+    let buses = below(Path::new("/sys/bus")).into_iter().map(|bus| bus.join("devices"));
+    for folder in buses.chain(below(Path::new("/sys/class"))) {
+        for device in below(&folder) {
+            found.extend(kernel::text(kernel, device.join("modalias")));
+        }
+    }
+    found.remove("");
+    found
+}
+
+impl Loaded {
+    /// For people.
+    pub fn detail(&self) -> String {
+        let mut text = format!("{} loaded", self.modules.len());
+        if !self.modules.is_empty() {
+            let _ = write!(text, ": {}", self.modules.join(" "));
+        }
+        if !self.failed.is_empty() {
+            let _ = write!(text, "; failed: {}", self.failed.join(", "));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    const RELEASE: (&str, &str) = ("/proc/sys/kernel/osrelease", "6.12.1\n");
+    const ALIAS: (&str, &str) = (
+        "/lib/modules/6.12.1/modules.alias",
+        "alias pci:v00001AF4d* virtio_pci\nalias virtio:d00000001v* virtio_net\n\
+         alias pci:v00008086d00001533* igb\n",
+    );
+    const DEP: (&str, &str) = (
+        "/lib/modules/6.12.1/modules.dep",
+        "kernel/virtio_pci.ko:\nkernel/virtio_net.ko: kernel/failover.ko\nkernel/failover.ko:\n\
+         kernel/igb.ko:\n",
+    );
+    const DEVICE: (&str, &str) =
+        ("/sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v00001AF4d1\n");
+
+    #[test]
+    fn a_driver_that_brings_a_new_device_has_that_devices_driver_loaded_too() {
+        let kernel = Fake::new(&[RELEASE, ALIAS, DEP, DEVICE]);
+        let appears =
+            ("/sys/bus/virtio/devices/virtio0/modalias".into(), b"virtio:d00000001v1".into());
+        kernel.world().appear.insert("virtio_pci.ko".into(), vec![appears]);
+        let loaded = run(&kernel).unwrap();
+        assert_eq!(loaded.modules, ["virtio_pci", "failover", "virtio_net"]);
+        assert_eq!(kernel.world().modules, ["virtio_pci.ko", "failover.ko", "virtio_net.ko"]);
+        assert_eq!(loaded.detail(), "3 loaded: virtio_pci failover virtio_net");
+    }
+
+    #[test]
+    fn a_module_that_fails_is_named_and_the_others_are_loaded() {
+        let igb = ("/sys/bus/pci/devices/0000:00:03.0/modalias", "pci:v00008086d00001533\n");
+        let kernel = Fake::new(&[RELEASE, ALIAS, DEP, DEVICE, igb])
+            .failing("/lib/modules/6.12.1/kernel/virtio_pci.ko", 8);
+        let loaded = run(&kernel).unwrap();
+        assert_eq!(loaded.modules, ["igb"]);
+        assert!(loaded.detail().contains("failed: virtio_pci (Exec format error"), "{loaded:?}");
+    }
+
+    #[test]
+    fn a_driver_that_finds_no_device_is_no_failure() {
+        let kernel = Fake::new(&[RELEASE, ALIAS, DEP, DEVICE])
+            .failing("/lib/modules/6.12.1/kernel/virtio_pci.ko", NO_SUCH_DEVICE);
+        assert_eq!(run(&kernel).unwrap(), Loaded::default());
+    }
+
+    #[test]
+    fn an_image_with_another_kernels_modules_is_said_so() {
+        let error = run(&Fake::new(&[("/proc/sys/kernel/osrelease", "6.1\n"), ALIAS, DEP]));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("no modules for kernel 6.1"), "{error}");
+        assert!(matches!(run(&Fake::new(&[])), Err(ModulesError::NoRelease)));
+    }
+}
