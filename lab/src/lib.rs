@@ -1,1 +1,34 @@
-//! Not built yet.
+//! The test bed: one aliaOS network on one machine.
+//!
+//! - [`tools`]: what the host must have, by distribution package, and what is fetched into the
+//!   cache instead (firmware for machines, CometBFT).
+//! - [`sandbox`]: the calling program run again in namespaces of its own, which end with it
+//!   however it ends; TCP ports inside are relayed to 127.0.0.1 outside.
+//! - [`net`]: a bridge, TAP devices, and a second network namespace for a foreign DHCP server.
+//! - [`machine`]: QEMU machines that boot over that network from real firmware.
+//! - [`accel`]: whether KVM works here, found out by booting a guest in it.
+//! - [`service`] and [`services`]: the programs of a network as child processes with logs,
+//!   readiness, kill and restart.
+//!
+//! Threads and blocking calls, no async: everything here waits for processes.
+//!
+//! **Never** part of what a node or a server runs; never changes the host's network, mounts or
+//! package sources. The one thing that it changes on the host, and only when asked, is to install
+//! distribution packages ([`tools::install`]).
+
+pub mod accel;
+pub mod console;
+pub mod error;
+pub mod machine;
+pub mod net;
+pub mod relay;
+pub mod sandbox;
+pub mod service;
+pub mod services;
+pub mod tools;
+
+pub use accel::Accelerator;
+pub use console::Console;
+pub use error::Error;
+pub use machine::{Machine, MachineSpec};
+pub use service::{Ready, Service, ServiceSpec};

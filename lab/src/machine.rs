@@ -1,0 +1,260 @@
+//! QEMU machines without disks that boot from the network by real firmware.
+
+use crate::{
+    accel::Accelerator,
+    console::Console,
+    error::{At, Error},
+    service::{Service, ServiceSpec},
+};
+use std::{
+    ffi::OsString,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A machine's firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, with the boot ROM of QEMU's network card (iPXE).
+    SeaBios,
+    /// UEFI: OVMF's code, and the template of its variables, of which each machine gets a copy.
+    Ovmf {
+        /// `OVMF_CODE_4M.fd`.
+        code: PathBuf,
+        /// `OVMF_VARS_4M.fd`.
+        variables: PathBuf,
+    },
+}
+
+impl Firmware {
+    /// `bios` or `uefi`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SeaBios => "bios",
+            Self::Ovmf { .. } => "uefi",
+        }
+    }
+}
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// Its name, and its log's.
+    pub name: String,
+    /// Its firmware.
+    pub firmware: Firmware,
+    /// What runs its processors.
+    pub accelerator: Accelerator,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Processors.
+    pub processors: u32,
+    /// Its network card's address, lower case with colons.
+    pub mac: String,
+    /// The TAP device that the card is plugged into.
+    pub tap: String,
+    /// The SMBIOS UUID, with dashes.
+    pub uuid: String,
+    /// The SMBIOS serial number.
+    pub serial: String,
+    /// How much processor time it leaves to others: 0 none, 19 nearly all.
+    pub nice: u8,
+    /// Folder for its log and its firmware's variables.
+    pub folder: PathBuf,
+}
+
+impl MachineSpec {
+    /// Where the machine's variables lie.
+    fn variables(&self) -> PathBuf {
+        self.folder.join(format!("{}.vars", self.name))
+    }
+
+    /// QEMU's control socket, relative to `folder`: a socket's path has 107 bytes at most.
+    fn qmp(&self) -> String {
+        format!("{}.qmp", self.name)
+    }
+
+    /// QEMU's arguments. Pure.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut add = |text: &str| words.extend(text.split(' ').map(OsString::from));
+        add("-nodefaults -no-user-config -display none -serial stdio");
+        // Firmware's screen on the serial line too.
+        add("-machine q35,graphics=off");
+        for word in self.accelerator.arguments() {
+            add(word);
+        }
+        add(&format!("-m {} -smp {} -uuid {}", self.memory, self.processors, self.uuid));
+        // Without randomness newer OVMF offers no network boot.
+        add("-device virtio-rng-pci");
+        add(&format!("-netdev tap,id=net,ifname={},script=no,downscript=no", self.tap));
+        let card = format!("-device virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
+        match &self.firmware {
+            Firmware::SeaBios => add(&card),
+            // No boot ROM on the card, or QEMU's iPXE would answer instead of the firmware.
+            Firmware::Ovmf { .. } => add(&format!("{card},romfile=")),
+        }
+        add(&format!("-qmp unix:{},server=on,wait=off", self.qmp()));
+        words.push("-smbios".into());
+        words.push(
+            format!(
+                "type=1,manufacturer=aliaOS lab,product={},serial={},uuid={}",
+                self.firmware.name(),
+                self.serial,
+                self.uuid
+            )
+            .into(),
+        );
+        if let Firmware::Ovmf { code, .. } = &self.firmware {
+            let flash = |unit: u32, path: &Path, more: &str| {
+                // A comma in a value is written twice.
+                let path = path.to_string_lossy().replace(',', ",,");
+                [
+                    OsString::from("-drive"),
+                    format!("if=pflash,format=raw,unit={unit}{more},file={path}").into(),
+                ]
+            };
+            words.extend(flash(0, code, ",readonly=on"));
+            words.extend(flash(1, &self.variables(), ""));
+        }
+        words
+    }
+}
+
+/// A running machine. Dropping it pulls its plug.
+pub struct Machine {
+    spec: MachineSpec,
+    qemu: Service,
+}
+
+impl Machine {
+    /// Switches a machine on.
+    pub fn start(mut spec: MachineSpec) -> Result<Self, Error> {
+        std::fs::create_dir_all(&spec.folder).at(spec.folder.display())?;
+        // QEMU runs in it.
+        spec.folder = spec.folder.canonicalize().at(spec.folder.display())?;
+        if let Firmware::Ovmf { variables, .. } = &spec.firmware {
+            std::fs::copy(variables, spec.variables()).at(variables.display())?;
+        }
+        let service = ServiceSpec {
+            nice: spec.nice,
+            ..ServiceSpec::new(&spec.name, "qemu-system-x86_64", &spec.folder)
+        };
+        let qemu = Service::start(service.args(spec.arguments()))?;
+        Ok(Self { spec, qemu })
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &MachineSpec {
+        &self.spec
+    }
+
+    /// Its serial line, with times since it was switched on.
+    pub fn console(&self) -> &Console {
+        self.qemu.console()
+    }
+
+    /// QEMU's process, for what a service can do.
+    pub fn qemu(&mut self) -> &mut Service {
+        &mut self.qemu
+    }
+
+    /// Waits for a console line that contains `text`, since it was switched on.
+    pub fn wait_line(
+        &mut self,
+        text: &str,
+        limit: Duration,
+    ) -> Result<crate::console::Line, Error> {
+        self.qemu.wait_line(0, text, limit)
+    }
+
+    /// Pulls the plug: what it had in memory is lost.
+    pub fn kill(&mut self) {
+        self.qemu.kill();
+    }
+
+    /// Switches it on again after [`Machine::kill`] or its own end.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.qemu.restart()
+    }
+
+    /// Presses the power button.
+    pub fn press_power(&self) -> Result<(), Error> {
+        self.command("system_powerdown")
+    }
+
+    /// Presses the reset button.
+    pub fn reset(&self) -> Result<(), Error> {
+        self.command("system_reset")
+    }
+
+    /// One command without arguments, by QEMU's machine protocol: a greeting, the end of
+    /// negotiation, the command; each answered by one line, events between.
+    fn command(&self, name: &str) -> Result<(), Error> {
+        let socket = self.spec.folder.join(self.spec.qmp());
+        let mut stream = UnixStream::connect(&socket).at(socket.display())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).at(socket.display())?;
+        let mut lines = BufReader::new(stream.try_clone().at(socket.display())?).lines();
+        for execute in ["qmp_capabilities", name] {
+            let request = serde_json::json!({ "execute": execute });
+            writeln!(stream, "{request}").at(socket.display())?;
+            loop {
+                let line = match lines.next() {
+                    Some(line) => line.at(socket.display())?,
+                    None => String::from("QEMU closed its control socket"),
+                };
+                if line.contains("\"return\"") {
+                    break;
+                }
+                if !line.contains("\"QMP\"") && !line.contains("\"event\"") {
+                    return Err(Error::Tool { tool: "qemu-system-x86_64", detail: line });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(firmware: Firmware) -> MachineSpec {
+        MachineSpec {
+            name: "m1".into(),
+            firmware,
+            accelerator: Accelerator::Tcg,
+            memory: 1024,
+            processors: 1,
+            mac: "52:54:00:a1:1a:01".into(),
+            tap: "tap-m1".into(),
+            uuid: "00000000-0000-4000-8000-000000000001".into(),
+            serial: "LAB1".into(),
+            nice: 19,
+            folder: "bed".into(),
+        }
+    }
+
+    fn line(spec: &MachineSpec) -> String {
+        let words = spec.arguments();
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn uefi_machines_boot_by_their_firmware_and_not_by_the_cards_rom() {
+        let uefi = Firmware::Ovmf { code: "a,b/code.fd".into(), variables: "vars.fd".into() };
+        let line = line(&spec(uefi));
+        assert!(line.contains(",romfile= "), "{line}");
+        assert!(line.contains("unit=0,readonly=on,file=a,,b/code.fd"), "{line}");
+        assert!(line.contains("unit=1,file=bed/m1.vars"), "{line}");
+    }
+
+    #[test]
+    fn bios_machines_have_no_flash_and_keep_the_rom() {
+        let line = line(&spec(Firmware::SeaBios));
+        assert!(!line.contains("romfile") && !line.contains("pflash"), "{line}");
+        assert!(line.contains("mac=52:54:00:a1:1a:01"), "{line}");
+    }
+}

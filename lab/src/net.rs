@@ -1,0 +1,126 @@
+//! The network inside the sandbox: one bridge with the server's address, a TAP device for each
+//! machine, and a namespace with a foreign DHCP server's interface.
+
+use crate::error::{At, Error};
+use std::{
+    io::{self, Write},
+    net::Ipv4Addr,
+    process::{Command, Stdio},
+};
+
+/// The bridge, and the server's interface on it.
+pub const BRIDGE: &str = "lab0";
+/// The server's address; the network is its /24.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The address of the foreign DHCP server.
+pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The foreign server's network namespace.
+pub const FOREIGN_NAMESPACE: &str = "foreign";
+/// The foreign server's interface in it.
+pub const FOREIGN_INTERFACE: &str = "uplink";
+
+/// What the network has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// One TAP device each; names of at most 15 bytes.
+    pub taps: Vec<String>,
+    /// Whether there is a namespace for a foreign DHCP server.
+    pub foreign: bool,
+}
+
+/// The arguments of `ip`, line by line, that make the network. Pure.
+pub fn commands(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![
+        // No spanning tree and no forward delay: a port that learns for 30 s loses firmware's
+        // first DISCOVERs, which is a lesson for another test.
+        format!("link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"),
+        // Without it the bridge takes the lowest address among its ports, and changes.
+        format!("link set {BRIDGE} address 02:a1:1a:00:00:01"),
+        format!("address add {SERVER}/24 dev {BRIDGE}"),
+        format!("link set {BRIDGE} up"),
+    ];
+    for tap in &plan.taps {
+        lines.extend([
+            format!("tuntap add dev {tap} mode tap"),
+            format!("link set {tap} master {BRIDGE}"),
+            format!("link set {tap} up"),
+        ]);
+    }
+    if plan.foreign {
+        let port = "foreign0";
+        lines.extend([
+            format!("netns add {FOREIGN_NAMESPACE}"),
+            format!(
+                "link add {port} type veth peer name {FOREIGN_INTERFACE} netns {FOREIGN_NAMESPACE}"
+            ),
+            format!("link set {port} master {BRIDGE}"),
+            format!("link set {port} up"),
+        ]);
+    }
+    lines
+}
+
+/// Makes the network in the namespace that this process is in.
+pub fn make(plan: &Plan) -> Result<(), Error> {
+    ip(&commands(plan))?;
+    if plan.foreign {
+        let lines = [
+            "link set lo up".to_string(),
+            format!("address add {FOREIGN}/24 dev {FOREIGN_INTERFACE}"),
+            format!("link set {FOREIGN_INTERFACE} up"),
+        ];
+        batch(
+            Command::new("nsenter").arg(format!("--net=/run/netns/{FOREIGN_NAMESPACE}")).arg("ip"),
+            &lines,
+        )?;
+    }
+    Ok(())
+}
+
+/// Runs `ip` commands in order, until one fails.
+pub(crate) fn ip(lines: &[String]) -> Result<(), Error> {
+    batch(&mut Command::new("ip"), lines)
+}
+
+fn batch(command: &mut Command, lines: &[String]) -> Result<(), Error> {
+    let mut child = command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoTool {
+                program: "ip".into(),
+                package: "iproute2",
+                why: "the machines' network",
+            },
+            _ => Error::Io { what: "ip".into(), source: error },
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ended early says why on stderr.
+        let _ = stdin.write_all((lines.join("\n") + "\n").as_bytes());
+    }
+    let output = child.wait_with_output().at("ip")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    Err(Error::Tool { tool: "ip", detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_a_port_on_the_bridge() {
+        let plan = Plan { taps: vec!["tap-a".into(), "tap-b".into()], foreign: false };
+        let lines = commands(&plan);
+        for tap in ["tap-a", "tap-b"] {
+            assert!(lines.contains(&format!("link set {tap} master lab0")));
+        }
+        assert!(!lines.iter().any(|line| line.contains("netns")));
+        assert!(commands(&Plan { foreign: true, ..plan }).iter().any(|line| line.contains("veth")));
+    }
+}

@@ -1,0 +1,180 @@
+//! The services of one network that are not ours: CometBFT, and a foreign DHCP server. Ours are
+//! started from a [`ServiceSpec`] with their own arguments.
+
+use crate::{
+    error::{At, Error},
+    net::{FOREIGN_INTERFACE, FOREIGN_NAMESPACE},
+    service::{Ready, ServiceSpec},
+};
+use protocol::ChainId;
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A chain of one validator on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comet {
+    /// The program.
+    pub program: PathBuf,
+    /// Its home folder.
+    pub home: PathBuf,
+    /// The chain.
+    pub chain: ChainId,
+    /// Where clients reach it.
+    pub rpc: SocketAddr,
+    /// Where other validators would; none do.
+    pub p2p: SocketAddr,
+    /// The application: `tcp://127.0.0.1:26658`, `unix:///…`.
+    pub application: String,
+    /// Milliseconds from a block to the next one's proposal.
+    pub commit_ms: u32,
+    /// Seconds between blocks when there is nothing to put in them.
+    pub idle_seconds: u32,
+}
+
+impl Comet {
+    /// Makes keys, genesis and configuration in an empty home; in one that has them, writes the
+    /// configuration anew and leaves keys, genesis and blocks alone.
+    pub fn init(&self) -> Result<(), Error> {
+        let genesis = self.home.join("config/genesis.json");
+        if !genesis.exists() {
+            fs::create_dir_all(&self.home).at(self.home.display())?;
+            let output = Command::new(&self.program)
+                .args(["init", "--home"])
+                .arg(&self.home)
+                .output()
+                .at(self.program.display())?;
+            if !output.status.success() {
+                let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
+                return Err(Error::Tool { tool: "cometbft init", detail });
+            }
+            self.edit(&genesis, |text| name_chain(text, &self.chain))?;
+        }
+        self.edit(&self.home.join("config/config.toml"), |text| self.configure(text))
+    }
+
+    fn edit(
+        &self,
+        path: &Path,
+        change: impl FnOnce(&str) -> Result<String, String>,
+    ) -> Result<(), Error> {
+        let text = fs::read_to_string(path).at(path.display())?;
+        let bad = |detail| Error::BadFile { path: path.into(), detail };
+        fs::write(path, change(&text).map_err(bad)?).at(path.display())
+    }
+
+    /// The configuration that `cometbft init` wrote, with what this network wants otherwise.
+    fn configure(&self, text: &str) -> Result<String, String> {
+        let mut root: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        set(&mut root, "proxy_app", self.application.as_str())?;
+        set(&mut root, "rpc.laddr", format!("tcp://{}", self.rpc))?;
+        set(&mut root, "p2p.laddr", format!("tcp://{}", self.p2p))?;
+        // Alone: it looks for nobody, and takes nobody in.
+        set(&mut root, "p2p.pex", false)?;
+        set(&mut root, "p2p.max_num_inbound_peers", 0)?;
+        set(&mut root, "consensus.timeout_commit", format!("{}ms", self.commit_ms))?;
+        set(
+            &mut root,
+            "consensus.create_empty_blocks_interval",
+            format!("{}s", self.idle_seconds),
+        )?;
+        // Finding a receipt's transaction by its events.
+        set(&mut root, "tx_index.indexer", "kv")?;
+        toml::to_string(&root).map_err(|error| error.to_string())
+    }
+
+    /// What runs it. Ready when its RPC answers, which is after the application answered it.
+    pub fn service(&self) -> ServiceSpec {
+        ServiceSpec::new("cometbft", &self.program, &self.home)
+            .args(["start", "--home"])
+            .arg(&self.home)
+            .ready(Ready::Http(self.rpc, "/health".into()))
+    }
+}
+
+/// Sets a key that is there already, of the same type: a renamed option is an error, not ignored.
+fn set(root: &mut toml::Table, key: &str, value: impl Into<toml::Value>) -> Result<(), String> {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let table = match section {
+        "" => Some(root),
+        section => root.get_mut(section).and_then(toml::Value::as_table_mut),
+    };
+    let value = value.into();
+    match table.and_then(|table| table.get_mut(name)) {
+        Some(old) if old.same_type(&value) => {
+            *old = value;
+            Ok(())
+        }
+        _ => Err(format!("this CometBFT has no option {key} of the kind expected")),
+    }
+}
+
+fn name_chain(genesis: &str, chain: &ChainId) -> Result<String, String> {
+    let mut genesis: serde_json::Value =
+        serde_json::from_str(genesis).map_err(|error| error.to_string())?;
+    match genesis.get_mut("chain_id") {
+        Some(id) => *id = chain.as_str().into(),
+        None => return Err("it has no chain_id".into()),
+    }
+    Ok(format!("{genesis:#}\n"))
+}
+
+/// A DHCP server as a home router has it: addresses, and not a word about booting. Runs beside
+/// the provisioner in ProxyDHCP mode, in the network namespace made for it.
+pub fn foreign_dhcp(folder: &Path) -> ServiceSpec {
+    let leases = folder.join("foreign-dhcp.leases");
+    ServiceSpec {
+        namespace: Some(FOREIGN_NAMESPACE.into()),
+        ..ServiceSpec::new("foreign-dhcp", "dnsmasq", folder)
+    }
+    .args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"])
+    // No DNS, and no other user: in a user namespace there is none.
+    .args(["--port=0", "--user=root", "--group=root", "--log-dhcp", "--bind-interfaces"])
+    .arg(format!("--interface={FOREIGN_INTERFACE}"))
+    .arg("--dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h")
+    // It is the only one that gives addresses here: it answers at once.
+    .args(["--dhcp-authoritative", "--no-ping"])
+    .arg(format!("--dhcp-leasefile={}", leases.display()))
+    .ready(Ready::Line("DHCP, IP range".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "proxy_app = \"kvstore\"\n[rpc]\nladdr = \"x\"\n[p2p]\nladdr = \"x\"\npex = true\nmax_num_inbound_peers = 40\n[consensus]\ntimeout_commit = \"1s\"\ncreate_empty_blocks_interval = \"0s\"\n[tx_index]\nindexer = \"null\"\n";
+
+    fn comet() -> Comet {
+        Comet {
+            program: "cometbft".into(),
+            home: "home".into(),
+            chain: "alia-test".parse().unwrap(),
+            rpc: "127.0.0.1:26657".parse().unwrap(),
+            p2p: "127.0.0.1:26656".parse().unwrap(),
+            application: "tcp://127.0.0.1:26658".into(),
+            commit_ms: 500,
+            idle_seconds: 5,
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_changed_and_a_renamed_option_is_an_error() {
+        let text = comet().configure(CONFIG).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!(table["rpc"]["laddr"].as_str(), Some("tcp://127.0.0.1:26657"));
+        assert_eq!(table["consensus"]["timeout_commit"].as_str(), Some("500ms"));
+        let error = comet().configure(&CONFIG.replace("pex", "peer_exchange")).unwrap_err();
+        assert!(error.contains("p2p.pex"), "{error}");
+    }
+
+    #[test]
+    fn the_chain_is_named_in_genesis() {
+        let text =
+            name_chain("{\"chain_id\": \"test-chain-x\", \"a\": 1}", &comet().chain).unwrap();
+        assert!(text.contains("\"alia-test\"") && text.contains("\"a\": 1"));
+        assert!(name_chain("{}", &comet().chain).is_err());
+    }
+}
