@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod inventory;
 pub mod job;
 pub mod key;
+pub mod listing;
 pub mod merkle;
 pub mod node;
 pub mod operation;
