@@ -1,1 +1,33 @@
-//! Not built yet.
+//! Boots machines from the network into aliaOS, takes them in, and shows them.
+//!
+//! One machine's path through here: its firmware asks for an address and what to boot
+//! ([`dhcp`]), loads iPXE by TFTP ([`tftp`]) or has it in ROM; iPXE fetches a script made for
+//! this machine, then kernel and initramfs ([`http`], [`script`], [`image`]); the running node
+//! reports its boot stages ([`progress`]) and is taken in ([`enrol`]). All of it lands in the
+//! machine's [`timeline`], in the [`store`], on the page and in the API.
+//!
+//! Decisions are pure functions (`dhcp::decide`, `tftp::session::step`, `enrol::judge`,
+//! `script::machine`, `Progress::apply`); sockets and files are at the edges (`net`, the
+//! `server` modules, `store`).
+//!
+//! **Never** holds state that a second front-end on the same store could not share: what a
+//! restart must not lose is in the store and nowhere else. Never decides what is paid: an owner's
+//! delegation does, and here it is only handed on. Never waits, in answering a machine, for
+//! somebody who watches.
+
+pub mod config;
+pub mod counters;
+pub mod dhcp;
+pub mod enrol;
+pub mod http;
+pub mod image;
+pub mod machine;
+pub mod net;
+pub mod page;
+pub mod progress;
+pub mod run;
+pub mod script;
+pub mod store;
+pub mod tftp;
+pub mod timeline;
+pub mod upstream;

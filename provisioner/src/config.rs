@@ -1,0 +1,406 @@
+//! Configuration: flags, and one TOML file whose keys are the flags' names. A flag outweighs the
+//! file.
+
+use crate::{
+    dhcp::{
+        decide::{BootMethod, Mode},
+        pool::Pool,
+    },
+    machine::Mac,
+};
+use clap::{Args, CommandFactory, Parser, ValueEnum};
+use protocol::ChainId;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// How `provisioner serve` is told what to do.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// A TOML file with any of these options as keys (without the dashes), and a table
+    /// [machine."52:54:00:12:34:56"] with name and boot-method for each machine that needs one
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// The interface to serve; needed where the host has more than one. DHCP and TFTP answer
+    /// there and nowhere else
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    pub interface: Option<String>,
+    /// Our address on it, where it has several
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub address: Option<Ipv4Addr>,
+    /// full: we are the network's only DHCP server. proxy: another one gives the addresses (a
+    /// router at home), we only say what to boot. off: machines find us by other means
+    #[arg(long, value_enum, value_name = "PART", help_heading = "Network")]
+    pub dhcp: Option<Part>,
+    /// Addresses to give out in full mode [default: the upper half of the network]
+    #[arg(long, value_name = "FIRST-LAST", help_heading = "Network")]
+    #[serde(deserialize_with = "as_text")]
+    pub pool: Option<Pool>,
+    /// The way out of the network, told in full mode
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub router: Vec<Ipv4Addr>,
+    /// DNS servers, told in full mode
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub dns: Vec<Ipv4Addr>,
+    /// How long a lease lasts [default: 3600]
+    #[arg(long, value_name = "SECONDS", help_heading = "Network",
+          value_parser = clap::value_parser!(u32).range(120..))]
+    pub lease_seconds: Option<u32>,
+    /// Port for boot scripts, images, page and API [default: 8080]
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub http_port: Option<u16>,
+    /// Port for TFTP; firmware knows only 69 [default: 69]
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub tftp_port: Option<u16>,
+
+    /// The image to boot: a folder with manifest.json
+    #[arg(long, value_name = "FOLDER", help_heading = "What is booted")]
+    pub image: Option<PathBuf>,
+    /// The folder of iPXE's files (Debian's package ipxe has them in /usr/lib/ipxe)
+    #[arg(long, value_name = "FOLDER", help_heading = "What is booted")]
+    pub ipxe: Option<PathBuf>,
+    /// iPXE for BIOS in that folder [default: undionly.kpxe]
+    #[arg(long, value_name = "NAME", help_heading = "What is booted")]
+    pub bios_file: Option<String>,
+    /// iPXE for UEFI in that folder [default: snponly.efi]
+    #[arg(long, value_name = "NAME", help_heading = "What is booted")]
+    pub uefi_file: Option<String>,
+    /// Kernel consoles; the last is where node-init writes [default: tty0 ttyS0,115200]
+    #[arg(long, value_name = "CONSOLE", help_heading = "What is booted")]
+    pub console: Vec<String>,
+    /// More kernel arguments
+    #[arg(
+        long,
+        value_name = "ARGUMENT",
+        help_heading = "What is booted",
+        allow_hyphen_values = true
+    )]
+    pub kernel_argument: Vec<String>,
+
+    /// The database; made where it is not there [default: provisioner.sqlite]
+    #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
+    pub database: Option<PathBuf>,
+    /// Our secret key, as `provisioner key` makes it; machines pin its public half
+    #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
+    pub key: Option<PathBuf>,
+    /// The owner's signed delegation to our key, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
+    pub delegation: Option<PathBuf>,
+    /// The chain's id
+    #[arg(long, value_name = "ID", help_heading = "Taking machines in")]
+    pub chain: Option<ChainId>,
+    /// CometBFT RPC addresses, as machines reach them
+    #[arg(long, value_name = "URL", help_heading = "Taking machines in")]
+    pub ledger: Vec<String>,
+    /// Parameter servers, as machines reach them
+    #[arg(long, value_name = "URL", help_heading = "Taking machines in")]
+    pub parameter_server: Vec<String>,
+
+    /// Machines that need something of their own.
+    #[arg(skip)]
+    pub machine: BTreeMap<String, MachineOptions>,
+}
+
+/// Our part in DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The network's one DHCP server.
+    Full,
+    /// Beside another one.
+    Proxy,
+    /// None.
+    Off,
+}
+
+impl Part {
+    /// As shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Proxy => "proxy",
+            Self::Off => "off",
+        }
+    }
+
+    /// What the DHCP server is to do, if anything.
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Full => Some(Mode::Full),
+            Self::Proxy => Some(Mode::Proxy),
+            Self::Off => None,
+        }
+    }
+}
+
+/// What one machine needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct MachineOptions {
+    /// What it is called.
+    pub name: Option<String>,
+    /// How its firmware takes its boot file.
+    pub boot_method: BootMethod,
+}
+
+/// The keys of a machine's table.
+const MACHINE_KEYS: [&str; 2] = ["name", "boot-method"];
+/// The longest name of a machine.
+const MAX_NAME_LEN: usize = 64;
+
+/// The configuration is wrong. Whoever wrote it has to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It is not TOML, or a value is of the wrong kind.
+    #[error("the configuration {path}: {source}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// The reason, with the place.
+        source: Box<toml::de::Error>,
+    },
+    /// A key that nothing here knows.
+    #[error("the configuration {path} has the unknown key {key:?}: did you mean {nearest:?}?")]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The one most like it.
+        nearest: String,
+    },
+    /// A value that cannot be.
+    #[error("{what} {value:?}: {wanted}")]
+    Value {
+        /// Which option.
+        what: &'static str,
+        /// What it says.
+        value: String,
+        /// What is wanted.
+        wanted: &'static str,
+    },
+}
+
+fn as_text<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+}
+
+impl Options {
+    /// The options of a file's text.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let wrong = |source| ConfigError::Toml { path: path.into(), source: Box::new(source) };
+        let table: toml::Table = text.parse().map_err(wrong)?;
+        check_keys(path, table.keys(), &known_keys())?;
+        for machine in table.get("machine").and_then(|m| m.as_table()).into_iter().flatten() {
+            if let Some(keys) = machine.1.as_table() {
+                check_keys(path, keys.keys(), &MACHINE_KEYS.map(String::from))?;
+            }
+        }
+        toml::from_str(text).map_err(wrong)
+    }
+
+    /// These flags over what the file they name says, all checked.
+    pub fn with_file(self) -> Result<Self, ConfigError> {
+        let file = match &self.config {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                Self::from_toml(path, &text)?
+            }
+        };
+        let options = self.over(file);
+        options.check()?;
+        Ok(options)
+    }
+
+    fn over(self, file: Self) -> Self {
+        fn list<T>(flags: Vec<T>, file: Vec<T>) -> Vec<T> {
+            if flags.is_empty() { file } else { flags }
+        }
+        Self {
+            config: self.config,
+            interface: self.interface.or(file.interface),
+            address: self.address.or(file.address),
+            dhcp: self.dhcp.or(file.dhcp),
+            pool: self.pool.or(file.pool),
+            router: list(self.router, file.router),
+            dns: list(self.dns, file.dns),
+            lease_seconds: self.lease_seconds.or(file.lease_seconds),
+            http_port: self.http_port.or(file.http_port),
+            tftp_port: self.tftp_port.or(file.tftp_port),
+            image: self.image.or(file.image),
+            ipxe: self.ipxe.or(file.ipxe),
+            bios_file: self.bios_file.or(file.bios_file),
+            uefi_file: self.uefi_file.or(file.uefi_file),
+            console: list(self.console, file.console),
+            kernel_argument: list(self.kernel_argument, file.kernel_argument),
+            database: self.database.or(file.database),
+            key: self.key.or(file.key),
+            delegation: self.delegation.or(file.delegation),
+            chain: self.chain.or(file.chain),
+            ledger: list(self.ledger, file.ledger),
+            parameter_server: list(self.parameter_server, file.parameter_server),
+            machine: file.machine,
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |what, value: &str, wanted| {
+            Err(ConfigError::Value { what, value: value.into(), wanted })
+        };
+        for url in self.ledger.iter().chain(&self.parameter_server) {
+            let plain = url.strip_prefix("http://").is_some_and(|rest| {
+                !rest.is_empty()
+                    && !rest.ends_with('/')
+                    && rest.bytes().all(|b| b.is_ascii_graphic())
+            });
+            if !plain {
+                return value(
+                    "the address",
+                    url,
+                    "http://HOST:PORT without a final slash is wanted",
+                );
+            }
+        }
+        // These become words of an iPXE script and of the kernel's command line.
+        let words = self.console.iter().chain(&self.kernel_argument);
+        for word in words.chain(&self.bios_file).chain(&self.uefi_file) {
+            if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic()) || word.contains("${")
+            {
+                return value(
+                    "the word",
+                    word,
+                    "one word of printable ASCII is wanted, without ${",
+                );
+            }
+        }
+        if self.lease_seconds.is_some_and(|seconds| seconds < 120) {
+            return value("lease-seconds", "under 120", "firmware needs two minutes to boot");
+        }
+        for (mac, machine) in &self.machine {
+            if mac.parse::<Mac>().is_err() {
+                return value("the table machine", mac, "a MAC address as its name is wanted");
+            }
+            let name = machine.name.as_deref().unwrap_or("machine");
+            if name.is_empty() || name.len() > MAX_NAME_LEN || name.chars().any(char::is_control) {
+                return value("the name", name, "1 to 64 bytes without control characters");
+            }
+        }
+        Ok(())
+    }
+
+    /// Machines' own settings.
+    pub fn machines(&self) -> BTreeMap<Mac, MachineOptions> {
+        let parsed =
+            |(mac, options): (&String, &MachineOptions)| Some((mac.parse().ok()?, options.clone()));
+        self.machine.iter().filter_map(parsed).collect()
+    }
+}
+
+/// The names of all flags, which are the keys of the file.
+fn known_keys() -> Vec<String> {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        _options: Options,
+    }
+    let flags = Flags::command();
+    let flags = flags.get_arguments().filter_map(|flag| flag.get_long());
+    flags.filter(|name| *name != "config").chain(["machine"]).map(String::from).collect()
+}
+
+fn check_keys<'a>(
+    path: &Path,
+    keys: impl Iterator<Item = &'a String>,
+    known: &[String],
+) -> Result<(), ConfigError> {
+    for key in keys.filter(|key| !known.contains(key)) {
+        let distance = |known: &&String| strsim::damerau_levenshtein(key, known);
+        let nearest = known.iter().min_by_key(distance).cloned().unwrap_or_default();
+        return Err(ConfigError::UnknownKey { path: path.into(), key: key.clone(), nearest });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Options, ConfigError> {
+        Options::from_toml(Path::new("p.toml"), text)
+    }
+
+    #[test]
+    fn a_file_may_hold_every_flag_and_machines() {
+        let options = read(
+            r#"
+            interface = "br0"
+            dhcp = "proxy"
+            pool = "10.0.0.10-10.0.0.20"
+            parameter-server = ["http://10.0.0.1:7000"]
+            [machine."52:54:00:12:34:56"]
+            name = "rack-1"
+            boot-method = "boot-server"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(options.dhcp, Some(Part::Proxy));
+        let machines = options.machines();
+        let machine = &machines[&"52:54:00:12:34:56".parse().unwrap()];
+        assert_eq!(machine.boot_method, BootMethod::BootServer);
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest() {
+        let error = read("interfcae = 'br0'").unwrap_err().to_string();
+        assert!(error.contains("\"interface\""), "{error}");
+        let error = read("[machine.'52:54:00:12:34:56']\nnmae = 'x'").unwrap_err().to_string();
+        assert!(error.contains("\"name\""), "{error}");
+        let error = read("pool = 'nonsense'").unwrap_err().to_string();
+        assert!(error.contains("FIRST-LAST"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_outweighs_the_file() {
+        let flags = Options { http_port: Some(81), ..Options::default() };
+        let both = flags.over(read("http-port = 80\ntftp-port = 70").unwrap());
+        assert_eq!((both.http_port, both.tftp_port), (Some(81), Some(70)));
+    }
+
+    #[test]
+    fn what_would_break_a_script_or_never_be_reached_is_refused() {
+        let check = |options: Options| options.check().unwrap_err().to_string();
+        let word =
+            |word: &str| Options { kernel_argument: vec![word.into()], ..Options::default() };
+        for bad in ["a b", "a\nsanboot x", "", "${uuid}"] {
+            assert!(check(word(bad)).contains("one word"), "{bad}");
+        }
+        let url = |url: &str| Options { ledger: vec![url.into()], ..Options::default() };
+        for bad in ["10.0.0.1:26657", "https://x", "http://x/", "http://"] {
+            assert!(check(url(bad)).contains("http://HOST:PORT"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! What we answer: a pure function of settings, what is known, and the request.
+
+use super::{
+    classify::{Client, IpxeVersion, Platform, Way, architecture_name},
+    lease::{DECLINED_SECONDS, Lease, LeaseChange, OFFER_SECONDS},
+    packet::Request,
+    pool::{Network, Pool},
+    reply::{Boot, Reply, To},
+};
+use crate::{
+    progress::{Asker, Mark},
+    timeline::{Kind, Sighting},
+};
+use dhcproto::v4::MessageType;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// Which part we play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The network's one DHCP server: addresses and boot files.
+    Full,
+    /// Boot files alone, beside a DHCP server that gives the addresses.
+    Proxy,
+}
+
+/// How firmware is told its boot file. Where a machine's firmware takes one way only, that
+/// machine's is set in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootMethod {
+    /// Option 43 `6=8`: load the file named in the offer.
+    #[default]
+    File,
+    /// No option 43: ask our boot server (BINL, port 4011) for it.
+    BootServer,
+}
+
+/// What does not change while we run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our part.
+    pub mode: Mode,
+    /// Our address and network.
+    pub network: Network,
+    /// Addresses to give out, in full mode.
+    pub pool: Pool,
+    /// Option 3, where there is a way out of the network.
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub dns: Vec<Ipv4Addr>,
+    /// How long a lease lasts.
+    pub lease_seconds: u32,
+    /// Base of our URLs, `http://10.0.0.1:8080`.
+    pub base_url: String,
+    /// iPXE for BIOS, by TFTP.
+    pub bios_file: String,
+    /// iPXE for UEFI, by TFTP or HTTP.
+    pub uefi_file: String,
+}
+
+impl Settings {
+    /// Our address.
+    pub fn server(&self) -> Ipv4Addr {
+        self.network.address
+    }
+}
+
+/// The port that a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// 67.
+    Dhcp,
+    /// 4011, the boot server's (BINL).
+    Binl,
+}
+
+/// What is known when a request comes, besides settings.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Seconds since 1970.
+    pub now: u64,
+    /// What this client holds, or held last.
+    pub lease: Option<Lease>,
+    /// Whether somebody else holds the address that it wants.
+    pub wanted_is_taken: bool,
+    /// An address of the pool that nobody holds.
+    pub free: Option<Ipv4Addr>,
+    /// How this machine's firmware takes its boot file.
+    pub method: BootMethod,
+    /// Whether it has loaded our iPXE in this boot.
+    pub loaded_ipxe: bool,
+}
+
+/// What is done about a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Sent, where anything is.
+    pub reply: Option<Reply>,
+    /// Applied first.
+    pub lease: LeaseChange,
+    /// Recorded, where it is worth it.
+    pub note: Option<Note>,
+}
+
+/// What is recorded of an exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// The kind of event.
+    pub kind: Kind,
+    /// For people.
+    pub text: String,
+    /// How it moves the boot on: several steps, in order.
+    pub marks: Vec<Mark>,
+    /// What it tells of the machine.
+    pub sighting: Sighting,
+}
+
+impl Answer {
+    fn silence() -> Self {
+        Self { reply: None, lease: LeaseChange::Keep, note: None }
+    }
+}
+
+/// Decides about one request.
+pub fn decide(
+    settings: &Settings,
+    facts: &Facts,
+    request: &Request,
+    client: Client,
+    port: Port,
+) -> Answer {
+    let decision = Decision { settings, facts, request, client };
+    match (port, settings.mode, request.message) {
+        (_, _, MessageType::Discover | MessageType::Request | MessageType::Inform)
+            if matches!(client, Client::Unsupported(_)) =>
+        {
+            decision.unsupported()
+        }
+        (Port::Binl, _, MessageType::Request | MessageType::Inform) => decision.boot_server(),
+        (Port::Binl, ..) => Answer::silence(),
+        (Port::Dhcp, Mode::Proxy, MessageType::Discover) => decision.proxy_offer(),
+        (Port::Dhcp, Mode::Proxy, _) => Answer::silence(),
+        (Port::Dhcp, Mode::Full, MessageType::Discover) => decision.discover(),
+        (Port::Dhcp, Mode::Full, MessageType::Request) => decision.request(),
+        (Port::Dhcp, Mode::Full, MessageType::Inform) => decision.inform(),
+        (Port::Dhcp, Mode::Full, MessageType::Release) => decision.release(),
+        (Port::Dhcp, Mode::Full, MessageType::Decline) => decision.decline(),
+        (Port::Dhcp, Mode::Full, _) => Answer::silence(),
+    }
+}
+
+struct Decision<'a> {
+    settings: &'a Settings,
+    facts: &'a Facts,
+    request: &'a Request,
+    client: Client,
+}
+
+impl Decision<'_> {
+    /// What this client is told to boot; nothing for a running system.
+    fn boot(&self) -> Option<Boot> {
+        let settings = self.settings;
+        let file = |platform| match platform {
+            Platform::Bios => &settings.bios_file,
+            Platform::Uefi => &settings.uefi_file,
+        };
+        // The machine's address in the name tells whose transfer it is, in proxy mode too, where
+        // we do not know its IP address.
+        let by_tftp = |platform| Boot::File {
+            name: format!("{}/{}", self.request.mac.hyphenated(), file(platform)),
+            direct: self.facts.method == BootMethod::File,
+        };
+        match self.client {
+            Client::Firmware(platform, Way::Pxe) => Some(by_tftp(platform)),
+            Client::Firmware(platform, Way::Http) => Some(Boot::Url(format!(
+                "{}/ipxe/{}?mac={}",
+                settings.base_url,
+                file(platform),
+                self.request.mac.hyphenated()
+            ))),
+            // Once in a boot: where our own cannot be loaded, the old one goes on by itself.
+            Client::Ipxe(platform, version)
+                if version < IpxeVersion::OLDEST && !self.facts.loaded_ipxe =>
+            {
+                Some(by_tftp(platform))
+            }
+            Client::Ipxe(..) => Some(Boot::Script(format!("{}/boot.ipxe", settings.base_url))),
+            Client::System | Client::Unsupported(_) => None,
+        }
+    }
+
+    fn unsupported(&self) -> Answer {
+        let what = match self.client {
+            Client::Unsupported(Some(arch)) => {
+                format!("{} (architecture {arch})", architecture_name(arch))
+            }
+            _ => "an architecture that it does not name".into(),
+        };
+        let text = format!(
+            "not served: firmware of {what} wants to boot, and there are images for x86-64 alone \
+             (architectures 0, 7, 9 and 16); take it off this network or boot it otherwise"
+        );
+        self.note(Kind::Refused, text, vec![], Answer::silence())
+    }
+
+    /// Proxy mode, port 67: no address, only what to boot.
+    fn proxy_offer(&self) -> Answer {
+        let Some(boot) = self.boot() else { return Answer::silence() };
+        let mut reply = Reply::new(MessageType::Offer, To::client(self.request));
+        reply.proxy = true;
+        let text = format!("DISCOVER from {}: proposed {boot}, no address", self.client);
+        let asker = self.asker();
+        let done = vec![Mark::Asks(asker), Mark::Answered(asker, format!("proposed {boot}"))];
+        reply.boot = Some(boot);
+        self.answer(reply, LeaseChange::Keep, text, done)
+    }
+
+    /// Either mode, port 4011: what to boot, for a client that has its address.
+    fn boot_server(&self) -> Answer {
+        if self.request.server.is_some_and(|server| server != self.settings.server()) {
+            return Answer::silence();
+        }
+        let Some(boot) = self.boot() else { return Answer::silence() };
+        let mut reply = Reply::new(MessageType::Ack, To::Sender);
+        reply.proxy = true;
+        let text = format!("boot server request from {}: {boot}", self.client);
+        let done = vec![Mark::Answered(self.asker(), format!("the boot server named {boot}"))];
+        // The file itself, whatever the method was that led here.
+        reply.boot = Some(match boot {
+            Boot::File { name, .. } => Boot::File { name, direct: true },
+            other => other,
+        });
+        reply.echo_boot_item = true;
+        self.answer(reply, LeaseChange::Keep, text, done)
+    }
+
+    fn discover(&self) -> Answer {
+        if let Some(refusal) = self.wrong_relay() {
+            return refusal;
+        }
+        let (facts, settings) = (self.facts, self.settings);
+        let held = facts.lease.map(|lease| lease.address).filter(|&held| self.is_ours(held));
+        let wanted =
+            self.request.requested.filter(|&wanted| self.is_ours(wanted) && !facts.wanted_is_taken);
+        let Some(address) = held.or(wanted).or(facts.free) else {
+            let text = format!(
+                "not served: all {} addresses of the pool {} are taken; enlarge it or shorten leases",
+                settings.pool.size(),
+                settings.pool
+            );
+            return self.note(Kind::Refused, text, vec![], Answer::silence());
+        };
+        let boot = self.boot();
+        let mut reply = Reply::new(MessageType::Offer, To::client(self.request));
+        reply.address = Some(address);
+        let text = match &boot {
+            Some(boot) => format!("DISCOVER from {}: offered {address} and {boot}", self.client),
+            None => format!("DISCOVER from {}: offered {address}", self.client),
+        };
+        let marks = if boot.is_some() { vec![Mark::Asks(self.asker())] } else { vec![] };
+        reply.boot = boot;
+        // A lease that still runs is not cut short by a new offer of the same address.
+        let until = (facts.now + OFFER_SECONDS)
+            .max(facts.lease.filter(|lease| lease.address == address).map_or(0, |l| l.expires));
+        self.answer(reply, LeaseChange::Hold(address, until), text, marks)
+    }
+
+    fn request(&self) -> Answer {
+        if let Some(server) = self.request.server.filter(|&s| s != self.settings.server()) {
+            let text = format!(
+                "{} took the offer of another DHCP server, {server}: there should be one on a \
+                 network; stop that one, or run this one with --dhcp proxy",
+                self.client
+            );
+            let silence = Answer { lease: LeaseChange::Release, ..Answer::silence() };
+            return self.note(Kind::Refused, text, vec![], silence);
+        }
+        if let Some(refusal) = self.wrong_relay() {
+            return refusal;
+        }
+        let Some(wanted) = self.request.wanted() else {
+            return self.nak("it names no address");
+        };
+        if !self.settings.network.contains(wanted) {
+            return self.nak(&format!("{wanted} belongs to another network"));
+        }
+        let holds = self.facts.lease.is_some_and(|lease| lease.address == wanted);
+        if self.facts.wanted_is_taken {
+            return self.nak(&format!("{wanted} is another machine's"));
+        }
+        if !holds && !self.is_ours(wanted) {
+            return self.nak(&format!("{wanted} is not in the pool {}", self.settings.pool));
+        }
+        let boot = self.boot();
+        let renews = !self.request.ciaddr.is_unspecified();
+        let to = if renews { To::Address(self.request.ciaddr) } else { To::client(self.request) };
+        let mut reply = Reply::new(MessageType::Ack, to);
+        reply.address = Some(wanted);
+        let text = match (&boot, renews) {
+            (Some(boot), _) => format!("{} has {wanted} and goes on with {boot}", self.client),
+            (None, false) => format!("{} has {wanted}", self.client),
+            (None, true) => format!("{} keeps {wanted}", self.client),
+        };
+        let marks = match &boot {
+            Some(_) => vec![Mark::Answered(self.asker(), format!("has {wanted}"))],
+            None => vec![],
+        };
+        reply.boot = boot;
+        let until = self.facts.now + u64::from(self.settings.lease_seconds);
+        self.answer(reply, LeaseChange::Hold(wanted, until), text, marks)
+    }
+
+    fn inform(&self) -> Answer {
+        if self.request.ciaddr.is_unspecified() {
+            return Answer::silence();
+        }
+        let reply = Reply::new(MessageType::Ack, To::Address(self.request.ciaddr));
+        Answer { reply: Some(reply), ..Answer::silence() }
+    }
+
+    fn release(&self) -> Answer {
+        let held = self.facts.lease.map(|lease| lease.address);
+        if held.is_none() || held != self.request.wanted() {
+            return Answer::silence();
+        }
+        let answer = Answer { lease: LeaseChange::Release, ..Answer::silence() };
+        let text = format!("{} gave back {}", self.client, self.request.ciaddr);
+        self.note(Kind::Dhcp, text, vec![], answer)
+    }
+
+    fn decline(&self) -> Answer {
+        let held = self.facts.lease.map(|lease| lease.address);
+        let Some(address) = self.request.requested.filter(|&address| held == Some(address)) else {
+            return Answer::silence();
+        };
+        let until = self.facts.now + DECLINED_SECONDS;
+        let answer = Answer { lease: LeaseChange::Decline(address, until), ..Answer::silence() };
+        let text = format!(
+            "{address} was declined: some other machine uses it; it is left alone for \
+             {DECLINED_SECONDS} s; find that machine, or take the address out of the pool"
+        );
+        self.note(Kind::Refused, text, vec![], answer)
+    }
+
+    fn nak(&self, reason: &str) -> Answer {
+        let mut reply = Reply::new(MessageType::Nak, To::nak(self.request));
+        reply.message_text = Some(reason.into());
+        let text = format!("{} must ask anew: {reason}", self.client);
+        self.answer(reply, LeaseChange::Keep, text, vec![])
+    }
+
+    /// A relay of a network that we have no addresses for.
+    fn wrong_relay(&self) -> Option<Answer> {
+        let relay = self.request.giaddr;
+        if relay.is_unspecified() || self.settings.network.contains(relay) {
+            return None;
+        }
+        let text = format!(
+            "not served: relay {relay} is in a network that there is no pool for; \
+             run with --dhcp proxy beside that network's own server"
+        );
+        Some(self.note(Kind::Refused, text, vec![], Answer::silence()))
+    }
+
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.settings.pool.contains(address) && address != self.settings.server()
+    }
+
+    fn asker(&self) -> Asker {
+        if matches!(self.client, Client::Ipxe(..)) { Asker::Ipxe } else { Asker::Firmware }
+    }
+
+    fn answer(&self, reply: Reply, lease: LeaseChange, text: String, marks: Vec<Mark>) -> Answer {
+        let answer = Answer { reply: Some(reply), lease, note: None };
+        self.note(Kind::Dhcp, text, marks, answer)
+    }
+
+    fn note(&self, kind: Kind, text: String, marks: Vec<Mark>, answer: Answer) -> Answer {
+        let (firmware, boot_mode) = match self.client {
+            Client::Firmware(platform, way) => (Some(platform), Some(way)),
+            Client::Ipxe(platform, _) => (Some(platform), None),
+            Client::System | Client::Unsupported(_) => (None, None),
+        };
+        let boot_mode = match (self.client, boot_mode) {
+            (_, Some(Way::Pxe)) => Some("pxe"),
+            (_, Some(Way::Http)) => Some("http"),
+            // Ours comes after firmware's own way; a ROM's is the way.
+            (Client::Ipxe(..), _) if !self.facts.loaded_ipxe => Some("ipxe"),
+            _ => None,
+        };
+        let address = answer.reply.as_ref().and_then(|reply| reply.address);
+        let sighting = Sighting {
+            boots: self.client != Client::System,
+            uuid: self.request.uuid(),
+            serial: None,
+            firmware: firmware.map(|platform| match platform {
+                Platform::Bios => "bios",
+                Platform::Uefi => "uefi",
+            }),
+            boot_mode,
+            address: address.filter(|_| self.request.message == MessageType::Request),
+        };
+        Answer { note: Some(Note { kind, text, marks, sighting }), ..answer }
+    }
+}

@@ -1,0 +1,393 @@
+//! Taking machines in: who may, whose identity is whose, and what a node gets.
+
+use crate::{
+    machine::{Mac, usable_uuid},
+    store::{Enrolled, Known},
+};
+use protocol::{
+    ChainId, PublicKey, SecretKey, Signed,
+    boot::{Enrol, NodeConfig},
+    node::{Delegation, Endorsement, Ownership, OwnershipError},
+    signed::SignedError,
+};
+use std::net::IpAddr;
+
+/// How long after it was last heard of a machine is held to be there still, so that another one
+/// with its identity is a second machine and not the same one with a new board or NIC.
+pub const STILL_THERE_MS: u64 = 600_000;
+/// The most entries of each list of an inventory; the largest servers have a few hundred PCI
+/// functions.
+const MAX_LIST: usize = 2_048;
+
+/// What nodes are taken in with.
+pub struct Authority {
+    /// The chain.
+    pub chain: ChainId,
+    /// Ours: endorses nodes and signs their configuration.
+    pub key: SecretKey,
+    /// By which the owner lets our key take nodes in.
+    pub delegation: Signed<Delegation>,
+    /// CometBFT RPC addresses, as nodes reach them.
+    pub ledgers: Vec<String>,
+    /// Parameter servers, as nodes reach them.
+    pub parameter_servers: Vec<String>,
+}
+
+/// Key and delegation do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The delegation itself is wrong.
+    #[error("the owner's delegation: {0}; have the owner make a new one for this chain")]
+    Delegation(#[from] SignedError),
+    /// It is for somebody else.
+    #[error(
+        "the owner's delegation is to key {delegate}, this provisioner's key is {ours}: give it \
+         the key that was delegated to, or have the owner delegate to this one"
+    )]
+    NotOurs {
+        /// Whom it is to.
+        delegate: PublicKey,
+        /// Our key.
+        ours: PublicKey,
+    },
+}
+
+impl Authority {
+    /// Checks that the owner's delegation is for our key and chain.
+    pub fn check(&self) -> Result<(), AuthorityError> {
+        let delegate = self.delegation.verify(&self.chain)?.delegate;
+        let ours = self.key.public();
+        if delegate != ours {
+            return Err(AuthorityError::NotOurs { delegate, ours });
+        }
+        Ok(())
+    }
+
+    /// A node's configuration, signed.
+    pub fn configuration(
+        &self,
+        node: PublicKey,
+        name: String,
+        unix_time: u64,
+    ) -> Result<Signed<NodeConfig>, OwnershipError> {
+        let endorsement = Signed::sign(&self.chain, Endorsement { node }, &self.key);
+        let ownership =
+            Ownership { delegation: self.delegation.clone(), endorsement: Some(endorsement) };
+        // What a ledger would refuse is not handed out.
+        ownership.verify(&self.chain, &node)?;
+        let config = NodeConfig {
+            node,
+            name,
+            chain: self.chain.clone(),
+            ledgers: self.ledgers.clone(),
+            parameter_servers: self.parameter_servers.clone(),
+            ownership,
+            unix_time,
+        };
+        Ok(Signed::sign(&self.chain, config, &self.key))
+    }
+}
+
+/// A machine that has its identity already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name, self.mac)
+    }
+}
+
+/// Why a machine was not taken in.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolError {
+    /// Wrong chain, version or signature: the node's doing.
+    #[error("{0}; boot it from this provisioner again")]
+    Signed(#[from] SignedError),
+    /// Posted under another machine's name.
+    #[error("the request is for {posted}, but {signed} signed it: one of the two is forged")]
+    OtherMachine {
+        /// In the path.
+        posted: Mac,
+        /// In the body.
+        signed: String,
+    },
+    /// More than a machine can have.
+    #[error("the inventory lists more than {MAX_LIST} {what}: no machine has so many")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+    },
+    /// One node key, two machines.
+    #[error(
+        "node key {node} is already that of {holder}: a node's key never leaves its machine, so \
+         one of the two carries a copy; restart this machine, and it makes a key of its own \
+         ({holder} keeps its place)"
+    )]
+    SameKey {
+        /// The key, shortened.
+        node: String,
+        /// Who has it.
+        holder: Holder,
+    },
+    /// One MAC address, two machines.
+    #[error(
+        "MAC address {mac} is already that of {holder} with UUID {theirs}, heard of {ago} s ago; \
+         this machine has UUID {ours}: give one of the two another MAC address ({holder} keeps \
+         its place; if its board was replaced, wait {wait} s)"
+    )]
+    SameMac {
+        /// The address.
+        mac: Mac,
+        /// Who has it.
+        holder: Holder,
+        /// The UUID of that one.
+        theirs: String,
+        /// The newcomer's.
+        ours: String,
+        /// Seconds since it was heard of.
+        ago: u64,
+        /// Seconds until it counts as gone.
+        wait: u64,
+    },
+    /// One UUID, two machines.
+    #[error(
+        "UUID {uuid} is already that of {holder}, heard of {ago} s ago, and {mac} is none of its \
+         NICs: set another UUID in one machine's firmware ({holder} keeps its place; if its NIC \
+         was replaced, wait {wait} s)"
+    )]
+    SameUuid {
+        /// The UUID.
+        uuid: String,
+        /// Who has it.
+        holder: Holder,
+        /// The newcomer.
+        mac: Mac,
+        /// Seconds since it was heard of.
+        ago: u64,
+        /// Seconds until it counts as gone.
+        wait: u64,
+    },
+}
+
+impl EnrolError {
+    /// The machine whose identity the newcomer claims, where that is what is wrong.
+    pub fn holder(&self) -> Option<&Holder> {
+        match self {
+            Self::SameKey { holder, .. }
+            | Self::SameMac { holder, .. }
+            | Self::SameUuid { holder, .. } => Some(holder),
+            Self::Signed(_) | Self::OtherMachine { .. } | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+/// Checks a request as far as it can be checked by itself.
+pub fn check(
+    chain: &ChainId,
+    posted: Mac,
+    request: Signed<Enrol>,
+    address: Option<IpAddr>,
+) -> Result<Enrolled, EnrolError> {
+    let body = request.verify(chain)?;
+    if body.mac.parse() != Ok(posted) {
+        let signed = body.mac.chars().take(40).collect();
+        return Err(EnrolError::OtherMachine { posted, signed });
+    }
+    let inventory = &body.inventory;
+    for (what, length) in [
+        ("PCI functions", inventory.pci.len()),
+        ("NICs", inventory.nics.len()),
+        ("disks", inventory.disks.len()),
+        ("GPUs", inventory.gpus.len()),
+    ] {
+        if length > MAX_LIST {
+            return Err(EnrolError::TooLarge { what });
+        }
+    }
+    Ok(Enrolled {
+        mac: posted,
+        node: request.signer,
+        boot_id: body.boot_id,
+        release: body.release,
+        uuid: usable_uuid(&body.inventory.system.uuid),
+        inventory: request.body.inventory,
+        address,
+    })
+}
+
+/// Whether the newcomer's identity is its own, among those who share a MAC address, node key or
+/// UUID with it.
+pub fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), EnrolError> {
+    let has_nic = |mac: Mac| newcomer.inventory.nics.iter().any(|nic| nic.mac.parse() == Ok(mac));
+    for other in known {
+        let holder = Holder { name: other.name.clone(), mac: other.mac };
+        let idle = now.saturating_sub(other.node_seen);
+        let there = other.node.is_some() && idle < STILL_THERE_MS;
+        let (ago, wait) = (idle / 1000, STILL_THERE_MS.saturating_sub(idle) / 1000 + 1);
+        let same_boot = other.boot_id == Some(newcomer.boot_id);
+        if other.mac == newcomer.mac {
+            if let (Some(theirs), Some(ours), true) = (&other.uuid, &newcomer.uuid, there)
+                && theirs != ours
+            {
+                return Err(EnrolError::SameMac {
+                    mac: newcomer.mac,
+                    holder,
+                    theirs: theirs.clone(),
+                    ours: ours.clone(),
+                    ago,
+                    wait,
+                });
+            }
+            continue;
+        }
+        let one_machine = has_nic(other.mac);
+        if other.node == Some(newcomer.node) && !(one_machine && same_boot) {
+            return Err(EnrolError::SameKey { node: newcomer.node.short(), holder });
+        }
+        if let (Some(uuid), true, false) = (&newcomer.uuid, there, one_machine)
+            && other.uuid.as_ref() == Some(uuid)
+        {
+            let (uuid, mac) = (uuid.clone(), newcomer.mac);
+            return Err(EnrolError::SameUuid { uuid, holder, mac, ago, wait });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Digest, inventory::Inventory, inventory::Nic};
+
+    const NOW: u64 = 10_000_000;
+    const UUID: &str = "11223344-5566-7788-99aa-bbccddeeff01";
+    const OTHER_UUID: &str = "11223344-5566-7788-99aa-bbccddeeff02";
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    fn mac(n: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, n])
+    }
+
+    fn chain() -> ChainId {
+        "alia-test".parse().unwrap()
+    }
+
+    fn enrol(n: u8, uuid: &str) -> Enrol {
+        let mut inventory = Inventory::default();
+        inventory.system.uuid = uuid.into();
+        let nic = |mac: Mac, booted_from| Nic {
+            name: "eth0".into(),
+            mac: mac.to_string(),
+            driver: None,
+            carrier: true,
+            booted_from,
+        };
+        inventory.nics = vec![nic(mac(n), true)];
+        Enrol {
+            mac: mac(n).to_string(),
+            boot_id: Digest([n; 32]),
+            release: Digest([9; 32]),
+            inventory,
+        }
+    }
+
+    fn newcomer(n: u8, uuid: &str, seed: u8) -> Enrolled {
+        let request = Signed::sign(&chain(), enrol(n, uuid), &key(seed));
+        check(&chain(), mac(n), request, None).unwrap()
+    }
+
+    fn known(n: u8, uuid: &str, seed: u8, seen: u64) -> Known {
+        Known {
+            mac: mac(n),
+            name: format!("node-{n}"),
+            uuid: Some(uuid.into()),
+            node: Some(key(seed).public()),
+            boot_id: Some(Digest([n; 32])),
+            node_seen: seen,
+        }
+    }
+
+    #[test]
+    fn a_request_posted_for_another_machine_or_chain_is_refused() {
+        let request = Signed::sign(&chain(), enrol(1, UUID), &key(1));
+        let error = check(&chain(), mac(2), request.clone(), None).unwrap_err();
+        assert!(matches!(error, EnrolError::OtherMachine { .. }));
+        let other = "alia-other".parse().unwrap();
+        assert!(matches!(check(&other, mac(1), request.clone(), None), Err(EnrolError::Signed(_))));
+        let mut altered = request;
+        altered.body.inventory.memory_bytes += 1;
+        assert!(matches!(check(&chain(), mac(1), altered, None), Err(EnrolError::Signed(_))));
+    }
+
+    #[test]
+    fn a_machine_that_reboots_with_a_new_key_is_the_same_machine() {
+        let before = known(1, UUID, 1, NOW - 1_000);
+        assert_eq!(judge(&newcomer(1, UUID, 2), &[before], NOW), Ok(()));
+    }
+
+    #[test]
+    fn one_mac_with_two_uuids_at_a_time_is_two_machines_and_later_a_new_board() {
+        let before = known(1, UUID, 1, NOW - 1_000);
+        let error = judge(&newcomer(1, OTHER_UUID, 2), &[before], NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameMac { .. }));
+        let text = error.to_string();
+        for part in ["node-1", UUID, OTHER_UUID, "another MAC address"] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        let long_ago = known(1, UUID, 1, NOW - STILL_THERE_MS);
+        assert_eq!(judge(&newcomer(1, OTHER_UUID, 2), &[long_ago], NOW), Ok(()));
+    }
+
+    #[test]
+    fn one_node_key_on_two_machines_is_refused_however_long_ago() {
+        let before = known(1, UUID, 1, 0);
+        let error = judge(&newcomer(2, OTHER_UUID, 1), &[before], NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameKey { .. }));
+    }
+
+    #[test]
+    fn one_uuid_on_two_macs_is_two_machines_unless_both_nics_are_in_one() {
+        let before = known(1, UUID, 1, NOW - 1_000);
+        let error = judge(&newcomer(2, UUID, 2), std::slice::from_ref(&before), NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameUuid { .. }));
+        let mut both = newcomer(2, UUID, 2);
+        both.inventory.nics.extend(newcomer(1, UUID, 1).inventory.nics);
+        assert_eq!(judge(&both, &[before], NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_placeholder_uuid_makes_no_conflict() {
+        let shared = "03000200-0400-0500-0006-000700080009";
+        let before = Known { uuid: None, ..known(1, UUID, 1, NOW) };
+        assert_eq!(judge(&newcomer(2, shared, 2), &[before], NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_node_gets_a_configuration_that_the_ledger_will_take() {
+        let delegation = Signed::sign(&chain(), Delegation { delegate: key(8).public() }, &key(7));
+        let authority = Authority {
+            chain: chain(),
+            key: key(8),
+            delegation,
+            ledgers: vec!["http://10.0.0.1:26657".into()],
+            parameter_servers: vec![],
+        };
+        authority.check().unwrap();
+        let node = key(1).public();
+        let config = authority.configuration(node, "node-1".into(), 1_700_000_000).unwrap();
+        assert_eq!(config.signer, key(8).public());
+        let config = config.verify(&chain()).unwrap();
+        assert_eq!(config.ownership.verify(&chain(), &node), Ok(key(7).public()));
+        let stranger = Authority { key: key(6), ..authority };
+        assert!(matches!(stranger.check(), Err(AuthorityError::NotOurs { .. })));
+    }
+}

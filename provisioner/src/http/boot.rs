@@ -1,0 +1,206 @@
+//! What firmware and iPXE fetch.
+
+use super::{App, Peer, Problem, mac, watched::Watched};
+use crate::{
+    machine::{Mac, usable_uuid},
+    progress::Mark,
+    script,
+    timeline::{Kind, Record, Sighting},
+};
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Path, Query, Request, State},
+    http::{Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+use tower_http::services::ServeFile;
+
+const SCRIPT: [(header::HeaderName, &str); 1] =
+    [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+/// The longest serial number kept.
+const MAX_SERIAL_LEN: usize = 64;
+
+/// `GET /boot.ipxe`.
+pub(super) async fn entry(State(app): State<Arc<App>>) -> Response {
+    (SCRIPT, script::entry(&app.setup.base_url)).into_response()
+}
+
+/// What iPXE says of the machine. Every part may be missing or nonsense.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Told {
+    uuid: String,
+    serial: String,
+    arch: String,
+    platform: String,
+}
+
+/// `GET /boot/{mac}.ipxe`.
+pub(super) async fn machine(
+    State(app): State<Arc<App>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Query(told): Query<Told>,
+) -> Result<Response, Problem> {
+    let name = name.strip_suffix(".ipxe").unwrap_or(&name);
+    let mac = mac(name)?;
+    let sighting = Sighting {
+        boots: true,
+        uuid: usable_uuid(&told.uuid),
+        serial: serial(&told.serial),
+        firmware: match told.platform.as_str() {
+            "pcbios" => Some("bios"),
+            "efi" => Some("uefi"),
+            _ => None,
+        },
+        boot_mode: None,
+        address: ipv4(peer),
+    };
+    // An iPXE that names no architecture was asked by hand; the kernel will tell.
+    let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
+    let (script, record) = if supported {
+        let script = script::machine(&app.setup, mac);
+        let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
+            format!("image {} ({})", image.manifest.version, image.digest.short())
+        });
+        let on = format!("iPXE for {} on {}", or_unknown(&told.arch), or_unknown(&told.platform));
+        let done = Mark::Done("script", what.clone());
+        (
+            script,
+            Record::new(mac, Kind::Http, format!("boot script for {on}: {what}")).marks([done]),
+        )
+    } else {
+        let arch: String = told.arch.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        let text = format!(
+            "not served: its iPXE is for {arch}, and there are images for x86-64 alone; \
+             take it off this network or boot it otherwise"
+        );
+        (script::unsupported(&arch), Record::new(mac, Kind::Refused, text))
+    };
+    app.timeline.record(record.sighting(sighting));
+    Ok((SCRIPT, script).into_response())
+}
+
+/// Whose a file is, where the URL tells.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Whose {
+    mac: String,
+}
+
+/// `GET /ipxe/{file}`: iPXE for UEFI HTTP boot.
+pub(super) async fn ipxe(
+    State(app): State<Arc<App>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(file): Path<String>,
+    Query(whose): Query<Whose>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (folder, files) = &app.ipxe;
+    if !files.contains(&file) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, format!("iPXE has no file {file:?} here")));
+    }
+    // As EDK2 wants it: by this type it knows an application from a disk image.
+    let fetch = Fetch { path: folder.join(&file), stage: "tftp", file, peer };
+    let mut response = fetch.run(&app, whose.mac.parse().ok(), request).await?;
+    let kind = header::HeaderValue::from_static("application/efi");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// `GET /image/{digest}/{file}`.
+pub(super) async fn image(
+    State(app): State<Arc<App>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path((digest, file)): Path<(String, String)>,
+    Query(whose): Query<Whose>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let image = app.setup.image.as_ref().filter(|image| image.digest.to_string() == digest);
+    let path = image.and_then(|image| Some((image, image.path(&file)?)));
+    let Some((image, path)) = path else {
+        let text = "no such file of the image served here; boot again for the one that is";
+        return Err(Problem::new(StatusCode::NOT_FOUND, text));
+    };
+    let stage = if file == image.manifest.kernel.file { "kernel" } else { "initramfs" };
+    Fetch { path, stage, file, peer }.run(&app, whose.mac.parse().ok(), request).await
+}
+
+/// One file on its way to a machine.
+struct Fetch {
+    path: PathBuf,
+    stage: &'static str,
+    file: String,
+    peer: SocketAddr,
+}
+
+impl Fetch {
+    async fn run(
+        self,
+        app: &Arc<App>,
+        mac: Option<Mac>,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        let whole = !request.headers().contains_key(header::RANGE);
+        let gets = request.method() == Method::GET;
+        let Self { path, stage, file, peer } = self;
+        let served = ServeFile::new(&path).try_call(request).await.map_err(|error| {
+            tracing::error!("{}: {error}", path.display());
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{file} cannot be read"))
+        })?;
+        let response = served.map(Body::new);
+        let Some(mac) = mac.filter(|_| gets && response.status().is_success()) else {
+            return Ok(response);
+        };
+        let length: u64 = response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok())
+            .unwrap_or(0);
+        let sighting = Sighting { address: ipv4(peer), ..Sighting::default() };
+        let record = move |text: String, mark: Mark| {
+            let marks = Some(mark).filter(|_| whole);
+            Record::new(mac, Kind::Http, text).marks(marks).sighting(sighting.clone())
+        };
+        app.timeline.record(record(format!("{file}: fetching {length} bytes"), Mark::Began(stage)));
+        let (timeline, began) = (app.timeline.clone(), Instant::now());
+        let over = move |taken: u64| {
+            let seconds = began.elapsed().as_secs_f64();
+            let rate = taken as f64 / 1e6 / seconds.max(1e-3);
+            let text = format!("{file}: {taken} bytes in {seconds:.3} s, {rate:.1} MB/s");
+            timeline.record(if taken == length {
+                record(text.clone(), Mark::Done(stage, text))
+            } else {
+                let text = format!("{text}, then the machine went away ({length} were to come)");
+                record(text.clone(), Mark::Failed(stage, text))
+            });
+        };
+        Ok(response.map(|body| Watched::body(body, over)))
+    }
+}
+
+/// The IPv4 address of a peer; none where it is the host itself, or IPv6.
+fn ipv4(peer: SocketAddr) -> Option<Ipv4Addr> {
+    match peer.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn serial(text: &str) -> Option<String> {
+    let text: String =
+        text.trim().chars().filter(|c| !c.is_control()).take(MAX_SERIAL_LEN).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+fn or_unknown(text: &str) -> String {
+    let text: String = text.chars().filter(|c| c.is_ascii_graphic()).take(16).collect();
+    if text.is_empty() { "unknown".into() } else { text }
+}

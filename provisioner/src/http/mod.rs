@@ -1,0 +1,136 @@
+//! HTTP: boot scripts and images for machines, reports and enrolment from nodes, API and page for
+//! everyone else.
+//!
+//! | path | for | what |
+//! |---|---|---|
+//! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
+//! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
+//! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
+//! | `GET /image/{digest}/{file}` | iPXE | kernel, initramfs |
+//! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
+//! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
+//! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
+//! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
+//! | `GET /`, `/machines/{mac}` | people | the page |
+
+mod api;
+mod boot;
+mod listener;
+mod live;
+mod nodes;
+mod pages;
+mod watched;
+
+use crate::{
+    counters::Counters,
+    enrol::Authority,
+    machine::Mac,
+    script,
+    store::{Store, StoreError},
+    timeline::Timeline,
+};
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+pub use listener::{Bounded, Peer};
+use protocol::{fleet::UpstreamStatus, version};
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::{Semaphore, watch};
+
+/// The longest body of a request: an inventory of the largest server takes some 300 kB.
+const MAX_BODY: usize = 2 << 20;
+/// The most watchers of server-sent events: each holds a connection for as long as it likes.
+const MAX_WATCHERS: usize = 64;
+
+/// What handlers share.
+pub struct App {
+    /// Machines, leases, events.
+    pub store: Arc<Store>,
+    /// Where events are recorded and watched.
+    pub timeline: Timeline,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// What boot scripts are made from.
+    pub setup: script::Setup,
+    /// The folder of iPXE's files, and those of them that are given out.
+    pub ipxe: (PathBuf, Vec<String>),
+    /// What nodes are taken in with, where that is configured.
+    pub authority: Option<Authority>,
+    /// What ledger and parameter servers said last.
+    pub upstream: watch::Receiver<Arc<UpstreamStatus>>,
+    /// `full`, `proxy` or `off`.
+    pub dhcp: &'static str,
+    /// Places for watchers.
+    pub watchers: Arc<Semaphore>,
+}
+
+impl App {
+    /// Places for as many watchers as there may be.
+    pub fn places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_WATCHERS))
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/boot.ipxe", get(boot::entry))
+        .route("/boot/{name}", get(boot::machine))
+        .route("/ipxe/{file}", get(boot::ipxe))
+        .route("/image/{digest}/{file}", get(boot::image))
+        .route("/v1/machines/{mac}/events", post(nodes::events))
+        .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
+        .route("/v1/machines", get(api::machines))
+        .route("/v1/machines/{mac}", get(api::machine))
+        .route("/v1/status", get(api::status))
+        .route("/v1/events", get(live::events))
+        .route("/", get(pages::overview))
+        .route("/live", get(pages::live))
+        .route("/machines/{mac}", get(pages::machine))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(app)
+}
+
+/// A request that was not fulfilled: a status and a text, as JSON `{"error": …}`.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    text: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.text }))).into_response()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+/// A MAC address in a path.
+fn mac(text: &str) -> Result<Mac, Problem> {
+    text.parse::<Mac>().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Whether node and provisioner understand each other; a node that says nothing speaks ours.
+fn speaks(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(offered) = headers.get(version::HEADER) else { return Ok(()) };
+    version::negotiate(offered.to_str().unwrap_or_default())
+        .map(drop)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+}

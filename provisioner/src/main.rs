@@ -1,0 +1,129 @@
+//! `provisioner`: boots machines from the network into aliaOS.
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use protocol::SecretKey;
+use provisioner::{
+    config::Options,
+    net, run,
+    tftp::server::{Report, Server},
+};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    net::SocketAddrV4,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Boots machines from the network into aliaOS, takes them in, and shows them.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Try:
+  provisioner key provisioner.key
+  provisioner serve --interface eth0 --dhcp proxy --ipxe /usr/lib/ipxe --image image
+
+RUST_LOG=provisioner=debug shows every packet."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a network: DHCP or ProxyDHCP, TFTP, HTTP, page and API
+    #[command(after_help = "In proxy mode another DHCP server gives the addresses, and nothing \
+there has to be changed. In full mode there must be no other one on the network. The ports are \
+67, 69 and 4011 by UDP (for them root, or CAP_NET_BIND_SERVICE, is needed) and 8080 by TCP.")]
+    Serve(Box<Options>),
+    /// Make a secret key where there is none yet, and show its public half
+    Key {
+        /// Where it is kept, readable by its owner alone
+        file: PathBuf,
+    },
+    /// Serve the files of one folder by TFTP, and nothing else
+    Tftp {
+        /// The folder
+        #[arg(long, value_name = "FOLDER")]
+        root: PathBuf,
+        /// Where to listen
+        #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:69")]
+        listen: SocketAddrV4,
+        /// The MTU of the way to the clients; blocks stay 32 bytes below it
+        #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+        mtu: u16,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match cli.command {
+        Command::Key { file } => key(&file),
+        Command::Serve(options) => runtime()?.block_on(serve(*options)),
+        Command::Tftp { root, listen, mtu } => runtime()?.block_on(tftp(&root, listen, mtu)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let running = run::start(options.with_file()?).await?;
+    println!("{}\nready", running.banner);
+    told_to_stop().await?;
+    tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;
+    // Connections that still run (watchers' never end) are cut.
+    std::process::exit(0)
+}
+
+async fn tftp(root: &Path, listen: SocketAddrV4, mtu: u16) -> anyhow::Result<()> {
+    let socket = net::udp(listen, None, "TFTP")?;
+    let observer = Arc::new(|report: Report| match report {
+        Report::Ended(transfer) => tracing::debug!("{transfer:?}"),
+        Report::Refused { peer, reason, .. } => tracing::warn!("{peer} gets nothing: {reason}"),
+        Report::Began { .. } => {}
+    });
+    let server = Server::new(socket, root, mtu, observer)
+        .with_context(|| format!("the folder {} cannot be served", root.display()))?;
+    println!("TFTP {}\nready", server.address()?);
+    tokio::select! {
+        () = server.serve() => Ok(()),
+        stop = told_to_stop() => stop,
+    }
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    Ok(())
+}
+
+fn key(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let key = match made {
+        Ok(mut file) => {
+            let key = SecretKey::generate()?;
+            writeln!(file, "{}", key.to_hex()).with_context(|| format!("{shown}"))?;
+            file.sync_all().with_context(|| format!("{shown}"))?;
+            key
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
+            SecretKey::from_hex(&text).with_context(|| format!("{shown}"))?
+        }
+        Err(error) => bail!("{shown}: {error}"),
+    };
+    println!("{}", key.public());
+    Ok(())
+}

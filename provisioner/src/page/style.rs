@@ -1,0 +1,85 @@
+//! The page's style sheet and script, in the page itself.
+
+pub(super) const STYLE: &str = "
+:root {
+  --back: #f6f7f9; --card: #fff; --text: #14181f; --quiet: #5a6472; --line: #dfe3e8;
+  --good: #14713d; --good-back: #def3e6; --busy: #0b56a8; --busy-back: #dcebfb;
+  --bad: #a3220f; --bad-back: #fde5e0; --warn: #7a4b00; --warn-back: #fdeecf;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --back: #0f1318; --card: #181e26; --text: #e8ecf1; --quiet: #9aa6b4; --line: #2b3440;
+    --good: #7fdca4; --good-back: #123524; --busy: #8cc2ff; --busy-back: #12304f;
+    --bad: #ff9c8a; --bad-back: #47180f; --warn: #f5c469; --warn-back: #40300d;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--text); font: 16px/1.45 system-ui, sans-serif; }
+header { display: flex; gap: 1rem; align-items: baseline; padding: .8rem 1rem 0; max-width: 76rem; margin: auto; }
+main { padding: 0 1rem 3rem; max-width: 76rem; margin: auto; }
+h1 { font-size: 1.25rem; margin: 0; }
+h2 { font-size: 1.1rem; margin: 1.6rem 0 .6rem; }
+h3 { font-size: 1rem; margin: .8rem 0 .3rem; }
+a { color: inherit; text-decoration-color: var(--quiet); text-underline-offset: .2em; }
+code { font: .85em ui-monospace, monospace; }
+.long { overflow-wrap: anywhere; }
+.quiet { color: var(--quiet); font-weight: 400; font-size: .9rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+.facts.small { grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); }
+.fact { display: flex; flex-direction: column; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem; min-width: 0; overflow-wrap: anywhere; }
+.fact strong { font-size: 1.4rem; font-variant-numeric: tabular-nums; }
+.small .fact strong { font-size: 1.1rem; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem .7rem; margin: 0 0 .6rem; }
+.row { display: flex; flex-wrap: wrap; gap: .1rem .8rem; align-items: baseline; }
+.row h3 { margin: 0; }
+.end { margin-left: auto; }
+.stages { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem; margin: .4rem 0 0; padding: 0; font-size: .85rem; }
+.stages li { border-radius: .9rem; padding: .1rem .6rem; background: var(--good-back); color: var(--good); }
+.stages li.started { background: var(--busy-back); color: var(--busy); }
+.stages li.retrying { background: var(--warn-back); color: var(--warn); }
+.stages li.failed { background: var(--bad-back); color: var(--bad); }
+.problem { background: var(--bad-back); color: var(--bad); border-radius: .5rem; padding: .4rem .8rem; margin: .5rem 0 0; overflow-wrap: anywhere; }
+.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 1.2rem; align-items: start; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th { text-align: left; color: var(--quiet); font-weight: 500; }
+th, td { padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.stages .number { text-align: left; }
+.when { white-space: nowrap; font-variant-numeric: tabular-nums; }
+tr.refused td, tr.conflict td, tr.failed td { color: var(--bad); }
+tr.retrying td { color: var(--warn); }
+progress { width: 100%; height: .6rem; accent-color: var(--good); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .8rem 0; }
+dt { color: var(--quiet); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 34rem) {
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
+  .when { white-space: normal; min-width: 6rem; }
+  .end { margin-left: 0; }
+}
+";
+
+/// Looks at the whole again when something happened, at most once a second, and each ten seconds
+/// in any case, for what only grows older.
+pub(super) const SCRIPT: &str = "
+const live = document.getElementById('live'), link = document.getElementById('link');
+let due = false, busy = false, last = 0;
+async function refresh() {
+  if (busy) { due = true; return; }
+  busy = true; due = false; last = Date.now();
+  try {
+    const answer = await fetch('/live');
+    if (answer.ok) { live.innerHTML = await answer.text(); link.textContent = ''; }
+  } catch { link.textContent = 'no connection; what is shown is old'; }
+  busy = false;
+}
+const news = new EventSource('/v1/events');
+for (const kind of ['timeline', 'upstream', 'missed']) news.addEventListener(kind, () => { due = true; });
+news.onerror = () => { link.textContent = 'no connection; what is shown is old'; };
+news.onopen = () => { link.textContent = ''; due = true; };
+setInterval(() => {
+  if (document.hidden) return;
+  if ((due && Date.now() - last > 1000) || Date.now() - last > 10000) refresh();
+}, 250);
+";

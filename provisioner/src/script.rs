@@ -1,0 +1,128 @@
+//! iPXE scripts, as text made of values.
+//!
+//! Two of them: `entry`, the same for every machine, asks for the second with what iPXE knows of
+//! the machine; `machine` loads kernel and initramfs. Neither ever hangs: what fails is said on
+//! the screen with iPXE's reason, tried again after a few seconds, and after so many tries the
+//! machine restarts, because a NIC that hangs comes back by that alone.
+
+use crate::{image::Image, machine::Mac};
+use protocol::{
+    ChainId, PublicKey,
+    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+};
+use std::fmt::Write;
+
+/// Seconds between two tries.
+const PAUSE: u32 = 5;
+/// Tries before the machine restarts: ten minutes of a provisioner that is away cost some
+/// restarts, and none of them costs a walk to the machine.
+const TRIES: u32 = 24;
+
+/// What every machine's script is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Base of our URLs.
+    pub base_url: String,
+    /// What we serve, where there is an image.
+    pub image: Option<Image>,
+    /// Our key, which nodes pin.
+    pub key: Option<PublicKey>,
+    /// The chain.
+    pub chain: Option<ChainId>,
+    /// Consoles, in the kernel's form; the last one is /dev/console.
+    pub consoles: Vec<String>,
+    /// More kernel arguments.
+    pub arguments: Vec<String>,
+}
+
+/// `GET /boot.ipxe`: asks for the machine's own script.
+pub fn entry(base_url: &str) -> String {
+    let ask = format!(
+        "chain --replace --autofree {base_url}/boot/${{netX/mac:hexhyp}}.ipxe\
+         ?uuid=${{uuid}}&serial=${{serial:uristring}}&arch=${{buildarch}}&platform=${{platform}}"
+    );
+    retrying(&format!("asking {base_url} what to boot"), &[ask])
+}
+
+/// `GET /boot/{mac}.ipxe`: loads the image.
+pub fn machine(setup: &Setup, mac: Mac) -> String {
+    let base = &setup.base_url;
+    let Some(image) = &setup.image else {
+        // Asked for anew, not only tried anew: there may be an image by then.
+        return waiting(&format!("{base} has no image yet; give it one by --image"), base);
+    };
+    let manifest = &image.manifest;
+    let url = |file: &str| format!("{base}/image/{}/{file}?mac={}", image.digest, mac.hyphenated());
+    let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
+    let steps = [
+        "imgfree".to_string(),
+        format!("kernel --name {kernel} {} {}", url(kernel), command_line(setup, image, mac)),
+        format!("initrd --name {initramfs} {}", url(initramfs)),
+        "boot".to_string(),
+    ];
+    let what = format!("aliaOS {} (Linux {})", manifest.version, manifest.kernel_release);
+    retrying(&format!("loading {what} from {base}"), &steps)
+}
+
+/// For a machine that the image cannot run on.
+pub fn unsupported(arch: &str) -> String {
+    let text = format!(
+        "this machine's iPXE is for {arch}, and there are images for x86-64 alone; \
+         take it off this network or boot it otherwise"
+    );
+    format!(
+        "#!ipxe\necho aliaOS: {text}\necho aliaOS: going on with the next boot device in 30 s\nsleep 30\nexit 1\n"
+    )
+}
+
+/// The kernel's command line.
+pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
+    let mut line = format!("initrd={}", image.manifest.initramfs.file);
+    let mut argument = |name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = write!(line, " {name}={value}");
+    };
+    argument(ARG_PROVISIONER, &setup.base_url);
+    if let Some(key) = &setup.key {
+        argument(ARG_PROVISIONER_KEY, &key.to_string());
+    }
+    if let Some(chain) = &setup.chain {
+        argument(ARG_CHAIN, chain.as_str());
+    }
+    argument(ARG_RELEASE, &image.digest.to_string());
+    argument(ARG_BOOTIF, &format!("01-{}", mac.hyphenated()));
+    for console in &setup.consoles {
+        argument("console", console);
+    }
+    // The last resort where PID 1 itself is gone: restart, and boot anew.
+    argument("panic", "10");
+    for more in &setup.arguments {
+        let _ = write!(line, " {more}");
+    }
+    line
+}
+
+/// Steps that all must succeed, tried again from the first one.
+fn retrying(what: &str, steps: &[String]) -> String {
+    let mut script = format!("#!ipxe\nset tries:int32 0\n:again\necho aliaOS: {what}\n");
+    for step in steps {
+        let _ = writeln!(script, "{step} || goto failed");
+    }
+    let _ = write!(
+        script,
+        ":failed\n\
+         echo aliaOS: that failed (${{errno}}): trying again in {PAUSE} s\n\
+         sleep {PAUSE}\n\
+         inc tries\n\
+         iseq ${{tries}} {TRIES} && reboot || goto again\n"
+    );
+    script
+}
+
+/// Waits, then starts over.
+fn waiting(why: &str, base_url: &str) -> String {
+    format!(
+        "#!ipxe\necho aliaOS: {why}\necho aliaOS: asking again in {PAUSE} s\nsleep {PAUSE}\n\
+         chain --replace --autofree {base_url}/boot.ipxe || reboot\n"
+    )
+}

@@ -1,0 +1,20 @@
+//! TFTP, reading only: RFC 1350 with the options of RFC 2347, 2348 (block size), 2349 (timeout,
+//! transfer size) and 7440 (window size).
+//!
+//! `packet`, `options`, `name` and `session` are pure; `server` has the sockets and files.
+//!
+//! **Never** writes a file, never reads one outside its folder, and never answers one packet with
+//! more than a window of them.
+//!
+//! # Known deviations from specifications
+//! | what | why |
+//! |---|---|
+//! | A second ACK of the same block is answered by nothing in lock step, and in a window by one repetition at most | RFC 1123 4.2.3.1 (the Sorcerer's Apprentice): answering each duplicate doubles the traffic for the rest of the transfer |
+//! | Error 8 after our OACK is no failure | EDK2 asks the size first and aborts so by design |
+//! | Mode `netascii` is refused | no firmware asks for it, and a boot file would arrive altered |
+
+pub mod name;
+pub mod options;
+pub mod packet;
+pub mod server;
+pub mod session;

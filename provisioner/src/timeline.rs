@@ -1,0 +1,268 @@
+//! What happens to machines, as a stream: recorded in the store, then shown to whoever watches.
+//!
+//! The servers hand records over without waiting: a reply to a machine never stands behind the
+//! database or a slow browser. (In a boot storm, a script handler that published before it
+//! flushed has stalled whole fleets.) What the queue cannot hold is counted as lost.
+
+use crate::{
+    counters::Counters,
+    machine::Mac,
+    progress::Mark,
+    store::{Store, StoreError},
+};
+use protocol::{
+    Digest,
+    fleet::{TimelineEvent, UpstreamStatus},
+};
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::broadcast;
+
+/// Records that wait for the store: a thousand machines' burst of eight each.
+const QUEUE: usize = 8_192;
+/// Records written in one transaction: one commit for many, none held back long.
+const BATCH: usize = 256;
+/// News that a slow watcher may be behind; then it misses some, and its next look at the whole
+/// mends that.
+const NEWS: usize = 1_024;
+/// The longest text of an event.
+pub const MAX_TEXT_LEN: usize = 2_400;
+
+/// What kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A DHCP exchange.
+    Dhcp,
+    /// A TFTP transfer.
+    Tftp,
+    /// A script or file fetched by HTTP.
+    Http,
+    /// The machine's own report.
+    Boot,
+    /// Taken in.
+    Enrol,
+    /// Turned away, with the reason.
+    Refused,
+    /// Two machines claim one identity.
+    Conflict,
+}
+
+impl Kind {
+    /// As written in the store and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dhcp => "dhcp",
+            Self::Tftp => "tftp",
+            Self::Http => "http",
+            Self::Boot => "boot",
+            Self::Enrol => "enrol",
+            Self::Refused => "refused",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+/// Something that happened to a machine, and what was learnt of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The machine.
+    pub mac: Mac,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// The kind of event.
+    pub kind: Kind,
+    /// For people.
+    pub text: String,
+    /// How it moves the boot on, step by step.
+    pub marks: Vec<Mark>,
+    /// Boot id and sequence number, where the machine itself reports: each counts once.
+    pub report: Option<(Digest, u32)>,
+    /// What the event tells of the machine.
+    pub sighting: Sighting,
+}
+
+/// What an event tells of a machine. Nothing here replaces what enrolment established.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sighting {
+    /// Whether a machine not known so far becomes known: one that boots from us does, a telephone
+    /// that asks for an address does not.
+    pub boots: bool,
+    /// SMBIOS UUID.
+    pub uuid: Option<String>,
+    /// SMBIOS serial number.
+    pub serial: Option<String>,
+    /// `bios` or `uefi`.
+    pub firmware: Option<&'static str>,
+    /// `pxe`, `http` or `ipxe`.
+    pub boot_mode: Option<&'static str>,
+    /// Its address.
+    pub address: Option<std::net::Ipv4Addr>,
+}
+
+impl Record {
+    /// A record of this moment with nothing more to tell.
+    pub fn new(mac: Mac, kind: Kind, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        if text.len() > MAX_TEXT_LEN {
+            let end = (0..=MAX_TEXT_LEN).rev().find(|&end| text.is_char_boundary(end));
+            text.truncate(end.unwrap_or(0));
+        }
+        let sighting = Sighting::default();
+        Self { mac, at: unix_ms(), kind, text, marks: vec![], report: None, sighting }
+    }
+
+    /// With steps in the boot.
+    pub fn marks(mut self, marks: impl IntoIterator<Item = Mark>) -> Self {
+        self.marks.extend(marks);
+        self
+    }
+
+    /// With what was learnt.
+    pub fn sighting(mut self, sighting: Sighting) -> Self {
+        self.sighting = sighting;
+        self
+    }
+
+    /// As shown.
+    pub fn event(&self) -> TimelineEvent {
+        TimelineEvent {
+            mac: self.mac.to_string(),
+            at: self.at,
+            kind: self.kind.as_str().into(),
+            text: self.text.clone(),
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sent to everyone who watches.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// An event, now in the store.
+    Timeline(TimelineEvent),
+    /// Ledger or parameter servers moved.
+    Upstream(Arc<UpstreamStatus>),
+}
+
+/// Where records are handed over, and news is had.
+#[derive(Clone)]
+pub struct Timeline {
+    queue: SyncSender<Message>,
+    news: broadcast::Sender<News>,
+    counters: Arc<Counters>,
+}
+
+enum Message {
+    Record(Box<Record>),
+    /// Answered when all before it is in the store.
+    Flush(SyncSender<()>),
+}
+
+impl Timeline {
+    /// Starts the thread that writes records.
+    pub fn start(store: Arc<Store>, counters: Arc<Counters>) -> std::io::Result<Self> {
+        let (queue, waiting) = sync_channel(QUEUE);
+        let news = broadcast::Sender::new(NEWS);
+        let timeline = Self { queue, news: news.clone(), counters: counters.clone() };
+        thread::Builder::new()
+            .name("timeline".into())
+            .spawn(move || write(&waiting, &store, &news, &counters))?;
+        Ok(timeline)
+    }
+
+    /// Hands a record over; never waits.
+    pub fn record(&self, record: Record) {
+        log(&record);
+        if self.queue.try_send(Message::Record(Box::new(record))).is_err() {
+            self.counters.count("events-lost");
+        }
+    }
+
+    /// Writes records before it returns: for what a machine must not have to send again. Gives how
+    /// many were new. Blocks.
+    pub fn record_now(&self, store: &Store, records: Vec<Record>) -> Result<usize, StoreError> {
+        let new = store.record(&records)?;
+        let count = new.len();
+        for record in new {
+            log(record);
+            let _ = self.news.send(News::Timeline(record.event()));
+        }
+        Ok(count)
+    }
+
+    /// Tells watchers about ledger and parameter servers.
+    pub fn publish(&self, upstream: Arc<UpstreamStatus>) {
+        // An error says that nobody watches.
+        let _ = self.news.send(News::Upstream(upstream));
+    }
+
+    /// News from now on.
+    pub fn watch(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Waits, at most `patience`, until everything handed over so far is in the store. Blocks.
+    pub fn flush(&self, patience: Duration) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Message::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(patience);
+        }
+    }
+}
+
+fn log(record: &Record) {
+    let kind = record.kind.as_str();
+    tracing::info!(target: "timeline", mac = %record.mac, kind, "{}", record.text);
+}
+
+fn write(
+    waiting: &Receiver<Message>,
+    store: &Store,
+    news: &broadcast::Sender<News>,
+    counters: &Counters,
+) {
+    let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
+    let mut flushed: Vec<SyncSender<()>> = Vec::new();
+    loop {
+        // Wait for the first, then take what is there already.
+        match waiting.recv_timeout(Duration::from_secs(60)) {
+            Ok(Message::Record(record)) => batch.push(*record),
+            Ok(Message::Flush(done)) => flushed.push(done),
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        while batch.len() < BATCH {
+            let Ok(message) = waiting.try_recv() else { break };
+            match message {
+                Message::Record(record) => batch.push(*record),
+                Message::Flush(done) => flushed.push(done),
+            }
+        }
+        match store.record(&batch) {
+            Ok(new) => {
+                for record in new {
+                    let _ = news.send(News::Timeline(record.event()));
+                }
+            }
+            Err(error) => {
+                counters.add("events-lost", batch.len() as u64);
+                tracing::error!("{} events are lost: {error}", batch.len());
+            }
+        }
+        batch.clear();
+        for done in flushed.drain(..) {
+            let _ = done.try_send(());
+        }
+    }
+}
