@@ -189,10 +189,13 @@ pub fn inside() -> Result<(), Error> {
                 "this is for the inside of one; start it through `up` or `test`",
             ),
         })?;
-    let watch = || {
+    let folder = handover.folder.clone();
+    let watch = move || {
         let mut stdin = io::stdin().lock();
         let mut buffer = [0; 64];
         while stdin.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        // A program that was killed could not take its sockets away.
+        let _ = std::fs::remove_dir_all(folder);
         std::process::exit(ABANDONED);
     };
     thread::Builder::new().name("lifeline".into()).spawn(watch).at("a thread")?;

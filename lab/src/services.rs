@@ -130,9 +130,11 @@ pub fn foreign_dhcp(folder: &Path) -> ServiceSpec {
         namespace: Some(FOREIGN_NAMESPACE.into()),
         ..ServiceSpec::new("foreign-dhcp", "dnsmasq", folder)
     }
-    .args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"])
-    // No DNS, and no other user: in a user namespace there is none.
-    .args(["--port=0", "--user=root", "--group=root", "--log-dhcp", "--bind-interfaces"])
+    // Its debug mode stays in the foreground and changes no user: in a user namespace there is no
+    // other one, and no group may be given up.
+    .args(["--no-daemon", "--conf-file=/dev/null", "--log-dhcp", "--bind-interfaces"])
+    // No DNS.
+    .arg("--port=0")
     .arg(format!("--interface={FOREIGN_INTERFACE}"))
     .arg("--dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h")
     // It is the only one that gives addresses here: it answers at once.

@@ -42,17 +42,16 @@ fn main() -> ExitCode {
 /// Enters a sandbox, says where its relay is, and waits to be killed, or to be told to end.
 fn outside() -> ExitCode {
     let privilege = sandbox::privilege().unwrap();
-    let page = Relay {
-        name: "page".into(),
-        port: 0,
-        inside: SocketAddr::from((net::SERVER, 8080)),
-    };
-    let sandbox = sandbox::enter(privilege, &["inside".into()], vec![page]).unwrap();
+    let page =
+        Relay { name: "page".into(), port: 0, inside: SocketAddr::from((net::SERVER, 8080)) };
+    let mut sandbox = sandbox::enter(privilege, &["inside".into()], vec![page]).unwrap();
     println!("privilege {privilege:?}");
     println!("relay {}", sandbox.relays()[0].1);
     println!("unshare {}", sandbox.id());
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).unwrap();
+    let told = thread::spawn(|| std::io::stdin().read_line(&mut String::new()));
+    while !told.is_finished() && sandbox.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(50));
+    }
     sandbox.end();
     ExitCode::SUCCESS
 }
@@ -89,12 +88,8 @@ impl Outside {
     fn start(mut command: Command) -> Self {
         // Unique to this run and test: the time does not repeat within a process.
         let mark = format!("{}-{:?}", std::process::id(), Instant::now()).replace(' ', "");
-        let mut child = command
-            .env(MARK, &mark)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.env(MARK, &mark).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = |word: &str| loop {
             let line = lines.next().unwrap_or_else(|| panic!("{word} was not said")).unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Runs those tests whose name contains the first argument, if there is one.
-pub fn run(tests: &[(&str, &dyn Fn())]) -> ExitCode {
+pub(crate) fn run(tests: &[(&str, &dyn Fn())]) -> ExitCode {
     let filter = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
     for (name, test) in tests {
