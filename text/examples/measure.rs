@@ -10,8 +10,7 @@ use std::{
     time::Instant,
 };
 use text::{
-    Corpus, Encoded, Pair, Tokenizer, bleu::Bleu, catalogues, corpus, corpus::Filters, split,
-    tokenizer,
+    Corpus, Pair, Tokenizer, bleu::Bleu, catalogues, corpus, corpus::Filters, split, tokenizer,
 };
 
 const HELD_OUT: usize = 1_000;
@@ -53,34 +52,32 @@ fn main() -> Result<()> {
     let texts = split.training.pairs().iter().flat_map(|pair| [&pair.source[..], &pair.target]);
     let tokenizer = Tokenizer::train(texts, tokenizer::DEFAULT_VOCABULARY)?;
     took("tokenizer learnt");
-    let encode = |pair: &Pair| {
-        anyhow::Ok((tokenizer.encode(&pair.source)?, tokenizer.encode(&pair.target)?))
-    };
-    let ids = split.training.pairs().iter().map(encode).collect::<Result<Vec<_>>>()?;
-    let encoded = Encoded::pairs(tokenizer.vocabulary(), &ids)?;
+    let encoded = tokenizer.encode_corpus(&split.training)?;
     took("encoded");
-    for (pair, (source, target)) in split.training.pairs().iter().zip(&ids) {
-        for (text, ids) in [(&pair.source, source), (&pair.target, target)] {
-            let back = tokenizer.decode(ids)?;
+    for (at, pair) in split.training.pairs().iter().enumerate() {
+        for (text, ids) in [(&pair.source, encoded.source(at)), (&pair.target, encoded.target(at))]
+        {
+            let back = tokenizer.decode(&ids.unwrap_or_default())?;
             if back != *text {
                 bail!("decoded to {back:?}, was {text:?}");
             }
         }
     }
     took("decoded: every text came back");
-    let sides: (usize, usize) =
-        ids.iter().fold((0, 0), |(s, t), (source, target)| (s + source.len(), t + target.len()));
+    let lengths: Vec<(u32, u32)> =
+        (0..encoded.len()).filter_map(|at| encoded.lengths(at)).collect();
+    let sides = lengths.iter().fold((0, 0), |(s, t), (source, target)| (s + source, t + target));
     let words = |text: &str| text.split(' ').count();
     let target_words: usize = split.training.pairs().iter().map(|pair| words(&pair.target)).sum();
     println!(
         "{} pieces: {:.3} a source word, {:.3} a target word; {} source and {} target tokens; longest {} and {}",
         tokenizer.vocabulary(),
-        sides.0 as f64 / split.training.source_words() as f64,
-        sides.1 as f64 / target_words as f64,
+        f64::from(sides.0) / split.training.source_words() as f64,
+        f64::from(sides.1) / target_words as f64,
         sides.0,
         sides.1,
-        ids.iter().map(|(source, _)| source.len()).max().unwrap_or_default(),
-        ids.iter().map(|(_, target)| target.len()).max().unwrap_or_default(),
+        lengths.iter().map(|(source, _)| source).max().unwrap_or(&0),
+        lengths.iter().map(|(_, target)| target).max().unwrap_or(&0),
     );
     let json = tokenizer.to_json()?;
     println!("corpus {}", corpus.digest());

@@ -21,6 +21,12 @@
 //! second time, and pairs have a total order. Tests hold it against the definition written plainly
 //! and against other processes. While training, the library uses a pool of threads.
 
+use crate::{
+    corpus::{Corpus, Pair},
+    encoded::{Encoded, EncodedError},
+    normalise::normalise,
+};
+use protocol::receipt::Salt;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, models::TrainerWrapper, models::bpe::BpeTrainer};
 
@@ -83,6 +89,9 @@ pub enum TokenizerError {
         "the tokenizer is not as aliaOS writes one: only its own are taken, since another's may split or decode differently"
     )]
     Foreign,
+    /// The ids make no encoded corpus.
+    #[error(transparent)]
+    Encoded(#[from] EncodedError),
     /// The library refused.
     #[error("the tokenizer failed: {0}")]
     Library(String),
@@ -153,6 +162,26 @@ impl Tokenizer {
     /// The ids of a text's pieces, without start or end mark. An empty text has none.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.inner.encode_fast(text, false).map_err(library)?.get_ids().to_vec())
+    }
+
+    /// Every pair of a corpus, in the corpus's order.
+    pub fn encode_corpus(&self, corpus: &Corpus) -> Result<Encoded, TokenizerError> {
+        let encode = |pair: &Pair| Ok((self.encode(&pair.source)?, self.encode(&pair.target)?));
+        let pairs: Result<Vec<_>, TokenizerError> = corpus.pairs().iter().map(encode).collect();
+        Ok(Encoded::pairs(self.vocabulary, &pairs?)?)
+    }
+
+    /// Sentences to translate, in their order, normalised as what was trained on.
+    ///
+    /// One without any text is an error: whoever brings a document keeps its empty lines back.
+    pub fn encode_sentences<T: AsRef<str>>(
+        &self,
+        sentences: &[T],
+        salt: Salt,
+    ) -> Result<Encoded, TokenizerError> {
+        let encode = |text: &T| self.encode(&normalise(text.as_ref()));
+        let sentences: Result<Vec<_>, TokenizerError> = sentences.iter().map(encode).collect();
+        Ok(Encoded::sentences(self.vocabulary, salt, &sentences?)?)
     }
 
     /// The text of ids. Special and unknown ids give nothing; bytes that are not UTF-8 (a model may
