@@ -84,6 +84,11 @@ impl Ledger {
         self.committed().head().map_or(0, |head| head.height)
     }
 
+    /// How many rows the database's tables hold: nodes, values, heights.
+    pub fn rows(&self) -> Result<(u64, u64, u64), StoreError> {
+        self.0.store.rows()
+    }
+
     /// Closes the database once a commit at hand is done. Requests after that wait for ever: the
     /// process is about to end.
     pub fn close(&self) {

@@ -71,7 +71,7 @@ pub fn check_tx(transport: Transport<'_>, count: usize) -> io::Result<RoundTrips
             let server =
                 ServerBuilder::default().bind("127.0.0.1:0", Idle).map_err(io::Error::other)?;
             let authority = server.local_addr();
-            thread::Builder::new().spawn(move || server.listen())?;
+            thread::Builder::new().spawn(move || drop(server.listen()))?;
             over_tcp(&authority, count)
         }
     }
@@ -106,7 +106,7 @@ fn measure(reader: impl io::Read, writer: impl Write, count: usize) -> io::Resul
         requests.push(&flush).map_err(failed)?;
         requests.flush().map_err(failed)?;
         for _ in 0..2 {
-            let answer: Option<Response> = answers.next().map_err(failed)?;
+            let answer: Option<Response> = answers.read().map_err(failed)?;
             answer.ok_or(io::ErrorKind::UnexpectedEof)?;
         }
         if turn >= warm {

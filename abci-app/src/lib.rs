@@ -9,8 +9,7 @@
 //! - [`app`]: CometBFT's requests; which fork they see;
 //! - [`rules`]: one file a transaction;
 //! - [`state`]: forks over a Jellyfish Merkle tree in one database file;
-//! - [`query`]: records with ICS-23 proofs, and listings;
-//! - [`comet`]: how a CometBFT node beside it is set up.
+//! - [`query`]: records with ICS-23 proofs, and listings.
 //!
 //! Every key and record is in `protocol::state`, every code in `protocol::refusal`.
 //!
@@ -19,7 +18,6 @@
 
 pub mod app;
 pub mod bench;
-pub mod comet;
 pub mod query;
 pub mod refusal;
 pub mod rules;

@@ -1,4 +1,5 @@
 //! What the ledger accepts and refuses, asked as CometBFT asks: CheckTx, FinalizeBlock, Commit.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 mod harness;
 

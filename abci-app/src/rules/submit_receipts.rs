@@ -14,7 +14,7 @@ use protocol::{
     state::{AssignmentRecord, BatchRecord, JobRecord, NodeRecord, ReceiptRecord, StateKey},
     transaction::{MAX_RECEIPTS, Run},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Signatures of every receipt and of its certificate.
 pub(super) fn check(receipts: &[SignedReceipt], chain: &ChainId) -> Result<(), Refusal> {
@@ -35,10 +35,11 @@ pub(super) fn execute(
     let mut events = Vec::with_capacity(receipts.len());
     list::each(receipts, |receipt| {
         let job = receipt.body.batch.job;
-        if !plans.contains_key(&job) {
-            plans.insert(job, Plan::of(&job, fork)?);
-        }
-        events.push(submit(receipt, &plans[&job], context, fork)?);
+        let plan = match plans.entry(job) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(Plan::of(&job, fork)?),
+        };
+        events.push(submit(receipt, plan, context, fork)?);
         Ok(())
     })?;
     let mut counts = chain_record(fork)?;

@@ -48,13 +48,13 @@ impl<R: Read> FrameReader<R> {
         Self { from, buffer: vec![0; READ_LEN], start: 0, end: 0 }
     }
 
-    /// Whether a whole frame waits in the buffer, so that [`FrameReader::next`] will not block.
+    /// Whether a whole frame waits in the buffer, so that [`FrameReader::read`] will not block.
     pub fn has_frame(&self) -> bool {
         matches!(self.announced(), Ok(Some((header, len))) if self.end - self.start >= header + len)
     }
 
     /// The next message; `None` where the peer closed the connection between two.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn read<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         loop {
             let wanted = match self.announced()? {
                 Some((header, len)) if self.end - self.start >= header + len => {
@@ -191,10 +191,10 @@ mod tests {
         for most in [1, 7, 4096, 1 << 20] {
             let mut reader = FrameReader::new(Trickle { bytes: &bytes, most });
             for len in lens {
-                let message: RequestEcho = reader.next().unwrap().unwrap();
+                let message: RequestEcho = reader.read().unwrap().unwrap();
                 assert_eq!(message.message.len(), len, "in pieces of {most}");
             }
-            assert!(reader.next::<RequestEcho>().unwrap().is_none());
+            assert!(reader.read::<RequestEcho>().unwrap().is_none());
             assert!(reader.buffer.len() <= 4 * READ_LEN, "memory is given back");
         }
     }
@@ -203,13 +203,13 @@ mod tests {
     fn a_cut_a_giant_and_a_wrong_length_are_errors() {
         let bytes = written(&[100]);
         let mut reader = FrameReader::new(&bytes[..50]);
-        assert!(matches!(reader.next::<RequestEcho>(), Err(FrameError::Cut)));
+        assert!(matches!(reader.read::<RequestEcho>(), Err(FrameError::Cut)));
         let mut reader = FrameReader::new([0xff, 0xff, 0xff, 0xff, 0x0f].as_slice());
-        assert!(matches!(reader.next::<RequestEcho>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(reader.read::<RequestEcho>(), Err(FrameError::TooLong(_))));
         let mut reader = FrameReader::new([0xff; 20].as_slice());
-        assert!(matches!(reader.next::<RequestEcho>(), Err(FrameError::Length)));
+        assert!(matches!(reader.read::<RequestEcho>(), Err(FrameError::Length)));
         let mut reader = FrameReader::new([2, 0xff, 0xff].as_slice());
-        assert!(matches!(reader.next::<RequestEcho>(), Err(FrameError::Decode(_))));
+        assert!(matches!(reader.read::<RequestEcho>(), Err(FrameError::Decode(_))));
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let mut header = Vec::new();
         encoding::encode_varint(MAX_FRAME_LEN as u64, &mut header);
         let mut reader = FrameReader::new(header.as_slice());
-        assert!(reader.next::<RequestEcho>().is_err());
+        assert!(reader.read::<RequestEcho>().is_err());
         assert_eq!(reader.buffer.len(), READ_LEN);
     }
 
@@ -225,7 +225,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), most in 1usize..50) {
             let mut reader = FrameReader::new(Trickle { bytes: &bytes, most });
-            while let Ok(Some(_)) = reader.next::<RequestEcho>() {}
+            while let Ok(Some(_)) = reader.read::<RequestEcho>() {}
         }
     }
 }

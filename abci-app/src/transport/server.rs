@@ -174,7 +174,7 @@ fn serve_one<A: Application>(
         if !requests.has_frame() {
             answers.flush()?;
         }
-        let request: Request = match requests.next() {
+        let request: Request = match requests.read() {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             // A CometBFT that is killed leaves its connections so; it will come again.
