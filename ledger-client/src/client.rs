@@ -21,6 +21,11 @@ use tokio::time::{Instant, sleep};
 
 /// How often [`Client::wait_for_tx`] asks.
 const POLL: Duration = Duration::from_millis(250);
+/// [`Client::settle`]'s first and longest pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A transaction that is in no block by then is handed in again: twenty blocks, usually.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client of one chain's CometBFT nodes; cheap to clone, clones share connections.
 #[derive(Clone, Debug)]
@@ -190,6 +195,27 @@ impl Client {
                     patience.as_secs()
                 ),
             }),
+        }
+    }
+
+    /// Hands a transaction in until it stands, however long servers are away or what it leans on
+    /// is missing: the pause after a failure doubles from 1 to 30 seconds. `failed` hears of each.
+    ///
+    /// # Errors
+    /// Where the ledger refuses it for good.
+    pub async fn settle(
+        &self,
+        transaction: &Transaction,
+        mut failed: impl FnMut(&SubmitError),
+    ) -> Result<Submitted, SubmitError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.submit_and_wait(transaction, BLOCK_PATIENCE).await {
+                Err(error) if error.is_temporary() => failed(&error),
+                ended => return ended,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -10,10 +10,12 @@
 pub mod address;
 pub mod client;
 mod http;
+pub mod outbox;
 pub mod rpc;
 pub mod submit;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, QueryError};
+pub use outbox::Outbox;
 pub use rpc::{RpcError, TxHash, TxOutcome};
 pub use submit::{Standing, SubmitError, Submitted};
