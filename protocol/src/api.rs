@@ -1,6 +1,14 @@
 //! What a parameter server and a provisioner show to people and programs, as JSON.
 
-use crate::{batch::BatchPart, digest::Digest, job::JobId, key::PublicKey, receipt::ReceiptId};
+use crate::{
+    batch::BatchPart,
+    digest::Digest,
+    job::JobId,
+    key::PublicKey,
+    operation::OperationRecord,
+    receipt::{ReceiptId, Salt, SignedReceipt},
+    work::Telemetry,
+};
 use serde::{Deserialize, Serialize};
 
 /// A job as its parameter server shows it: `GET /v1/jobs`, `GET /v1/jobs/{job}`.
@@ -94,4 +102,45 @@ pub struct BatchDone {
     pub receipt: ReceiptId,
     /// Whether the result was used, or came late.
     pub used: bool,
+}
+
+/// What a parameter server answers to a new job: `POST /v1/jobs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobTaken {
+    /// The job.
+    pub job: JobId,
+    /// The files that it still needs: `PUT /v1/blobs/{digest}`.
+    pub missing: Vec<Digest>,
+}
+
+/// A receipt with what opens it: `GET /v1/receipts/{receipt}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiptView {
+    /// The receipt.
+    pub receipt: SignedReceipt,
+    /// Opens its work root.
+    pub salt: Salt,
+    /// The records under its work root.
+    pub records: Vec<OperationRecord>,
+    /// The records under its telemetry root.
+    pub telemetry: Vec<Telemetry>,
+    /// Whether its result was used, or came late.
+    pub used: bool,
+    /// When it was taken, milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Every operation of a receipt's batch, as its worker lists them when asked:
+/// `GET /v1/receipts/{receipt}/log`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The records, by position.
+    pub records: Vec<OperationRecord>,
+}
+
+/// What went wrong, for people: the body of every answer that is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What was wrong and what to do.
+    pub error: String,
 }

@@ -17,6 +17,7 @@ pub mod api;
 pub mod batch;
 pub mod boot;
 pub mod digest;
+pub mod encoded;
 pub mod fleet;
 pub mod inventory;
 pub mod job;

@@ -7,7 +7,6 @@
 //! The header [`crate::version::HEADER`] carries the versions spoken.
 
 use crate::{
-    batch::BatchPart,
     digest::Digest,
     job::JobId,
     operation::OperationRecord,
@@ -15,6 +14,7 @@ use crate::{
     signed::{Signed, SignedBody},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 
 /// How long a pull waits for work before the answer is [`PullReply::Nothing`].
@@ -33,6 +33,9 @@ pub struct Pull {
     pub sequence: u64,
     /// The longest aligned run of micro-batches that it takes at once.
     pub most_micro_batches: u32,
+    /// Millions of multiply-adds a second that it measured of itself at start: a hint for the
+    /// first assignment, never what anything is paid by.
+    pub speed: u32,
     /// A word for people on what it computes with: `avx2 x2`.
     pub device: String,
 }
@@ -112,7 +115,7 @@ pub struct LeafResult {
 }
 
 /// Time, energy and device of a piece of work: evidence, never compared.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Telemetry {
     /// What was measured: `batch`, or an operation's position.
     pub what: String,
@@ -188,9 +191,4 @@ pub struct FullLog {
 impl SignedBody for FullLog {
     const DOMAIN: &'static str = "aliaOS full operation log";
     const VERSION: u16 = 1;
-}
-
-/// The part that a run's micro-batch `index` (from 0 within the run) is.
-pub fn part_of(assignment: &Assignment, index: u32) -> BatchPart {
-    BatchPart::Micro(assignment.first + index)
 }

@@ -7,7 +7,7 @@
 //! TSV, two parallel files --corpus::read+--> pairs --corpus::Corpus::clean--> corpus
 //!   corpus --split--> training part, held-out part
 //!   training part --tokenizer::Tokenizer::train--> tokenizer
-//!   both --encoded::Encoded--> token ids, which is what work is done on
+//!   both --protocol::encoded::Encoded--> token ids, which is what work is done on
 //!   translations, references --bleu--> a score
 //! ```
 //!
@@ -21,7 +21,6 @@
 pub mod bleu;
 pub mod catalogues;
 pub mod corpus;
-pub mod encoded;
 pub mod gettext;
 pub mod grammar;
 pub mod normalise;
@@ -30,5 +29,4 @@ pub mod split;
 pub mod tokenizer;
 
 pub use corpus::{Corpus, Pair};
-pub use encoded::Encoded;
 pub use tokenizer::Tokenizer;

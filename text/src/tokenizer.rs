@@ -23,10 +23,12 @@
 
 use crate::{
     corpus::{Corpus, Pair},
-    encoded::{Encoded, EncodedError},
     normalise::normalise,
 };
-use protocol::receipt::Salt;
+use protocol::{
+    encoded::{Encoded, EncodedError},
+    receipt::Salt,
+};
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, models::TrainerWrapper, models::bpe::BpeTrainer};
 

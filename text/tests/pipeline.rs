@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use protocol::{Digest, receipt::Salt};
+use protocol::{Digest, encoded::Encoded, receipt::Salt};
 use std::collections::HashSet;
 use text::{
-    Corpus, Encoded, Tokenizer,
+    Corpus, Tokenizer,
     bleu::Bleu,
     corpus::{Filters, read_parallel, read_tsv},
     grammar, split,

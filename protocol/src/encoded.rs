@@ -14,7 +14,7 @@
 //! follows, so that one value has one form. No start or end marks: `job` adds them. Sentence i is
 //! read at its place; the others stay bytes.
 
-use protocol::{Digest, receipt::Salt};
+use crate::{digest::Digest, receipt::Salt};
 
 const MAGIC: &[u8; 8] = b"ALIAIDS1";
 

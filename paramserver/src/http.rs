@@ -1,0 +1,325 @@
+//! The door: HTTP, with borsh for workers and JSON for people and programs.
+
+use crate::{
+    chain::Registry,
+    clock::now_ms,
+    server::{Server, ServerError},
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
+use protocol::{
+    ChainId, Digest, JobId, PublicKey, ReceiptId, Signed, SignedBody,
+    api::{LogView, Problem, ReceiptView},
+    receipt::WorkKeyCertificate,
+    transaction::{CreateJob, MAX_TRANSACTION_LEN},
+    version,
+    work::{FullLog, LONG_POLL_SECONDS, MAX_RESULT_LEN, Pull, PullReply, ResultMessage},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::io::ReaderStream;
+
+/// How long a full log is waited for.
+const LOG_PATIENCE: Duration = Duration::from_secs(120);
+/// Parameter files kept ready: this step's and the one before.
+const READY_PARAMETERS: usize = 2;
+
+/// What the handlers share.
+pub struct Door {
+    server: Arc<Server>,
+    registry: Registry,
+    ready: Mutex<VecDeque<(Digest, Bytes)>>,
+}
+
+type Shared = State<Arc<Door>>;
+
+/// The routes of a server.
+pub fn router(server: Arc<Server>, registry: Registry) -> Router {
+    let door = Arc::new(Door { server, registry, ready: Mutex::default() });
+    let large = DefaultBodyLimit::max(MAX_RESULT_LEN);
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/v1/identity", get(identity))
+        .route("/v1/jobs", get(jobs).post(take_job))
+        .route("/v1/jobs/{job}", get(job))
+        .route("/v1/jobs/{job}/create", get(create))
+        .route("/v1/blobs/{digest}", put(put_blob).layer(large).get(blob))
+        .route("/v1/parameters/{digest}", get(parameters))
+        .route("/v1/receipts/{receipt}", get(receipt))
+        .route("/v1/receipts/{receipt}/log", get(log))
+        .route("/v1/work/pull", post(pull))
+        .route("/v1/work/result", post(result).layer(DefaultBodyLimit::max(MAX_RESULT_LEN)))
+        .route("/v1/work/log", post(take_log))
+        .with_state(door)
+}
+
+/// An error as the peer sees it.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, axum::Json(Problem { error: self.1 })).into_response()
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        let status = match &error {
+            ServerError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ServerError::NotFound(_) => StatusCode::NOT_FOUND,
+            ServerError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ServerError::Training(crate::training::TrainingError::Gone { .. }) => StatusCode::GONE,
+            // The worker keeps what it has and comes again.
+            _ => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        if status == StatusCode::INSUFFICIENT_STORAGE {
+            tracing::error!("{error}");
+        }
+        Self(status, error.to_string())
+    }
+}
+
+fn bad(what: &str, why: impl std::fmt::Display) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, format!("{what}: {why}"))
+}
+
+/// Runs what computes or touches the disk off the threads that serve.
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(run).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+fn read<T: BorshDeserialize>(what: &str, body: &[u8]) -> Result<T, Failure> {
+    T::try_from_slice(body).map_err(|error| bad(what, error))
+}
+
+fn write<T: BorshSerialize>(value: &T) -> Result<Response, Failure> {
+    let bytes = borsh::to_vec(value)
+        .map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
+    let offered = headers.get(version::HEADER).and_then(|value| value.to_str().ok());
+    let offered = offered.unwrap_or("none");
+    version::negotiate(offered).map(|_| ()).map_err(|error| bad("version", error))
+}
+
+/// Checks what a worker signed with its work key, and the certificate that names its node.
+fn check_worker<T: SignedBody>(
+    chain: &ChainId,
+    signed: &Signed<T>,
+    certificate: &Signed<WorkKeyCertificate>,
+) -> Result<PublicKey, Failure> {
+    let refused = |why: String| Failure(StatusCode::FORBIDDEN, why);
+    signed.verify(chain).map_err(|error| refused(error.to_string()))?;
+    let body = certificate.verify(chain).map_err(|error| refused(error.to_string()))?;
+    if body.work_key != signed.signer {
+        return Err(refused(format!(
+            "it is signed by {}, the certificate is for work key {}",
+            signed.signer, body.work_key
+        )));
+    }
+    Ok(certificate.signer)
+}
+
+async fn identity(State(door): Shared) -> impl IntoResponse {
+    axum::Json(serde_json::json!({
+        "node": door.server.identity.node(),
+        "chain": door.server.identity.chain,
+    }))
+}
+
+async fn jobs(State(door): Shared) -> impl IntoResponse {
+    axum::Json(door.server.statuses())
+}
+
+async fn job(State(door): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id: JobId = id.parse().map_err(|error| bad("job", error))?;
+    match door.server.status(&id) {
+        Some(status) => Ok(axum::Json(status).into_response()),
+        None => Err(ServerError::NotFound(format!("there is no job {id} here")).into()),
+    }
+}
+
+async fn create(State(door): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id: JobId = id.parse().map_err(|error| bad("job", error))?;
+    write(&door.server.create_of(&id)?)
+}
+
+async fn take_job(State(door): Shared, body: Bytes) -> Result<Response, Failure> {
+    if body.len() > MAX_TRANSACTION_LEN {
+        return Err(bad("job", format!("longer than {MAX_TRANSACTION_LEN} bytes")));
+    }
+    let create: Signed<CreateJob> = read("job", &body)?;
+    let server = door.server.clone();
+    let taken = blocking(move || server.take_job(create)).await?;
+    Ok(axum::Json(taken).into_response())
+}
+
+async fn put_blob(
+    State(door): Shared,
+    Path(digest): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let digest: Digest = digest.parse().map_err(|error| bad("blob", error))?;
+    let server = door.server.clone();
+    blocking(move || {
+        if server.store.has_blob(&digest) {
+            return Ok(StatusCode::OK);
+        }
+        if !server.wants_blob(&digest) {
+            return Err(ServerError::Refused(format!(
+                "no job here waits for {digest}: announce the job first"
+            )));
+        }
+        match server.store.put_blob(&digest, &body) {
+            Err(error @ crate::store::StoreError::WrongBlob { .. }) => {
+                Err(ServerError::Refused(error.to_string()))
+            }
+            other => Ok(other.map(|()| StatusCode::CREATED)?),
+        }
+    })
+    .await
+}
+
+async fn blob(State(door): Shared, Path(digest): Path<String>) -> Result<Response, Failure> {
+    let digest: Digest = digest.parse().map_err(|error| bad("blob", error))?;
+    let path = door.server.store.blob_path(&digest);
+    let none = |_| Failure::from(ServerError::NotFound(format!("there is no {digest} here")));
+    let file = tokio::fs::File::open(&path).await.map_err(none)?;
+    let length = file.metadata().await.map_err(none)?.len();
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_string()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
+    Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, 1 << 18))).into_response())
+}
+
+async fn parameters(State(door): Shared, Path(digest): Path<String>) -> Result<Response, Failure> {
+    let digest: Digest = digest.parse().map_err(|error| bad("parameters", error))?;
+    let ready = || door.ready.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = ready().iter().find(|(name, _)| *name == digest).map(|(_, bytes)| bytes.clone());
+    let bytes = match kept {
+        Some(bytes) => bytes,
+        None => {
+            let server = door.server.clone();
+            let bytes = Bytes::from(blocking(move || server.parameters(&digest)).await?);
+            let mut ready = ready();
+            ready.push_front((digest, bytes.clone()));
+            ready.truncate(READY_PARAMETERS);
+            bytes
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn receipt(State(door): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id: ReceiptId = id.parse().map_err(|error| bad("receipt", error))?;
+    let server = door.server.clone();
+    let entry = blocking(move || server.receipt(&id)).await?;
+    let view = ReceiptView {
+        receipt: entry.receipt,
+        salt: entry.salt,
+        records: entry.records,
+        telemetry: entry.telemetry,
+        used: entry.used,
+        at: entry.at,
+    };
+    Ok(axum::Json(view).into_response())
+}
+
+async fn log(State(door): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id: ReceiptId = id.parse().map_err(|error| bad("receipt", error))?;
+    let server = door.server.clone();
+    let wait = blocking(move || server.request_log(&id)).await?;
+    match tokio::time::timeout(LOG_PATIENCE, wait).await {
+        Ok(Ok(records)) => Ok(axum::Json(LogView { records }).into_response()),
+        _ => Err(ServerError::Unavailable(format!(
+            "the worker of receipt {id} did not list its operations within {} s: it may be gone",
+            LOG_PATIENCE.as_secs()
+        ))
+        .into()),
+    }
+}
+
+async fn pull(State(door): Shared, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
+    check_version(&headers)?;
+    let pull: Signed<Pull> = read("pull", &body)?;
+    let node = check_worker(&door.server.identity.chain, &pull, &pull.body.certificate)?;
+    door.registry.check(&node).await?;
+    door.server.hear(&pull.body)?;
+    let end = Instant::now() + Duration::from_secs(LONG_POLL_SECONDS);
+    let _waiting = Waiting::begin(door.server.clone(), node);
+    loop {
+        let changed = door.server.changed.notified();
+        tokio::pin!(changed);
+        // Registered before looking, so that no ring between is missed.
+        changed.as_mut().enable();
+        let server = door.server.clone();
+        let (reply, wake) = blocking(move || server.find_work(&node)).await?;
+        if reply != PullReply::Nothing || Instant::now() >= end {
+            return write(&reply);
+        }
+        let wake = wake
+            .map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now_ms()).max(10)));
+        let _ = timeout_at(wake.unwrap_or(end).min(end), changed).await;
+    }
+}
+
+/// A pull that waits, even if its connection breaks off.
+struct Waiting {
+    server: Arc<Server>,
+    node: PublicKey,
+}
+
+impl Waiting {
+    fn begin(server: Arc<Server>, node: PublicKey) -> Self {
+        server.lock().workers.wait(&node, 1, now_ms());
+        Self { server, node }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.server.lock().workers.wait(&self.node, -1, now_ms());
+    }
+}
+
+async fn result(State(door): Shared, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
+    check_version(&headers)?;
+    let server = door.server.clone();
+    let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
+    drop(body);
+    let reply = blocking(move || server.accept(message)).await?;
+    write(&reply)
+}
+
+async fn take_log(
+    State(door): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    check_version(&headers)?;
+    let (certificate, log): (Signed<WorkKeyCertificate>, Signed<FullLog>) = read("log", &body)?;
+    let node = check_worker(&door.server.identity.chain, &log, &certificate)?;
+    let server = door.server.clone();
+    blocking(move || server.take_log(&node, log.body)).await?;
+    Ok(StatusCode::OK)
+}

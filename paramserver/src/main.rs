@@ -1,0 +1,104 @@
+//! The parameter server's program.
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use identity::{NodeIdentity, keyfile, node::own_release, register};
+use ledger_client::Client;
+use paramserver::{
+    chain::{self, Registry},
+    http,
+    server::Server,
+    store::Store,
+};
+use protocol::{ChainId, Digest, node::NodeRole};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio::{net::TcpListener, signal::unix::SignalKind};
+
+/// Runs parameter servers: takes jobs, gives their batches to workers, sums what comes back, takes
+/// the optimiser's steps, and keeps every receipt until it stands on the chain.
+///
+/// Killed at any moment it goes on where it stopped: what was acknowledged is in --data.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// Folder for jobs, parameters and receipts.
+    #[arg(long, value_name = "DIR", env = "ALIA_DATA")]
+    data: PathBuf,
+    /// This node's identity key; made where there is none (DIR/node.key by default).
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The owner's delegation to that key, as `alia delegate` writes it.
+    #[arg(long, value_name = "FILE")]
+    delegation: Option<PathBuf>,
+    /// Only print this node's public key, making the key where there is none.
+    #[arg(long)]
+    show_key: bool,
+    /// The chain's id.
+    #[arg(long, value_name = "ID", default_value = "alia-lab")]
+    chain: ChainId,
+    /// CometBFT RPC addresses, in the order in which to try them.
+    #[arg(long = "ledger", value_name = "URL", default_value = "http://127.0.0.1:26657")]
+    ledgers: Vec<String>,
+    /// Where workers and requesters come in.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8070")]
+    listen: SocketAddr,
+    /// Gradient sums kept of each job, in GiB: parameters of steps further back can no longer be
+    /// rebuilt, and receipts of those steps no longer be replayed.
+    #[arg(long, value_name = "GIB", default_value_t = 8)]
+    keep: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        .with_target(false)
+        .init();
+    let flags = Flags::parse();
+    if let Ok(name) = std::env::var("ALIA_ISA") {
+        kernels::isa::force(name.parse()?)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(flags))
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    let key_file = flags.key.unwrap_or_else(|| flags.data.join("node.key"));
+    let key = keyfile::read_or_create(&key_file)?;
+    if flags.show_key {
+        println!("{}", key.public());
+        return Ok(());
+    }
+    let release = own_release().context("reading this program's own file")?;
+    let identity = NodeIdentity::new(flags.chain, key, release)?;
+    let node = identity.node();
+    let Some(delegation) = flags.delegation else {
+        bail!(
+            "whose node is this? Give --delegation FILE, the owner's delegation to {node} \
+             (`alia delegate {node} > FILE`)"
+        );
+    };
+    let ownership = register::read_ownership(&delegation, &identity)?;
+    let client = Client::new(&flags.ledgers)?;
+    let listener = TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("listening on {}: is another server there? `ss -ltnp` shows who", flags.listen)
+    })?;
+    // Before anything is taken up: the store's lock shows a second server on the same data.
+    let store = Store::open(&flags.data)?;
+    // A server is described by its program; what machine it runs on is nobody's business.
+    let inventory = Digest::of("aliaOS parameter server inventory v1", &release);
+    let role = NodeRole::ParameterServer;
+    register(&client, &identity, ownership, role, inventory).await?;
+    tracing::info!(%node, "registered on the ledger");
+    let server = Arc::new(Server::open(store, identity, flags.keep << 30)?);
+    tokio::spawn(chain::run(server.clone(), client.clone()));
+    tracing::info!(address = %flags.listen, "serving");
+    let router = http::router(server, Registry::new(client));
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = axum::serve(listener, router) => served?,
+        _ = terminate.recv() => tracing::info!("stopped: all that was taken is on disk"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("stopped: all that was taken is on disk"),
+    }
+    Ok(())
+}

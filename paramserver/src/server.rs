@@ -1,0 +1,627 @@
+//! All jobs of one server, behind one lock.
+
+use crate::{
+    clock::now_ms,
+    engine::{Engine, EngineError},
+    record::{JobEntry, Outgoing, ReceiptEntry, Standing},
+    store::{Store, StoreError},
+    training::{Numbers, TrainingError},
+    workers::{Replayed, Workers},
+};
+use identity::NodeIdentity;
+use job::{Job, JobError};
+use protocol::encoded::Encoded;
+use protocol::{
+    BatchPart, Digest, JobId, JobSpec, PublicKey, ReceiptId, Signed,
+    api::{JobPhase, JobStatus, JobTaken},
+    job::Work,
+    operation::OperationRecord,
+    state::JobRecord,
+    transaction::CreateJob,
+    work::{
+        Assignment, FullLog, LogRequest, MAX_RECORDS, Pull, PullReply, ResultMessage, ResultReply,
+    },
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{Notify, oneshot};
+
+/// The most jobs that wait or run at once; more are refused until one is done.
+pub const MAX_OPEN_JOBS: usize = 64;
+/// Computed jobs that stay in memory for their stragglers.
+const MAX_COMPUTED: usize = 8;
+/// The most full logs being waited for at once.
+pub const MAX_LOG_REQUESTS: usize = 64;
+
+/// A request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The peer's mistake.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such thing here.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be had at present.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A job.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A job's numbers.
+    #[error(transparent)]
+    Training(#[from] TrainingError),
+}
+
+impl From<Replayed> for ServerError {
+    fn from(error: Replayed) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// One job here.
+pub struct Slot {
+    /// As the disk has it.
+    pub entry: JobEntry,
+    /// Once its files are here and it is on the chain, until its receipts are settled.
+    pub engine: Option<Engine>,
+    /// What the chain says of it.
+    pub on_chain: Option<JobRecord>,
+    /// The last status of a job whose engine is gone.
+    last: Option<JobStatus>,
+}
+
+/// A worker's wait for a full log to be made.
+struct LogWait {
+    node: PublicKey,
+    request: LogRequest,
+    handed_out: bool,
+    answer: oneshot::Sender<Vec<OperationRecord>>,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+pub struct State {
+    /// Every job, by id.
+    pub jobs: BTreeMap<JobId, Slot>,
+    /// The workers.
+    pub workers: Workers,
+    logs: VecDeque<LogWait>,
+}
+
+/// A parameter server.
+pub struct Server {
+    /// The disk.
+    pub store: Arc<Store>,
+    /// The keys.
+    pub identity: Arc<NodeIdentity>,
+    keep: u64,
+    state: Mutex<State>,
+    /// Rings when work may have become available, or a job's standing changed.
+    pub changed: Notify,
+}
+
+impl Server {
+    /// A server over a store; its jobs go on.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk. A job that cannot be opened is marked as failed and does not
+    /// keep the others from going on.
+    pub fn open(store: Store, identity: NodeIdentity, keep: u64) -> Result<Self, ServerError> {
+        let store = Arc::new(store);
+        let mut state = State::default();
+        for (id, entry) in store.jobs()? {
+            state.jobs.insert(id, Slot { entry, engine: None, on_chain: None, last: None });
+        }
+        let identity = Arc::new(identity);
+        let server =
+            Self { store, identity, keep, state: Mutex::new(state), changed: Notify::new() };
+        let open: Vec<JobId> = server.ids(|standing| !matches!(standing, Standing::Failed(_)));
+        for id in open {
+            let entry = server.lock().jobs.get(&id).map(|slot| slot.entry.clone());
+            if let Some(entry) = entry
+                && entry.standing != Standing::Waiting
+            {
+                server.start(&id)?;
+            }
+        }
+        Ok(server)
+    }
+
+    /// The state. A panic elsewhere cannot leave it half-changed: what counts is on disk.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ids(&self, wanted: impl Fn(&Standing) -> bool) -> Vec<JobId> {
+        let state = self.lock();
+        let jobs = state.jobs.iter().filter(|(_, slot)| wanted(&slot.entry.standing));
+        jobs.map(|(id, _)| *id).collect()
+    }
+
+    // Jobs.
+
+    /// Takes a job that its requester signed, and says which files it needs.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn take_job(&self, create: Signed<CreateJob>) -> Result<JobTaken, ServerError> {
+        let refused = |why: String| ServerError::Refused(why);
+        let body = create.verify(&self.identity.chain).map_err(|e| refused(e.to_string()))?;
+        if body.spec.requester != create.signer {
+            return Err(refused(format!(
+                "the job is {}'s, but {} signed it: sign it with the requester's key",
+                body.spec.requester, create.signer
+            )));
+        }
+        if body.parameter_server != self.identity.node() {
+            return Err(refused(format!(
+                "the job names parameter server {}; this one is {}: send it there, or name this one",
+                body.parameter_server,
+                self.identity.node()
+            )));
+        }
+        job::spec::check(&body.spec).map_err(|error| refused(error.to_string()))?;
+        let id = body.spec.id();
+        let missing = self.missing(&body.spec);
+        let mut state = self.lock();
+        if state.jobs.contains_key(&id) {
+            return Ok(JobTaken { job: id, missing });
+        }
+        let open = state
+            .jobs
+            .values()
+            .filter(|slot| matches!(slot.entry.standing, Standing::Waiting | Standing::Running));
+        if open.count() >= MAX_OPEN_JOBS {
+            return Err(ServerError::Unavailable(format!(
+                "{MAX_OPEN_JOBS} jobs wait or run here already: try again when one is done"
+            )));
+        }
+        let arrived = state.jobs.values().map(|slot| slot.entry.arrived + 1).max().unwrap_or(0);
+        let entry = JobEntry { create, arrived, standing: Standing::Waiting };
+        self.store.write(|changes| changes.put_job(&id, &entry))?;
+        state.jobs.insert(id, Slot { entry, engine: None, on_chain: None, last: None });
+        Ok(JobTaken { job: id, missing })
+    }
+
+    fn missing(&self, spec: &JobSpec) -> Vec<Digest> {
+        let files = match &spec.work {
+            Work::Train(train) => [train.corpus, train.tokenizer, train.encoded],
+            Work::Translate(translate) => [translate.model, translate.tokenizer, translate.input],
+        };
+        files.into_iter().filter(|digest| !self.store.has_blob(digest)).collect()
+    }
+
+    /// Whether some job waits for this file: nothing else is kept.
+    pub fn wants_blob(&self, digest: &Digest) -> bool {
+        let state = self.lock();
+        let mut waiting =
+            state.jobs.values().filter(|slot| slot.entry.standing == Standing::Waiting);
+        waiting.any(|slot| self.missing(&slot.entry.create.body.spec).contains(digest))
+    }
+
+    /// Jobs whose files are all here and that only the chain has to know.
+    pub fn ready_jobs(&self) -> Vec<JobId> {
+        let state = self.lock();
+        let ready = state.jobs.iter().filter(|(_, slot)| {
+            slot.entry.standing == Standing::Waiting
+                && self.missing(&slot.entry.create.body.spec).is_empty()
+        });
+        ready.map(|(id, _)| *id).collect()
+    }
+
+    /// Starts a job, or goes on with it. A job whose files are wrong is marked as failed.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk.
+    pub fn start(&self, id: &JobId) -> Result<(), ServerError> {
+        let Some(mut entry) = self.lock().jobs.get(id).map(|slot| slot.entry.clone()) else {
+            return Ok(());
+        };
+        if entry.standing == Standing::Waiting {
+            entry.standing = Standing::Running;
+        }
+        match self.open_engine(&entry) {
+            Ok(engine) => {
+                let entry = engine.entry().clone();
+                self.store.write(|changes| changes.put_job(id, &entry))?;
+                let mut state = self.lock();
+                if let Some(slot) = state.jobs.get_mut(id) {
+                    slot.entry = entry;
+                    slot.engine = Some(engine);
+                }
+                Self::retire(&mut state);
+            }
+            // What a full disk or a lost file does may pass: the job is left as it is.
+            Err(ServerError::Engine(EngineError::Store(error))) => return Err(error.into()),
+            Err(error) => self.fail(id, error.to_string())?,
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Frees the memory of the jobs computed longest ago: stragglers of theirs come too late.
+    fn retire(state: &mut State) {
+        let State { jobs, workers, .. } = state;
+        let mut computed: Vec<&mut Slot> = jobs
+            .values_mut()
+            .filter(|slot| slot.engine.as_ref().is_some_and(|engine| engine.result().is_some()))
+            .collect();
+        computed.sort_by_key(|slot| std::cmp::Reverse(slot.entry.arrived));
+        for slot in computed.into_iter().skip(MAX_COMPUTED) {
+            slot.last = slot.engine.take().map(|engine| engine.status(workers, now_ms()));
+        }
+    }
+
+    fn open_engine(&self, entry: &JobEntry) -> Result<Engine, ServerError> {
+        let CreateJob { spec, shapes, .. } = &entry.create.body;
+        let wrong = |what, why: String| EngineError::File { what, why };
+        let digest = match &spec.work {
+            Work::Train(train) => train.encoded,
+            Work::Translate(translate) => translate.input,
+        };
+        let bytes = self.store.blob(&digest)?;
+        let encoded = Encoded::from_bytes(bytes)
+            .map_err(|error| wrong("encoded corpus", error.to_string()))?;
+        let job = Job::new(spec.clone(), encoded)
+            .map_err(|error: JobError| wrong("specification", error.to_string()))?;
+        if job.terms().shapes() != shapes.as_slice() {
+            let why = "they are not what the corpus gives: create the job with a current client";
+            return Err(wrong("shapes", why.into()).into());
+        }
+        if let Work::Translate(translate) = &spec.work {
+            let model = self.store.blob(&translate.model)?;
+            let model = kernels::model::Parameters::from_safetensors(&model)
+                .map_err(|error| wrong("model", error.to_string()))?;
+            if model.digest() != translate.parameters || model.shape() != &translate.shape {
+                let why = "its parameters or shape are not those that the job names".into();
+                return Err(wrong("model", why).into());
+            }
+        }
+        let (store, identity) = (self.store.clone(), self.identity.clone());
+        Ok(Engine::open(job, entry.clone(), store, identity, self.keep, now_ms())?)
+    }
+
+    /// Marks a job as failed, for a reason that people read.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk.
+    pub fn fail(&self, id: &JobId, why: String) -> Result<(), ServerError> {
+        tracing::error!(job = %id, "the job failed: {why}");
+        let mut state = self.lock();
+        if let Some(slot) = state.jobs.get_mut(id) {
+            slot.entry.standing = Standing::Failed(why);
+            slot.engine = None;
+            let entry = slot.entry.clone();
+            self.store.write(|changes| changes.put_job(id, &entry))?;
+        }
+        Ok(())
+    }
+
+    /// Every job's status, newest first.
+    pub fn statuses(&self) -> Vec<JobStatus> {
+        let state = self.lock();
+        let mut jobs: Vec<_> = state.jobs.iter().collect();
+        jobs.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.entry.arrived));
+        jobs.into_iter().map(|(id, slot)| self.status_of(id, slot, &state.workers)).collect()
+    }
+
+    /// One job's status.
+    pub fn status(&self, id: &JobId) -> Option<JobStatus> {
+        let state = self.lock();
+        state.jobs.get(id).map(|slot| self.status_of(id, slot, &state.workers))
+    }
+
+    fn status_of(&self, id: &JobId, slot: &Slot, workers: &Workers) -> JobStatus {
+        let mut status = match (&slot.engine, &slot.last) {
+            (Some(engine), _) => engine.status(workers, now_ms()),
+            (None, Some(last)) => last.clone(),
+            (None, None) => self.idle_status(id, &slot.entry),
+        };
+        if let Some(record) = &slot.on_chain {
+            status.receipts_on_chain = record.receipts;
+            status.receipts_confirmed = record.confirmed;
+        }
+        match &slot.entry.standing {
+            Standing::Waiting => status.phase = JobPhase::Waiting,
+            Standing::Failed(why) => status.phase = JobPhase::Failed(why.clone()),
+            // Settled once everything that was to be told has been.
+            Standing::Computed(_)
+                if slot.on_chain.is_some() && status.receipts_confirmed >= status.receipts =>
+            {
+                status.phase = JobPhase::Done;
+            }
+            _ => {}
+        }
+        status
+    }
+
+    fn idle_status(&self, id: &JobId, entry: &JobEntry) -> JobStatus {
+        let spec = &entry.create.body.spec;
+        let (kind, epochs) = match &spec.work {
+            Work::Train(train) => ("train", train.epochs),
+            Work::Translate(_) => ("translate", 1),
+        };
+        JobStatus {
+            job: *id,
+            label: spec.label.clone(),
+            kind: kind.into(),
+            phase: JobPhase::Waiting,
+            epoch: 0,
+            epochs,
+            step: 0,
+            steps: 0,
+            loss: None,
+            tokens_per_second: 0.0,
+            parameters: None,
+            result: None,
+            receipts: 0,
+            receipts_on_chain: 0,
+            receipts_confirmed: 0,
+            workers: Vec::new(),
+            recent: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+
+    // Work.
+
+    /// Takes note of a pull whose signatures were checked.
+    ///
+    /// # Errors
+    /// Where it is a replay.
+    pub fn hear(&self, pull: &Pull) -> Result<(), ServerError> {
+        Ok(self.lock().workers.hear(pull, now_ms())?)
+    }
+
+    /// What there is for a worker now; and, where there is nothing, when to look again at the
+    /// latest (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk.
+    pub fn find_work(&self, node: &PublicKey) -> Result<(PullReply, Option<u64>), ServerError> {
+        let now = now_ms();
+        let mut state = self.lock();
+        let State { jobs, workers, logs } = &mut *state;
+        logs.retain(|wait| !wait.answer.is_closed());
+        if let Some(wait) = logs.iter_mut().find(|wait| wait.node == *node && !wait.handed_out) {
+            wait.handed_out = true;
+            return Ok((PullReply::Log(wait.request.clone()), None));
+        }
+        let mut running: Vec<(&JobId, &mut Engine, u64)> = jobs
+            .iter_mut()
+            .filter_map(|(id, slot)| Some((id, slot.engine.as_mut()?, slot.entry.arrived)))
+            .collect();
+        // Translations are short and somebody waits for them: they go first.
+        let is_training = |engine: &Engine| matches!(engine.job().spec().work, Work::Train(_));
+        running.sort_by_key(|(_, engine, arrived)| (is_training(engine), *arrived));
+        let mut wake = None;
+        for (id, engine, _) in running {
+            match engine.take(node, workers, now) {
+                Ok(Some(assignment)) => {
+                    // Others may have been given something in the same sharing.
+                    self.changed.notify_waiters();
+                    return Ok((PullReply::Work(assignment), None));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(job = %id, "no work can be given out: {error}");
+                    return Err(error.into());
+                }
+            }
+            let at = engine.next_wake(now);
+            wake = [wake, at].into_iter().flatten().min();
+        }
+        Ok((PullReply::Nothing, wake))
+    }
+
+    /// Takes a worker's result.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk, or a job's own numbers.
+    pub fn accept(&self, message: ResultMessage) -> Result<ResultReply, ServerError> {
+        let Some(job) = message.result.leaves.first().map(|leaf| leaf.receipt.body.batch.job)
+        else {
+            return Ok(ResultReply::Refused("the result has no receipt".into()));
+        };
+        let mut state = self.lock();
+        let State { jobs, workers, .. } = &mut *state;
+        let Some(slot) = jobs.get_mut(&job) else {
+            return Ok(ResultReply::Refused(format!("there is no job {job} here")));
+        };
+        let Some(engine) = &mut slot.engine else {
+            return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));
+        };
+        let reply = engine.accept(message, workers, now_ms());
+        slot.entry = engine.entry().clone();
+        drop(state);
+        self.changed.notify_waiters();
+        match reply {
+            Ok(reply) => Ok(reply),
+            Err(EngineError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                // Its own numbers are wrong: going on would only make it worse.
+                self.fail(&job, error.to_string())?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks the worker of a receipt to list every operation of its batch.
+    ///
+    /// # Errors
+    /// Where there is no such receipt, it is the server's own, or too many logs are waited for.
+    pub fn request_log(
+        &self,
+        id: &ReceiptId,
+    ) -> Result<oneshot::Receiver<Vec<OperationRecord>>, ServerError> {
+        let entry = self.receipt(id)?;
+        let body = &entry.receipt.body;
+        let BatchPart::Micro(first) = body.batch.part else {
+            return Err(ServerError::NotFound(
+                "an update's operations are all at boundaries: its receipt has them".into(),
+            ));
+        };
+        let assignment = Assignment {
+            job: body.batch.job,
+            epoch: body.batch.epoch,
+            step: body.batch.step,
+            first,
+            count: 1,
+            attempt: body.attempt,
+            id: body.assignment,
+            parameters: body.parameters,
+            patience_ms: 0,
+        };
+        let (answer, wait) = oneshot::channel();
+        let mut state = self.lock();
+        state.logs.retain(|wait| !wait.answer.is_closed());
+        if state.logs.len() >= MAX_LOG_REQUESTS {
+            return Err(ServerError::Unavailable(
+                "too many full logs are being made already: try again in a minute".into(),
+            ));
+        }
+        let request = LogRequest { receipt: *id, assignment };
+        let node = body.node();
+        state.logs.push_back(LogWait { node, request, handed_out: false, answer });
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(wait)
+    }
+
+    /// Takes a full log that was asked for.
+    ///
+    /// # Errors
+    /// Where nobody asked for it, or it is too long.
+    pub fn take_log(&self, node: &PublicKey, log: FullLog) -> Result<(), ServerError> {
+        if log.records.len() > MAX_RECORDS {
+            return Err(ServerError::Refused("the log is too long".into()));
+        }
+        let mut state = self.lock();
+        let at = state
+            .logs
+            .iter()
+            .position(|wait| wait.node == *node && wait.request.receipt == log.receipt);
+        match at.and_then(|at| state.logs.remove(at)) {
+            // Whoever asked may have gone meanwhile.
+            Some(wait) => wait.answer.send(log.records).or(Ok(())),
+            None => Err(ServerError::Refused("nobody asked for this log".into())),
+        }
+    }
+
+    // What is kept.
+
+    /// A receipt with what opens it.
+    ///
+    /// # Errors
+    /// Where there is none of that id.
+    pub fn receipt(&self, id: &ReceiptId) -> Result<ReceiptEntry, ServerError> {
+        self.store.receipt(id)?.ok_or_else(|| {
+            ServerError::NotFound(format!(
+                "no receipt {id} was taken here: ask the parameter server that its job names"
+            ))
+        })
+    }
+
+    /// Parameters by their digest as a safetensors file: the newest from memory, older ones
+    /// rebuilt from the last checkpoint before them and the kept gradient sums.
+    ///
+    /// # Errors
+    /// Where no step here began from them, or what would be needed was dropped.
+    pub fn parameters(&self, digest: &Digest) -> Result<Vec<u8>, ServerError> {
+        let broken = |error: kernels::Error| TrainingError::from(error);
+        {
+            let state = self.lock();
+            let mut engines = state.jobs.values().filter_map(|slot| slot.engine.as_ref());
+            if let Some(parameters) = engines.find_map(|engine| engine.current(digest)) {
+                return Ok(parameters.to_safetensors().map_err(broken)?);
+            }
+        }
+        let (id, ordinal) = self.store.parameters(digest)?.ok_or_else(|| {
+            ServerError::NotFound(format!("no step of a job here began from parameters {digest}"))
+        })?;
+        let job = self.open_job(&id)?;
+        let numbers = Numbers::rebuild(&job, &self.store, ordinal)?;
+        let found = numbers.parameters.digest();
+        if found != *digest {
+            let path = self.store.sum_path(&id, ordinal);
+            let what = format!("what was rebuilt is {found}, not {digest}");
+            return Err(TrainingError::Damaged { path, what }.into());
+        }
+        Ok(numbers.parameters.to_safetensors().map_err(broken)?)
+    }
+
+    fn open_job(&self, id: &JobId) -> Result<Job, ServerError> {
+        let spec = self.spec(id)?;
+        let Work::Train(train) = &spec.work else {
+            return Err(ServerError::NotFound("a translation job has no steps".into()));
+        };
+        let bytes = self.store.blob(&train.encoded)?;
+        let wrong = |why: String| EngineError::File { what: "encoded corpus", why };
+        let encoded = Encoded::from_bytes(bytes).map_err(|error| wrong(error.to_string()))?;
+        Ok(Job::new(spec, encoded).map_err(|error| wrong(error.to_string()))?)
+    }
+
+    /// A job as its requester signed it.
+    ///
+    /// # Errors
+    /// Where there is no such job here.
+    pub fn create_of(&self, id: &JobId) -> Result<Signed<CreateJob>, ServerError> {
+        let state = self.lock();
+        let slot = state.jobs.get(id);
+        slot.map(|slot| slot.entry.create.clone())
+            .ok_or_else(|| ServerError::NotFound(format!("there is no job {id} here")))
+    }
+
+    /// A job's specification.
+    ///
+    /// # Errors
+    /// Where there is no such job here.
+    pub fn spec(&self, id: &JobId) -> Result<JobSpec, ServerError> {
+        Ok(self.create_of(id)?.body.spec)
+    }
+
+    // The chain.
+
+    /// Jobs whose counts on the chain may still change.
+    pub fn unsettled(&self) -> Vec<JobId> {
+        let state = self.lock();
+        let open = state.jobs.iter().filter(|(id, slot)| {
+            matches!(slot.entry.standing, Standing::Running | Standing::Computed(_))
+                && self.status_of(id, slot, &state.workers).phase != JobPhase::Done
+        });
+        open.map(|(id, _)| *id).collect()
+    }
+
+    /// What the chain says of a job.
+    pub fn note_chain(&self, id: &JobId, record: JobRecord) {
+        if let Some(slot) = self.lock().jobs.get_mut(id) {
+            slot.on_chain = Some(record);
+        }
+    }
+
+    /// Rebuilds a confirmation without receipts that the chain refused for good.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk.
+    pub fn drop_refused(
+        &self,
+        sequence: u64,
+        message: &Outgoing,
+        refused: &[ReceiptId],
+    ) -> Result<(), ServerError> {
+        let Outgoing::Confirm(confirm) = message else { return Ok(()) };
+        let mut body = confirm.body.clone();
+        body.receipts.retain(|confirmation| !refused.contains(&confirmation.receipt));
+        let rest = (!body.receipts.is_empty()).then(|| Outgoing::Confirm(self.identity.sign(body)));
+        Ok(self.store.write(|changes| {
+            changes.drop_outgoing(sequence)?;
+            rest.iter().try_for_each(|message| changes.push_outgoing(message))
+        })?)
+    }
+}

@@ -1,0 +1,226 @@
+//! A training job's numbers: parameters, optimiser, and the gradient tree of the step in progress.
+
+use crate::store::{Store, StoreError, read_file, remove_file, write_file};
+use borsh::BorshDeserialize;
+use job::{Job, tree::Span, work::WorkError};
+use kernels::{
+    model::Parameters,
+    optimiser,
+    sum::{Tree, TreeError},
+};
+use protocol::{Digest, JobId, job::Work};
+use std::path::PathBuf;
+
+/// Steps between checkpoints.
+pub const CHECKPOINT_STEPS: u32 = 64;
+
+/// A training job's numbers cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The arithmetic.
+    #[error(transparent)]
+    Work(#[from] WorkError),
+    /// The kernels.
+    #[error(transparent)]
+    Kernel(#[from] kernels::Error),
+    /// A partial sum does not fit.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A file of ours was altered or cut short.
+    #[error(
+        "{path}: {what}: the disk lost or altered it; remove the job's folder to start the job anew, or restore it from a copy"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// What would be needed is kept no longer.
+    #[error(
+        "the parameters before step {ordinal} can no longer be rebuilt: their gradient sums were dropped when the job's files passed the limit; allow the server more with --keep"
+    )]
+    Gone {
+        /// The step's number in the job, from 0.
+        ordinal: u32,
+    },
+}
+
+/// Parameters and optimiser state before a step.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    /// The parameters.
+    pub parameters: Parameters,
+    /// The optimiser's state.
+    pub state: optimiser::State,
+}
+
+impl Numbers {
+    /// Those before the first step.
+    pub fn initial(job: &Job) -> Result<Self, TrainingError> {
+        let seed = match &job.spec().work {
+            Work::Train(train) => train.seed,
+            Work::Translate(_) => 0,
+        };
+        let parameters = Parameters::initial(job.shape(), seed)?;
+        Ok(Self { parameters, state: optimiser::State::new(job.shape())? })
+    }
+
+    /// Those before the step of an ordinal: from the nearest checkpoint and the kept sums.
+    pub fn rebuild(job: &Job, store: &Store, ordinal: u32) -> Result<Self, TrainingError> {
+        let checkpoints = store.ordinals(&job.id(), "checkpoints")?;
+        let nearest = checkpoints.iter().map(|(at, _)| *at).filter(|at| *at <= ordinal).max();
+        let (mut numbers, from) = match nearest {
+            Some(at) => (Self::read_checkpoint(job, store, at)?, at),
+            None => (Self::initial(job)?, 0),
+        };
+        let steps = job.terms().schedule().steps();
+        for at in from..ordinal {
+            let path = store.sum_path(&job.id(), at);
+            if !path.is_file() {
+                return Err(TrainingError::Gone { ordinal });
+            }
+            let mut sum = read_floats(&path, numbers.parameters.elements().len())?;
+            let (epoch, step) = (at / steps, at % steps);
+            let Self { parameters, state } = &mut numbers;
+            job.apply(epoch, step, parameters, state, &mut sum)?;
+        }
+        Ok(numbers)
+    }
+
+    /// Keeps these numbers as they are before a step.
+    pub fn write_checkpoint(
+        &self,
+        job: &JobId,
+        store: &Store,
+        ordinal: u32,
+    ) -> Result<(), TrainingError> {
+        let pair = (self.parameters.to_safetensors()?, self.state.to_bytes()?);
+        let path = store.checkpoint_path(job, ordinal);
+        let bytes = borsh::to_vec(&pair).unwrap_or_default();
+        Ok(write_file(&path, &bytes)?)
+    }
+
+    fn read_checkpoint(job: &Job, store: &Store, ordinal: u32) -> Result<Self, TrainingError> {
+        let path = store.checkpoint_path(&job.id(), ordinal);
+        let bytes = read_file(&path)?;
+        let damaged = |what: String| TrainingError::Damaged { path: path.clone(), what };
+        let (parameters, state) = <(Vec<u8>, Vec<u8>)>::try_from_slice(&bytes)
+            .map_err(|error| damaged(error.to_string()))?;
+        let parameters = Parameters::from_safetensors(&parameters)
+            .map_err(|error| damaged(error.to_string()))?;
+        let state = optimiser::State::from_bytes(job.shape(), &state)
+            .map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { parameters, state })
+    }
+}
+
+/// Reads float32 little-endian, exactly `count` of them.
+pub fn read_floats(path: &std::path::Path, count: usize) -> Result<Vec<f32>, TrainingError> {
+    let bytes = read_file(path)?;
+    floats(&bytes, count).ok_or_else(|| TrainingError::Damaged {
+        path: path.into(),
+        what: format!("{} bytes where {} are wanted", bytes.len(), count * 4),
+    })
+}
+
+/// Float32 little-endian, exactly `count` of them; none otherwise.
+pub fn floats(bytes: &[u8], count: usize) -> Option<Vec<f32>> {
+    if bytes.len() != count * 4 {
+        return None;
+    }
+    Some(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// The bytes of floats.
+pub fn bytes_of(floats: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(floats.len() * 4);
+    for value in floats {
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+/// A training job in progress.
+#[derive(Debug)]
+pub struct Training {
+    /// Before the step in progress.
+    pub numbers: Numbers,
+    /// The parameters' digest.
+    pub digest: Digest,
+    tree: Tree,
+}
+
+impl Training {
+    /// A job at the start of a step of `micro_batches`.
+    pub fn new(numbers: Numbers, micro_batches: u32) -> Self {
+        let digest = numbers.parameters.digest();
+        let tree = Tree::new(micro_batches, numbers.parameters.elements().len());
+        Self { numbers, digest, tree }
+    }
+
+    /// How many parameters.
+    pub fn elements(&self) -> usize {
+        self.numbers.parameters.elements().len()
+    }
+
+    /// Puts a run's gradient sum in, which is in its file already.
+    pub fn insert(&mut self, span: Span, sum: Vec<f32>) -> Result<(), TreeError> {
+        self.tree.insert(span.first, span.count, sum)
+    }
+
+    /// Takes the step: the whole sum is kept, the parameters move on. What the receipt says is
+    /// returned.
+    pub fn finish(
+        &mut self,
+        job: &Job,
+        store: &Store,
+        epoch: u32,
+        step: u32,
+        next_micro_batches: u32,
+    ) -> Result<job::work::Done, TrainingError> {
+        let elements = self.elements();
+        let tree = std::mem::replace(&mut self.tree, Tree::new(next_micro_batches, elements));
+        let Some(mut sum) = tree.finish() else {
+            let ordinal = job.terms().schedule().ordinal(epoch, step);
+            let path = store.sum_path(&job.id(), ordinal);
+            return Err(TrainingError::Damaged { path, what: "a micro-batch is missing".into() });
+        };
+        let ordinal = job.terms().schedule().ordinal(epoch, step);
+        write_file(&store.sum_path(&job.id(), ordinal), &bytes_of(&sum))?;
+        let Numbers { parameters, state } = &mut self.numbers;
+        let done = job.update(epoch, step, parameters, state, &mut sum, job.spec().log)?;
+        self.digest = done.result;
+        Ok(done)
+    }
+}
+
+/// Drops the oldest gradient sums of a job until its sums take at most `keep` bytes, and the
+/// checkpoints that then serve no kept sum. The newest sums back to the last checkpoint stay: a
+/// restart needs them.
+pub fn trim(job: &JobId, store: &Store, keep: u64) -> Result<(), StoreError> {
+    let sums = store.ordinals(job, "sums")?;
+    let checkpoints = store.ordinals(job, "checkpoints")?;
+    let mut total: u64 = sums.iter().map(|(_, bytes)| bytes).sum();
+    let newest = checkpoints.last().map_or(0, |(at, _)| *at);
+    let mut oldest = sums.first().map_or(0, |(at, _)| *at);
+    for (at, bytes) in &sums {
+        if total <= keep || *at >= newest {
+            break;
+        }
+        remove_file(&store.sum_path(job, *at))?;
+        total -= bytes;
+        oldest = at + 1;
+    }
+    // A checkpoint serves the steps from itself to the next one; one step needs no sum.
+    for pair in checkpoints.windows(2) {
+        let [(at, _), (next, _)] = pair else { continue };
+        if *next <= oldest {
+            remove_file(&store.checkpoint_path(job, *at))?;
+        }
+    }
+    Ok(())
+}
