@@ -92,6 +92,7 @@ pub(crate) struct Machine {
     /// Keys and values of each decoder layer: of the target so far, of the source.
     caches: Vec<[Cache; 2]>,
     packing: Packing,
+    attending: attention::Scratch,
     scratch: Vec<f32>,
 }
 
@@ -181,6 +182,7 @@ impl Machine {
             tokens: Vec::new(),
             caches: vec![[Cache::default(), Cache::default()]; decoder_layers],
             packing: Packing::default(),
+            attending: attention::Scratch::default(),
             scratch: Vec::new(),
         }
     }
@@ -274,7 +276,7 @@ impl Machine {
         first: &mut [f32],
         second: &mut [f32],
     ) {
-        let Self { buffers, gradient, tokens, caches, packing, scratch } = self;
+        let Self { buffers, gradient, tokens, caches, packing, attending, scratch } = self;
         let graph = &program.graph;
         let buffers = &*buffers;
         let parameters = context.layout.parameters();
@@ -341,7 +343,7 @@ impl Machine {
             Kind::Attention { queries, keys, causal, site } => {
                 let packed: [&[f32]; 2] = [input(0), if queries == keys { &[] } else { input(1) }];
                 let of = context.attention((queries, keys), causal, site, &packed);
-                attention::run(of, packing, first, second);
+                attention::run(of, attending, first, second);
             }
             Kind::AttentionBackward { queries, keys, causal, site } => {
                 let (packed, weights, gradients): ([&[f32]; 2], _, _) = if queries == keys {
@@ -350,7 +352,7 @@ impl Machine {
                     ([input(1), input(2)], input(3), Gradients::Two(first, second))
                 };
                 let of = context.attention((queries, keys), causal, site, &packed);
-                attention::run_backward(of, weights, input(0), packing, gradients);
+                attention::run_backward(of, weights, input(0), attending, gradients);
             }
             Kind::AttentionStep { layer, memory } => {
                 let (width, rows) = (context.width(), input(0));
@@ -362,7 +364,7 @@ impl Machine {
                     }
                 }
                 let (heads, active) = (context.heads(), context.active);
-                attention_step::run(cache, heads, active, rows, stride, first);
+                attention_step::run(cache, heads, active, (rows, stride), scratch, first);
             }
             Kind::Residual { site } => {
                 residual::run(input(0), input(1), context.dropout.at(site), first);

@@ -6,12 +6,28 @@
 //!
 //! All matrices are row-major. `nn`: a is `[m, k]`, b `[k, n]`. `nt`: a is `[m, k]`, b `[n, k]`
 //! and read transposed. `tn`: a is `[k, m]` and read transposed, b `[k, n]`.
+//!
+//! How it is done fast (Goto and van de Geijn 2008): b is packed into panels as wide as a register
+//! tile, in blocks that stay in the second-level cache; a tile of c stays in registers while k
+//! runs. Each lane of a tile is one `c_ij`, so the contract's order is kept by construction.
+
+pub(crate) mod pack;
+pub(crate) mod tile;
 
 use crate::simd::{Kernel, LANES, Simd, run};
+use tile::{Operand, tiles};
+
+/// k is cut into blocks of about this many, between which c is stored and loaded again.
+const MOST_K: usize = 1_024;
+/// Elements of b packed at once: 4 MiB, of which a panel at a time is read into the first cache.
+const PACKED_B: usize = 1 << 20;
+/// Elements of a that are gone through for each panel: 192 KiB, less than a second-level cache.
+const BLOCK_A: usize = 49_152;
 
 /// Memory for the packed parts of a product, kept from one to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Packing {
+    a: Vec<f32>,
     b: Vec<f32>,
 }
 
@@ -28,9 +44,9 @@ pub fn nn(
     c: &mut [f32],
     packing: &mut Packing,
 ) {
-    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n);
-    let _ = packing;
-    run(Simple { m, k, n, a, a_steps: (k, 1), b, bias: None, c });
+    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "a slice is no such matrix");
+    let b = Matrix { data: b, stride: n, transposed: false };
+    run(Product { extents: (m, k, n), a: Matrix::rows(a, k), b, bias: None, c, packing });
 }
 
 /// `c = a b^T`.
@@ -64,15 +80,10 @@ pub fn nt_bias(
     c: &mut [f32],
     packing: &mut Packing,
 ) {
-    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n);
-    assert!(bias.is_none_or(|bias| bias.len() == n));
-    packing.b.resize(k * n, 0.0);
-    for (j, row) in b.chunks_exact(k.max(1)).enumerate() {
-        for (l, &x) in row.iter().enumerate() {
-            packing.b[l * n + j] = x;
-        }
-    }
-    run(Simple { m, k, n, a, a_steps: (k, 1), b: &packing.b, bias, c });
+    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "a slice is no such matrix");
+    assert!(bias.is_none_or(|bias| bias.len() == n), "the bias has another length than c's rows");
+    let b = Matrix { data: b, stride: k, transposed: true };
+    run(Product { extents: (m, k, n), a: Matrix::rows(a, k), b, bias, c, packing });
 }
 
 /// `c = a^T b`.
@@ -88,42 +99,75 @@ pub fn tn(
     c: &mut [f32],
     packing: &mut Packing,
 ) {
-    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n);
-    let _ = packing;
-    run(Simple { m, k, n, a, a_steps: (1, m), b, bias: None, c });
+    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "a slice is no such matrix");
+    let a = Matrix { data: a, stride: m, transposed: true };
+    let b = Matrix { data: b, stride: n, transposed: false };
+    run(Product { extents: (m, k, n), a, b, bias: None, c, packing });
 }
 
-struct Simple<'a> {
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &'a [f32],
-    a_steps: (usize, usize),
-    b: &'a [f32],
+/// Rows `stride` apart; transposed, the rows are what the product takes for columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    fn rows(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride, transposed: false }
+    }
+}
+
+struct Product<'a> {
+    extents: (usize, usize, usize),
+    a: Matrix<'a>,
+    b: Matrix<'a>,
     bias: Option<&'a [f32]>,
     c: &'a mut [f32],
+    packing: &'a mut Packing,
 }
 
-impl Kernel for Simple<'_> {
+/// Cuts `n` into runs of at most `most`, as even as can be in multiples of `of`.
+fn cut(n: usize, most: usize, of: usize) -> impl Iterator<Item = (usize, usize)> {
+    let pieces = n.div_ceil(most.max(1)).max(1);
+    let length = n.div_ceil(pieces).next_multiple_of(of).max(1);
+    (0..n).step_by(length).map(move |start| (start, length.min(n - start)))
+}
+
+impl Kernel for Product<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { m, k, n, a, a_steps, b, bias, c } = self;
-        for i in 0..m {
-            let mut j = 0;
-            while j < n {
-                let width = LANES.min(n - j);
-                let mut lanes = s.splat(0.0);
-                for l in 0..k {
-                    let a = s.splat(a[i * a_steps.0 + l * a_steps.1]);
-                    let b = s.load_part(&b[l * n + j..][..width], 0.0);
-                    lanes = s.fma(a, b, lanes);
+        let Self { extents: (m, k, n), a, b, bias, c, packing } = self;
+        if k == 0 {
+            for row in c.chunks_exact_mut(n.max(1)) {
+                for (j, c) in row.iter_mut().enumerate() {
+                    *c = 0.0 + bias.map_or(0.0, |bias| bias[j]);
                 }
-                if let Some(bias) = bias {
-                    lanes = s.add(lanes, s.load_part(&bias[j..][..width], 0.0));
+            }
+            return;
+        }
+        for (k0, kc) in cut(k, MOST_K, 1) {
+            let is_last = k0 + kc == k;
+            let bias = if is_last { bias } else { None };
+            let width = LANES * S::TILE_VECTORS;
+            for (n0, nc) in cut(n, (PACKED_B / kc).max(width), width) {
+                let b_panels = pack::panels(s, b, (k0, kc), (n0, nc), &mut packing.b);
+                let bias = bias.map(|bias| &bias[n0..][..nc]);
+                for (m0, mc) in cut(
+                    m,
+                    (BLOCK_A / kc).min(if n < 1024 { usize::MAX } else { 48 }).max(S::TILE_ROWS),
+                    S::TILE_ROWS,
+                ) {
+                    let a = if a.transposed {
+                        Operand::Packed(pack::columns::<S>(a, (m0, mc), (k0, kc), &mut packing.a))
+                    } else {
+                        Operand::Rows(&a.data[m0 * a.stride + k0..], a.stride)
+                    };
+                    let c = &mut c[m0 * n + n0..];
+                    tiles(s, (mc, kc, nc), a, b_panels, k0 > 0, bias, c, n);
                 }
-                s.store_part(lanes, &mut c[i * n + j..][..width]);
-                j += width;
             }
         }
     }

@@ -31,8 +31,13 @@ pub(crate) trait Simd: Copy {
     type U: Copy;
     /// Sixteen truth values.
     type M: Copy;
-    /// Vectors that a register tile of the matrix product is wide.
+    /// The most rows of a register tile of the matrix product: 2 or 6.
+    const TILE_ROWS: usize;
+    /// Vectors that it is wide: 1 or 4.
     const TILE_VECTORS: usize;
+
+    /// Runs a kernel as a function of its own, with the registers to itself.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
@@ -95,6 +100,9 @@ pub(crate) trait Simd: Copy {
         lanes[0]
     }
 
+    /// Lane j of vector l becomes lane l of vector j.
+    fn transpose(self, block: [Self::F; LANES]) -> [Self::F; LANES];
+
     /// Up to sixteen elements, the rest `fill`.
     #[inline(always)]
     fn load_part(self, x: &[f32], fill: f32) -> Self::F {
@@ -143,18 +151,18 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa {
         Isa::Avx512 => {
             if let Some(simd) = avx512::Avx512::new() {
-                return simd.vectorize(kernel);
+                return simd.call(kernel);
             }
         }
         Isa::Avx2 => {
             if let Some(simd) = avx2::Avx2::new() {
-                return simd.vectorize(kernel);
+                return simd.call(kernel);
             }
         }
         Isa::Portable => {}
     }
     let _ = isa;
-    kernel.run(portable::Portable)
+    portable::Portable.call(kernel)
 }
 
 /// Runs a kernel on the instruction set in use.

@@ -12,16 +12,6 @@ impl Avx2 {
     pub(super) fn new() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
-
-    #[inline]
-    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma")]
-        fn inner<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: `self` says that the CPU has the features that `inner` is compiled with.
-        unsafe { inner(self, kernel) }
-    }
 }
 
 type F = (__m256, __m256);
@@ -52,11 +42,54 @@ unsafe fn mul_wide(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
     }
 }
 
+/// Transposes eight rows of eight.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn transpose_eight(r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        // Pairs of rows interleaved, then pairs of pairs, then the halves exchanged.
+        let mut pairs = r;
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        let mut fours = r;
+        for i in 0..2 {
+            let [a, b, c, d] = [pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]];
+            fours[4 * i] = _mm256_shuffle_ps::<0b01_00_01_00>(a, c);
+            fours[4 * i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, c);
+            fours[4 * i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(b, d);
+            fours[4 * i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(b, d);
+        }
+        let mut out = r;
+        for i in 0..4 {
+            out[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+            out[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+        }
+        out
+    }
+}
+
 impl Simd for Avx2 {
     type F = F;
     type U = U;
     type M = F;
+    const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn inner<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` says that the CPU has the features that `inner` is compiled with.
+        unsafe { inner(self, kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -211,5 +244,28 @@ impl Simd for Avx2 {
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+
+    #[inline(always)]
+    fn transpose(self, block: [F; LANES]) -> [F; LANES] {
+        let (mut upper, mut lower) = ([block[0].0; 16], [block[0].0; 16]);
+        for half in 0..2 {
+            let mut rows = [[block[0].0; 8]; 2];
+            for l in 0..8 {
+                (rows[0][l], rows[1][l]) = block[8 * half + l];
+            }
+            // SAFETY: `self` says that the CPU has AVX2.
+            let (left, right) = unsafe { (transpose_eight(rows[0]), transpose_eight(rows[1])) };
+            for l in 0..8 {
+                let to = if half == 0 { &mut upper } else { &mut lower };
+                to[l] = left[l];
+                to[8 + l] = right[l];
+            }
+        }
+        let mut out = block;
+        for l in 0..16 {
+            out[l] = (upper[l], lower[l]);
+        }
+        out
     }
 }

@@ -12,16 +12,6 @@ impl Avx512 {
     pub(super) fn new() -> Option<Self> {
         is_x86_feature_detected!("avx512f").then_some(Self(()))
     }
-
-    #[inline]
-    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx512f,avx2,fma")]
-        fn inner<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: `self` says that the CPU has AVX-512F, and every such CPU has AVX2 and FMA.
-        unsafe { inner(self, kernel) }
-    }
 }
 
 type F = __m512;
@@ -39,7 +29,19 @@ impl Simd for Avx512 {
     type F = F;
     type U = U;
     type M = __mmask16;
+    const TILE_ROWS: usize = 6;
     const TILE_VECTORS: usize = 4;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        #[inline(never)]
+        fn inner<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` says that the CPU has AVX-512F, and every such CPU has AVX2 and FMA.
+        unsafe { inner(self, kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -173,6 +175,41 @@ impl Simd for Avx512 {
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn transpose(self, r: [F; LANES]) -> [F; LANES] {
+        registers!({
+            // Within each quarter as 4 x 4 blocks, then the quarters exchanged twice.
+            let mut pairs = r;
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            }
+            let mut fours = r;
+            for i in 0..4 {
+                let [a, b, c, d] =
+                    [pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]];
+                fours[4 * i] = _mm512_shuffle_ps::<0b01_00_01_00>(a, c);
+                fours[4 * i + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(a, c);
+                fours[4 * i + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(b, d);
+                fours[4 * i + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(b, d);
+            }
+            // fours[4 i + c] holds, in quarter q, column 4 q + c of rows 4 i to 4 i + 3.
+            let mut out = r;
+            for c in 0..4 {
+                let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+                let even_ab = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                let odd_ab = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+                let even_de = _mm512_shuffle_f32x4::<0b10_00_10_00>(d, e);
+                let odd_de = _mm512_shuffle_f32x4::<0b11_01_11_01>(d, e);
+                out[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even_ab, even_de);
+                out[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even_ab, even_de);
+                out[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd_ab, odd_de);
+                out[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd_ab, odd_de);
+            }
+            out
         })
     }
 }

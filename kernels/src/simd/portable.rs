@@ -1,6 +1,6 @@
 //! Sixteen lanes in plain Rust.
 
-use super::{LANES, Simd};
+use super::{Kernel, LANES, Simd};
 use crate::math::fma;
 use std::array::from_fn;
 
@@ -15,7 +15,13 @@ impl Simd for Portable {
     type F = F;
     type U = U;
     type M = [bool; LANES];
+    const TILE_ROWS: usize = 2;
     const TILE_VECTORS: usize = 1;
+
+    #[inline(never)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -140,5 +146,10 @@ impl Simd for Portable {
             width /= 2;
         }
         a[0]
+    }
+
+    #[inline(always)]
+    fn transpose(self, block: [F; LANES]) -> [F; LANES] {
+        from_fn(|l| from_fn(|j| block[j][l]))
     }
 }
