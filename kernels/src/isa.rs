@@ -91,3 +91,37 @@ pub fn force(isa: Isa) -> Result<(), IsaError> {
     CURRENT.store(isa as u8, Ordering::Relaxed);
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    static FORCED: Mutex<()> = Mutex::new(());
+
+    /// Calls `f` with each instruction set of this CPU in force, one test at a time.
+    pub(crate) fn on_each(mut f: impl FnMut(Isa)) {
+        let _guard = FORCED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for isa in ALL.into_iter().filter(|isa| isa.is_available()) {
+            force(isa).unwrap();
+            f(isa);
+        }
+        force(Isa::detect()).unwrap();
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for isa in ALL {
+            assert_eq!(isa.to_string().parse(), Ok(isa));
+        }
+        assert!("sse2".parse::<Isa>().unwrap_err().to_string().contains("avx512"));
+    }
+
+    #[test]
+    fn what_the_cpu_lacks_cannot_be_forced() {
+        for isa in ALL.into_iter().filter(|isa| !isa.is_available()) {
+            assert_eq!(force(isa), Err(IsaError::Missing(isa)));
+        }
+        assert!(Isa::detect().is_available());
+    }
+}

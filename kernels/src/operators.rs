@@ -28,3 +28,6 @@ use protocol::OperatorId;
 const fn v1(name: &'static str) -> OperatorId {
     OperatorId { name, version: 1 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,12 @@ pub(crate) trait Simd: Copy {
         lanes[0]
     }
 
+    /// True in the first `n` lanes.
+    #[inline(always)]
+    fn below(self, n: usize) -> Self::M {
+        self.gt_i(self.splat_u(n as u32), self.lane_numbers())
+    }
+
     /// Lane j of vector l becomes lane l of vector j.
     fn transpose(self, block: [Self::F; LANES]) -> [Self::F; LANES];
 

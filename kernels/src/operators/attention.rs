@@ -223,6 +223,10 @@ fn softmax<S: Simd>(
     for x in used.iter_mut() {
         s.store(s.mul(s.load(x), r), x);
     }
+    // 0 already, unless the row is all NaN.
+    if let Some(last) = used.last_mut() {
+        last[seen - (vectors - 1) * LANES..].fill(0.0);
+    }
     for x in unused {
         *x = [0.0; LANES];
     }

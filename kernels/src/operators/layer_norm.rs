@@ -60,8 +60,9 @@ impl Kernel for Forward<'_> {
                 lanes = s.fma(d, d, lanes);
             }
             if !x_rest.is_empty() {
-                // A missing element has d = 0: fma(0, 0, lane) is the lane.
-                let d = s.sub(s.load_part(x_rest, mean), m);
+                let d = s.sub(s.load_part(x_rest, 0.0), m);
+                // What is missing adds nothing, even where the mean is infinite.
+                let d = s.select(s.below(x_rest.len()), d, s.splat(0.0));
                 lanes = s.fma(d, d, lanes);
             }
             let reciprocal = 1.0 / (s.sum(lanes) / count + EPSILON).sqrt();
@@ -134,7 +135,8 @@ impl Kernel for Backward<'_> {
             }
             if !dy_rest.is_empty() {
                 let dy = s.load_part(dy_rest, 0.0);
-                let h = s.mul(s.sub(s.load_part(x_rest, mean), m), r);
+                let h = s.mul(s.sub(s.load_part(x_rest, 0.0), m), r);
+                let h = s.select(s.below(x_rest.len()), h, s.splat(0.0));
                 let g = s.mul(dy, s.load_part(gain_rest, 0.0));
                 plain = s.add(plain, g);
                 product = s.fma(g, h, product);
@@ -156,7 +158,7 @@ impl Kernel for Backward<'_> {
                 s.store(out, dx);
             }
             if !dx_rest.is_empty() {
-                let h = s.mul(s.sub(s.load_part(x_rest, mean), m), r);
+                let h = s.mul(s.sub(s.load_part(x_rest, 0.0), m), r);
                 let g = s.mul(s.load_part(dy_rest, 0.0), s.load_part(gain_rest, 0.0));
                 let mut out = s.mul(s.fnma(h, b, s.sub(g, a)), r);
                 if let Some((_, rest)) = residual {
