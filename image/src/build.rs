@@ -163,8 +163,10 @@ pub fn assemble(
     for folder in &recipe.folders {
         base.put(folder, Node::Folder).map_err(bad_path)?;
     }
-    // The kernel opens it for PID 1 before anything is mounted.
-    base.put("/dev/console", Node::Device { major: 5, minor: 1 }).map_err(bad_path)?;
+    // The kernel opens the first for PID 1 before anything is mounted; programs want the second.
+    for (path, major, minor) in [("/dev/console", 5, 1), ("/dev/null", 1, 3)] {
+        base.put(path, Node::Device { major, minor }).map_err(bad_path)?;
+    }
 
     let (kernel_path, kernel_release) = kernel_of(&parts.kernel)?;
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;

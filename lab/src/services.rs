@@ -1,14 +1,14 @@
-//! The services of one network that are not ours: CometBFT, and a foreign DHCP server. Ours are
-//! started from a [`ServiceSpec`] with their own arguments.
+//! The services of a network that take some preparing: CometBFT, the provisioner, and a foreign
+//! DHCP server. The others are started from a [`ServiceSpec`] with their own arguments.
 
 use crate::{
     error::{At, Error},
-    net::{FOREIGN_INTERFACE, FOREIGN_NAMESPACE},
+    net::{BRIDGE, FOREIGN_INTERFACE, FOREIGN_NAMESPACE, SERVER},
     service::{Ready, ServiceSpec},
 };
-use protocol::ChainId;
+use protocol::{ChainId, SecretKey, Signed, node::Delegation};
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -120,6 +120,96 @@ fn name_chain(genesis: &str, chain: &ChainId) -> Result<String, String> {
         None => return Err("it has no chain_id".into()),
     }
     Ok(format!("{genesis:#}\n"))
+}
+
+/// The provisioner's part in DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dhcp {
+    /// The only DHCP server.
+    Full,
+    /// Beside a foreign one.
+    Proxy,
+}
+
+impl Dhcp {
+    /// As the provisioner's flag has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// The provisioner on the lab's bridge.
+#[derive(Clone, Debug)]
+pub struct Provisioner {
+    /// The program.
+    pub program: PathBuf,
+    /// Its folder: database, key, delegation, log.
+    pub folder: PathBuf,
+    /// Its part in DHCP.
+    pub dhcp: Dhcp,
+    /// The image's folder.
+    pub image: PathBuf,
+    /// The folder of iPXE's files.
+    pub ipxe: PathBuf,
+    /// The chain.
+    pub chain: ChainId,
+    /// The owner of the machines that it takes in.
+    pub owner: SecretKey,
+    /// CometBFT's RPC addresses, as machines reach them: `http://10.77.0.1:26657`.
+    pub ledgers: Vec<String>,
+    /// Parameter servers, likewise.
+    pub parameter_servers: Vec<String>,
+}
+
+impl Provisioner {
+    /// Its page and API.
+    pub fn http(&self) -> SocketAddr {
+        (SERVER, 8080).into()
+    }
+
+    /// Makes its key, has the owner delegate to it, and says how it is run. Ready when its page
+    /// answers.
+    pub fn service(&self) -> Result<ServiceSpec, Error> {
+        fs::create_dir_all(&self.folder).at(self.folder.display())?;
+        let (key, delegation) =
+            (self.folder.join("provisioner.key"), self.folder.join("delegation.json"));
+        let output =
+            Command::new(&self.program).arg("key").arg(&key).output().at(self.program.display())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+        if !output.status.success() {
+            return Err(Error::Tool { tool: "provisioner key", detail: said(&output.stderr) });
+        }
+        let delegate = said(&output.stdout).parse().map_err(|error: protocol::key::KeyError| {
+            Error::Tool { tool: "provisioner key", detail: error.to_string() }
+        })?;
+        let signed = Signed::sign(&self.chain, Delegation { delegate }, &self.owner);
+        let text = serde_json::to_vec(&signed).map_err(io::Error::other);
+        text.and_then(|text| fs::write(&delegation, text)).at(delegation.display())?;
+
+        let mut spec = ServiceSpec::new("provisioner", &self.program, &self.folder)
+            .args(["serve", "--interface", BRIDGE, "--dhcp", self.dhcp.as_str()])
+            .arg("--image")
+            .arg(&self.image)
+            .arg("--ipxe")
+            .arg(&self.ipxe)
+            .arg("--database")
+            .arg(self.folder.join("provisioner.sqlite"))
+            .arg("--key")
+            .arg(key)
+            .arg("--delegation")
+            .arg(delegation)
+            .args(["--chain", self.chain.as_str()]);
+        for url in &self.ledgers {
+            spec = spec.args(["--ledger", url]);
+        }
+        for url in &self.parameter_servers {
+            spec = spec.args(["--parameter-server", url]);
+        }
+        Ok(spec.ready(Ready::Http(self.http(), "/".into())))
+    }
 }
 
 /// A DHCP server as a home router has it: addresses, and not a word about booting. Runs beside

@@ -28,14 +28,17 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("outside") => outside(),
         Some("inside") => inside(),
-        _ => common::run(&[
-            ("a port inside is reached at 127.0.0.1 outside", &a_port_inside_is_reached),
-            ("nothing is left when the program outside is killed", &|| nothing_left("outside")),
-            ("nothing is left when unshare is killed", &|| nothing_left("unshare")),
-            ("nothing is left when the program inside is killed", &|| nothing_left("inside")),
-            ("nothing is left when the sandbox is ended", &|| nothing_left("nobody")),
-            ("a user who is not root needs no root", &a_user_needs_no_root),
-        ]),
+        _ => common::run(
+            &common::filter(),
+            &[
+                ("a port inside is reached at 127.0.0.1 outside", &a_port_inside_is_reached),
+                ("nothing is left when the program outside is killed", &|| nothing_left("outside")),
+                ("nothing is left when unshare is killed", &|| nothing_left("unshare")),
+                ("nothing is left when the program inside is killed", &|| nothing_left("inside")),
+                ("nothing is left when the sandbox is ended", &|| nothing_left("nobody")),
+                ("a user who is not root needs no root", &a_user_needs_no_root),
+            ],
+        ),
     }
 }
 

@@ -6,9 +6,13 @@ use std::{
     time::Instant,
 };
 
-/// Runs those tests whose name contains the first argument, if there is one.
-pub(crate) fn run(tests: &[(&str, &dyn Fn())]) -> ExitCode {
-    let filter = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+/// The first argument that is no option: which tests to run, by a part of their names.
+pub(crate) fn filter() -> String {
+    std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default()
+}
+
+/// Runs those tests whose name contains `filter`.
+pub(crate) fn run(filter: &str, tests: &[(&str, &dyn Fn())]) -> ExitCode {
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
     for (name, test) in tests {
         if !name.replace(' ', "_").contains(&filter.replace(' ', "_")) {

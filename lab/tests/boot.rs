@@ -1,0 +1,149 @@
+//! Real firmware boots over the network into the image, and is taken in by the real provisioner:
+//! {SeaBIOS, OVMF} x {we are the DHCP server, ProxyDHCP beside a foreign one}.
+//!
+//! Three things are given by the environment, and `cargo xtask test` gives them: ALIA_CACHE (the
+//! packages' cache), ALIA_IMAGE (an image's folder) and ALIA_PROVISIONER (the program).
+
+mod common;
+
+use image::{Packages, packages::Options};
+use lab::{
+    Machine, MachineSpec, Service, accel,
+    machine::Firmware,
+    net, sandbox,
+    services::{self, Dhcp, Provisioner},
+    tools,
+};
+use protocol::SecretKey;
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// From power-on to enrolment; 30 s under software emulation on an idle machine of two cores.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("inside") {
+        sandbox::inside().unwrap();
+        let bed = Bed::new();
+        return common::run(
+            &std::env::args().nth(2).unwrap_or_default(),
+            &[
+                ("SeaBIOS and OVMF boot when we are the DHCP server", &|| bed.boots(Dhcp::Full)),
+                ("SeaBIOS and OVMF boot beside a foreign DHCP server", &|| bed.boots(Dhcp::Proxy)),
+            ],
+        );
+    }
+    // Inside there is no network to fetch them by.
+    boot_files();
+    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
+    let arguments = ["inside".into(), common::filter().into()];
+    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
+    match sandbox.wait().unwrap().code() {
+        Some(0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn given(name: &str) -> PathBuf {
+    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn boot_files() -> tools::BootFiles {
+    let options = Options::new(given("ALIA_CACHE"), "trixie");
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"))
+}
+
+struct Bed {
+    folder: tempfile::TempDir,
+    image: PathBuf,
+    provisioner: PathBuf,
+    files: tools::BootFiles,
+    accelerator: lab::Accelerator,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let image = given("ALIA_IMAGE");
+        let files = boot_files();
+        let choice = accel::probe(Some(&image));
+        println!("{}", choice.reason);
+        net::make(&net::Plan { taps: vec!["tap-bios".into(), "tap-uefi".into()], foreign: true })
+            .unwrap();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            image,
+            provisioner: given("ALIA_PROVISIONER"),
+            files,
+            accelerator: choice.accelerator,
+        }
+    }
+
+    fn boots(&self, dhcp: Dhcp) {
+        let folder = self.folder.path().join(dhcp.as_str());
+        std::fs::create_dir_all(&folder).unwrap();
+        let _foreign = (dhcp == Dhcp::Proxy)
+            .then(|| Service::start_ready(services::foreign_dhcp(&folder), SERVICE_LIMIT).unwrap());
+        let provisioner = Provisioner {
+            program: self.provisioner.clone(),
+            folder: folder.clone(),
+            dhcp,
+            image: self.image.clone(),
+            ipxe: self.files.ipxe.clone(),
+            chain: "alia-lab".parse().unwrap(),
+            owner: SecretKey::generate().unwrap(),
+            ledgers: vec!["http://10.77.0.1:26657".into()],
+            parameter_servers: vec!["http://10.77.0.1:7000".into()],
+        };
+        let _provisioner =
+            Service::start_ready(provisioner.service().unwrap(), SERVICE_LIMIT).unwrap();
+
+        let machines = [("bios", Firmware::SeaBios), ("uefi", self.files.ovmf.clone())];
+        let mut machines: Vec<Machine> = (1u8..)
+            .zip(machines)
+            .map(|(number, (name, firmware))| {
+                let spec = MachineSpec {
+                    name: name.into(),
+                    firmware,
+                    accelerator: self.accelerator,
+                    memory: 1024,
+                    processors: 1,
+                    mac: format!("52:54:00:a1:1a:0{number}"),
+                    tap: format!("tap-{name}"),
+                    uuid: format!("00000000-0000-4000-8000-00000000000{number}"),
+                    serial: format!("LAB{number}"),
+                    nice: 0,
+                    folder: folder.clone(),
+                };
+                Machine::start(spec).unwrap()
+            })
+            .collect();
+        for machine in &mut machines {
+            let started = Instant::now();
+            let kernel = machine.wait_line("Linux version", BOOT_LIMIT);
+            let kernel = kernel.unwrap_or_else(|error| panic!("{error}"));
+            let left = BOOT_LIMIT.saturating_sub(started.elapsed());
+            let enrolled = machine.wait_line(" enrolment done ", left);
+            let enrolled = enrolled.unwrap_or_else(|error| panic!("{error}"));
+            println!(
+                "{} {}: kernel after {:.1} s, enrolled after {:.1} s",
+                dhcp.as_str(),
+                machine.spec().name,
+                kernel.at.as_secs_f32(),
+                enrolled.at.as_secs_f32()
+            );
+        }
+        // Taken in by the machine's own account; and the lease is from whom it should be.
+        let server = if dhcp == Dhcp::Full { net::SERVER } else { net::FOREIGN };
+        for machine in &mut machines {
+            let lease = machine.wait_line(&format!("by DHCP from {server}"), SERVICE_LIMIT);
+            lease.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
