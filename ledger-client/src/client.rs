@@ -188,7 +188,7 @@ impl Client {
                 submit::judge_code(submitted.hash, outcome.code, &outcome.data, outcome.log)
             }
             None => Err(SubmitError::Busy {
-                server: self.preferred().address().to_string(),
+                server: self.server(),
                 reason: format!(
                     "transaction {} is in no block after {} s",
                     submitted.hash,
@@ -219,9 +219,19 @@ impl Client {
         }
     }
 
+    /// The server that answered last.
+    pub fn server(&self) -> String {
+        self.preferred().address().to_string()
+    }
+
     fn preferred(&self) -> &Endpoint {
         // Only indices of endpoints are ever stored.
         &self.endpoints[self.preferred.load(Ordering::Relaxed)]
+    }
+
+    /// Asks any question of CometBFT's RPC; the server's word, as it came.
+    pub async fn ask(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+        self.call(method, params).await
     }
 
     /// Asks one server after another, beginning with the one that answered last.

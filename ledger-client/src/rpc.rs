@@ -1,7 +1,7 @@
 //! CometBFT's JSON-RPC 2.0 as we use it: requests made and answers read, without I/O.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr};
@@ -11,7 +11,8 @@ pub use crate::http::HttpError;
 /// The longest part of a foreign text that is kept for an error message.
 const MAX_QUOTED: usize = 500;
 
-/// A transaction's hash: SHA-256 of its bytes, upper-case hex as CometBFT shows it.
+/// A SHA-256 hash that CometBFT names things by: a transaction's (of its bytes), a header's. Text
+/// is upper-case hex, as CometBFT shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxHash(pub [u8; 32]);
 
@@ -19,6 +20,18 @@ impl TxHash {
     /// The hash of a transaction's bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl Serialize for TxHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TxHash {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

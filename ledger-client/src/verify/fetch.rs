@@ -1,0 +1,83 @@
+//! What a server shows of its chain; nothing of it is believed here.
+
+use super::error::{Lie, VerifyError};
+use crate::{client::Client, rpc};
+use serde::Deserialize;
+use serde_json::json;
+use tendermint::{block::Header, block::signed_header::SignedHeader, validator};
+use tendermint_light_client_verifier::types::{LightBlock, PeerId, ValidatorSet};
+
+/// CometBFT's longest page of validators.
+const PAGE: usize = 100;
+/// The largest set that is read: a commit of so many signatures is 1 MB.
+const MAX_VALIDATORS: usize = 10_000;
+
+#[derive(Deserialize)]
+struct CommitAnswer {
+    signed_header: SignedHeader,
+}
+
+#[derive(Deserialize)]
+struct ValidatorsAnswer {
+    validators: Vec<validator::Info>,
+    #[serde(deserialize_with = "rpc::number")]
+    total: usize,
+}
+
+#[derive(Deserialize)]
+struct BlockchainAnswer {
+    block_metas: Vec<BlockMeta>,
+}
+
+#[derive(Deserialize)]
+struct BlockMeta {
+    header: Header,
+}
+
+/// A lie of the server that answered last.
+pub(super) fn lie(client: &Client, lie: Lie) -> VerifyError {
+    VerifyError::Lie { server: client.server(), lie }
+}
+
+/// A height's header with its commit and both validator sets.
+pub(super) async fn light_block(client: &Client, height: u64) -> Result<LightBlock, VerifyError> {
+    let params = json!({"height": height.to_string()});
+    let CommitAnswer { signed_header } = client.call("commit", &params).await?;
+    let answered = signed_header.header.height.value();
+    if answered != height {
+        return Err(lie(client, Lie::Height { asked: height, answered }));
+    }
+    let validators = validators(client, height).await?;
+    let next_validators = self::validators(client, height + 1).await?;
+    Ok(LightBlock::new(signed_header, validators, next_validators, PeerId::new([0; 20])))
+}
+
+async fn validators(client: &Client, height: u64) -> Result<ValidatorSet, VerifyError> {
+    let mut all: Vec<validator::Info> = Vec::new();
+    for page in 1..=MAX_VALIDATORS / PAGE {
+        let params = json!({
+            "height": height.to_string(),
+            "page": page.to_string(),
+            "per_page": PAGE.to_string(),
+        });
+        let answer: ValidatorsAnswer = client.call("validators", &params).await?;
+        let came = answer.validators.len();
+        all.extend(answer.validators);
+        if all.len() >= answer.total || came == 0 {
+            break;
+        }
+    }
+    // Whether these are the validators is for the header's hash of them to say.
+    Ok(ValidatorSet::without_proposer(all))
+}
+
+/// Headers from `first` to `last`, at most 20, newest first.
+pub(super) async fn headers(
+    client: &Client,
+    first: u64,
+    last: u64,
+) -> Result<Vec<Header>, VerifyError> {
+    let params = json!({"minHeight": first.to_string(), "maxHeight": last.to_string()});
+    let answer: BlockchainAnswer = client.call("blockchain", &params).await?;
+    Ok(answer.block_metas.into_iter().map(|meta| meta.header).collect())
+}
