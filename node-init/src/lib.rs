@@ -32,9 +32,12 @@
 //! ```text
 //! alia 3.214s network done 0.412s eth0 10.1.2.3/24 by DHCP from 10.1.2.1
 //! ```
-//! Lines of the service begin with `compute: `. The stages are those of [`plan::PLAN`]; besides
-//! them `init`, `power` and `events` (their delivery) speak. With `alia.probe` on the kernel
-//! command line it prints `alia probe ok` and powers off.
+//! The stages are those of [`plan::PLAN`]. What happens after them has names of its own, so that
+//! it does not disturb their times: `lease` (renewals that change something), `time` (the clock,
+//! set by the provisioner), `service` (the compute service's ends and restarts), `power`, and on
+//! the console alone `events` (their delivery) and `init`. What the service itself writes follows
+//! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
+//! powers off.
 
 pub mod console;
 pub mod http;

@@ -256,7 +256,7 @@ impl<N: Network> Machine<N> {
         self.facts.borrow_mut().mac = Some(mac);
         let machine = self.clone();
         spawn_local(async move {
-            let report = |state, detail: String| machine.say("network", state, &detail);
+            let report = |state, detail: String| machine.say("lease", state, &detail);
             network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
         });
         self.deliver_events(arguments.provisioner, mac);
@@ -285,8 +285,8 @@ impl<N: Network> Machine<N> {
         let floor = self.facts.borrow().build_time;
         match clock::take(self.kernel.as_ref(), floor, config.unix_time) {
             Ok(None) => {}
-            Ok(Some(set)) => self.say("clock", StageState::Done, &set),
-            Err(error) => self.say("clock", StageState::Failed, &error.to_string()),
+            Ok(Some(set)) => self.say("time", StageState::Done, &set),
+            Err(error) => self.say("time", StageState::Failed, &error.to_string()),
         }
         let detail = enrolment::detail(&config);
         self.facts.borrow_mut().config = Some(config);
@@ -334,7 +334,7 @@ impl<N: Network> Machine<N> {
                         let _ = self.kernel.stop(&compute::program(), pid, how);
                     }
                     supervise::Action::Report(state, detail) => {
-                        self.say(Stage::Compute.name(), state, &detail);
+                        self.say("service", state, &detail);
                     }
                 }
             }
@@ -344,7 +344,11 @@ impl<N: Network> Machine<N> {
     fn start_service(&self) -> Result<Pid, String> {
         let program = compute::program();
         let file = program.path.display();
-        let failed = |error| format!("{file} cannot be started: {error}; is it in the image?");
+        let failed = |error| {
+            format!(
+                "{file} cannot be started: {error}; is it in the image, for its user to execute?"
+            )
+        };
         let Started { pid, output } = self.kernel.spawn(&program).map_err(failed)?;
         match pipe::Receiver::from_owned_fd(output) {
             Ok(output) => {
@@ -352,7 +356,7 @@ impl<N: Network> Machine<N> {
             }
             Err(error) => {
                 let detail = format!("its output cannot be shown: {error}");
-                self.say(Stage::Compute.name(), StageState::Failed, &detail);
+                self.say("service", StageState::Failed, &detail);
             }
         }
         Ok(pid)
@@ -377,7 +381,10 @@ impl<N: Network> Machine<N> {
             self.reap(&mut service);
             self.supervise(&mut service, supervise::Event::Tick);
         }
-        self.say("power", StageState::Done, "services ended");
+        match service {
+            supervise::State::Ended => self.say("power", StageState::Done, "the service ended"),
+            _ => self.say("power", StageState::Failed, "the service did not end; it is left"),
+        }
         if self.delivering.get() {
             let _ = timeout(LAST_WORDS, self.reporter.all_delivered()).await;
         }

@@ -68,8 +68,21 @@ impl Kernel for Linux {
     }
 
     fn random(&self) -> io::Result<[u8; 32]> {
+        // Not the crate getrandom: in a static program it finds no getrandom(2) and opens
+        // /dev/urandom, which is not there before `mounts`.
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        loop {
+            // SAFETY: the pointer and the length are those of one live array. Up to 256 bytes
+            // come whole, or not at all when a signal interrupts the wait (getrandom(2)).
+            let read = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+            if usize::try_from(read) == Ok(seed.len()) {
+                break;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
         Ok(seed)
     }
 

@@ -282,7 +282,7 @@ async fn a_service_that_crashes_is_reported_and_what_it_forked_is_killed() {
             world.exits.extend([(555, Exit::Status(3)), (101, Exit::Signal(11))]);
             drop(world);
             child_ended();
-            bench.line("compute retrying process 101 was killed by signal 11").await;
+            bench.line("service retrying process 101 was killed by signal 11").await;
             bench.requests.send((End::PowerOff, "a test")).await.unwrap();
         },
     )
@@ -298,7 +298,7 @@ async fn a_service_that_is_not_in_the_image_is_said_so_and_tried_again() {
     };
     boot(Servers::start(1, 0).await, no_file, async |bench| {
         bench.line("/usr/bin/compute cannot be started: No such file or directory").await;
-        bench.line("is it in the image?; tried again in 1 s").await;
+        bench.line("for its user to execute?; tried again in 1 s").await;
         bench.requests.send((End::PowerOff, "a test")).await.unwrap();
     })
     .await;

@@ -20,29 +20,39 @@ pub fn candidates(links: &[Link], boot_nic: Option<Mac>) -> Vec<&Link> {
 
 /// Why no link gave an address, link by link, for people.
 pub fn explain(links: &[Link], undriven: &[String], boot_nic: Option<Mac>) -> String {
-    let mut reasons: Vec<String> = links
-        .iter()
-        .map(|link| {
-            let booted = if Some(link.mac) == boot_nic { ", which booted us," } else { "" };
-            let what = if link.carrier {
-                "has a link, but no DHCP server answered: look at the DHCP server"
-            } else {
-                "has no link: look at its cable and switch port"
-            };
-            format!("{} ({}){booted} {what}", link.name, link.mac)
-        })
-        .collect();
+    let mut reasons: Vec<String> = links.iter().map(|link| why_not(link, boot_nic)).collect();
     if let Some(mac) = boot_nic.filter(|mac| !links.iter().any(|link| link.mac == *mac)) {
         reasons.push(format!("the NIC that booted us ({mac}) has no driver here"));
     }
     if !undriven.is_empty() {
         let list = undriven.join(", ");
-        reasons.push(format!("no driver in the image for network controller {list}"));
+        reasons.push(format!(
+            "no interface came of network controller {list}: the image lacks its driver or firmware"
+        ));
     }
     if reasons.is_empty() {
         reasons.push("the machine has no network controller".to_owned());
     }
     reasons.join("; ")
+}
+
+fn why_not(link: &Link, boot_nic: Option<Mac>) -> String {
+    let booted = if Some(link.mac) == boot_nic { ", which booted us," } else { "" };
+    let what = if link.carrier {
+        "has a link, but no DHCP server answered: look at the DHCP server"
+    } else {
+        "has no link: look at its cable and switch port"
+    };
+    format!("{} ({}){booted} {what}", link.name, link.mac)
+}
+
+/// Why another link than the one that booted us was taken; empty where that one was.
+pub fn explain_other(links: &[Link], taken: &Link, boot_nic: Option<Mac>) -> String {
+    let Some(mac) = boot_nic.filter(|mac| *mac != taken.mac) else { return String::new() };
+    match links.iter().find(|link| link.mac == mac) {
+        Some(link) => format!("; {}", why_not(link, boot_nic)),
+        None => format!("; the NIC that booted us ({mac}) has no driver here"),
+    }
 }
 
 #[cfg(test)]
@@ -85,8 +95,19 @@ mod tests {
     fn a_nic_without_a_driver_is_named_by_its_pci_id() {
         let told = explain(&[], &["8086:1533 at 0000:00:03.0".into()], Some(BOOT));
         assert!(told.contains("(02:02:02:02:02:02) has no driver here"), "{told}");
-        assert!(told.contains("no driver in the image for network controller 8086:1533"), "{told}");
+        assert!(told.contains("no interface came of network controller 8086:1533"), "{told}");
         assert_eq!(explain(&[], &[], None), "the machine has no network controller");
+    }
+
+    #[test]
+    fn taking_another_link_than_the_one_that_booted_us_says_why() {
+        let links = [link(1, true), link(2, false)];
+        assert_eq!(explain_other(&links, &links[1], Some(BOOT)), "");
+        assert_eq!(explain_other(&links, &links[0], None), "");
+        let told = explain_other(&links, &links[0], Some(BOOT));
+        assert!(told.starts_with("; eth2 (02:02:02:02:02:02), which booted us, has no"), "{told}");
+        let told = explain_other(&links[..1], &links[0], Some(BOOT));
+        assert!(told.contains("has no driver here"), "{told}");
     }
 
     proptest! {

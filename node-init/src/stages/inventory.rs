@@ -21,6 +21,7 @@ const FEATURES: [&str; 3] = ["avx2", "fma", "avx512f"];
 /// PCI base classes (PCI Code and ID Assignment, class code's upper byte).
 const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;
+const PCI: &str = "/sys/bus/pci/devices";
 /// Linux counts a disk's size in units of 512 bytes, whatever its blocks.
 const SECTOR: u64 = 512;
 
@@ -54,12 +55,25 @@ pub fn detail(inventory: &Inventory) -> String {
     )
 }
 
-/// Network controllers that no driver took, as `8086:1533 at 0000:00:03.0`.
+/// Network controllers that no interface came of, as `8086:1533 at 0000:00:03.0`: their driver is
+/// not in the image, or lacks its firmware.
 pub fn undriven_nics(kernel: &dyn Kernel) -> Vec<String> {
-    let undriven =
-        |function: &PciFunction| function.class >> 16 == CLASS_NETWORK && function.driver.is_none();
-    let name = |function: PciFunction| format!("{} at {}", pci_id(&function), function.address);
+    let undriven = |function: &PciFunction| {
+        let folder = Path::new(PCI).join(&function.address);
+        function.class >> 16 == CLASS_NETWORK && !has_interface(kernel, &folder)
+    };
+    let name = |function: PciFunction| match &function.driver {
+        None => format!("{} at {}", pci_id(&function), function.address),
+        Some(driver) => format!("{} at {} ({driver})", pci_id(&function), function.address),
+    };
     pci(kernel).into_iter().filter(undriven).map(name).collect()
+}
+
+/// Whether a PCI function has a network interface, itself or by a device below it (virtio).
+fn has_interface(kernel: &dyn Kernel, function: &Path) -> bool {
+    let below = kernel.list(function).unwrap_or_default().into_iter();
+    let folders = below.filter(|entry| entry.directory).map(|entry| function.join(entry.name));
+    std::iter::once(function.to_owned()).chain(folders).any(|f| kernel.list(&f.join("net")).is_ok())
 }
 
 fn system(kernel: &dyn Kernel) -> System {
@@ -116,7 +130,7 @@ pub fn pci(kernel: &dyn Kernel) -> Vec<PciFunction> {
             address: string(&address),
         })
     };
-    devices(kernel, "/sys/bus/pci/devices").filter_map(function).take(MAX_PCI).collect()
+    devices(kernel, PCI).filter_map(function).take(MAX_PCI).collect()
 }
 
 fn pci_id(function: &PciFunction) -> String {
@@ -273,10 +287,15 @@ mod tests {
     }
 
     #[test]
-    fn a_network_controller_without_a_driver_is_named_by_its_pci_id() {
+    fn a_network_controller_without_an_interface_is_named_by_its_pci_id() {
         assert_eq!(undriven_nics(&machine()), ["1af4:1000 at 0000:00:02.0"]);
-        let driven = machine().link(&format!("{NIC}/driver"), "virtio-pci");
-        assert!(undriven_nics(&driven).is_empty());
+        let half = machine().link(&format!("{NIC}/driver"), "virtio-pci");
+        assert_eq!(undriven_nics(&half), ["1af4:1000 at 0000:00:02.0 (virtio-pci)"]);
+        for net in ["net/eth0/mtu", "virtio0/net/eth0/mtu"] {
+            let driven = machine();
+            driven.world().files.insert(format!("{NIC}/{net}").into(), b"1500".to_vec());
+            assert!(undriven_nics(&driven).is_empty(), "{net}");
+        }
     }
 
     #[test]

@@ -35,12 +35,14 @@ pub struct Up<D> {
     pub lease: Lease,
     /// The client that renews it.
     pub dhcp: D,
+    /// Why it is not the link that booted us, where it is not.
+    pub why: String,
 }
 
 impl<D> Up<D> {
     /// `eth0 10.1.2.3/24 by DHCP from 10.1.2.1`.
     pub fn detail(&self) -> String {
-        format!("{} {}", self.link.name, self.lease.detail())
+        format!("{} {}{}", self.link.name, self.lease.detail(), self.why)
     }
 }
 
@@ -57,7 +59,8 @@ pub async fn run<N: Network>(
         if let Some(lease) = first_lease(&mut dhcp, waits.dhcp).await? {
             network.apply(link, &lease).await?;
             note_name_servers(kernel.as_ref(), &lease);
-            return Ok(Up { link: link.clone(), lease, dhcp });
+            let why = choose::explain_other(&links, link, boot_nic);
+            return Ok(Up { link: link.clone(), lease, dhcp, why });
         }
     }
     let undriven = inventory::undriven_nics(kernel.as_ref());
@@ -116,7 +119,7 @@ pub async fn keep<N: Network>(
     up: Up<N::Dhcp>,
     report: impl Fn(StageState, String),
 ) {
-    let Up { link, lease, mut dhcp } = up;
+    let Up { link, lease, mut dhcp, .. } = up;
     let mut held = Some(lease);
     let mut told = false;
     loop {
@@ -341,7 +344,8 @@ pub(crate) mod tests {
     ) -> (Vec<String>, Vec<String>) {
         let network = network(&[1], &[(1, later)]);
         let Ok(DhcpEvent::Lease(lease)) = given(1) else { unreachable!() };
-        let up = Up { link: link(1), lease, dhcp: FakeDhcp(events.into()) };
+        let (dhcp, why) = (FakeDhcp(events.into()), String::new());
+        let up = Up { link: link(1), lease, dhcp, why };
         let told = RefCell::new(Vec::new());
         let report = |state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
         let keep = keep(kernel(), &network, &QUICK, up, report);
