@@ -154,6 +154,10 @@ pub struct Provisioner {
     pub image: PathBuf,
     /// The folder of iPXE's files.
     pub ipxe: PathBuf,
+    /// Another iPXE for BIOS than the provisioner's own choice (`undionly.kpxe`, which goes
+    /// through the firmware's driver). `ipxe.pxe` has drivers of its own, which under software
+    /// emulation fetch several times faster.
+    pub bios_file: Option<String>,
     /// The chain.
     pub chain: ChainId,
     /// The owner of the machines that it takes in.
@@ -202,6 +206,9 @@ impl Provisioner {
             .arg("--delegation")
             .arg(delegation)
             .args(["--chain", self.chain.as_str()]);
+        if let Some(file) = &self.bios_file {
+            spec = spec.args(["--bios-file", file]);
+        }
         for url in &self.ledgers {
             spec = spec.args(["--ledger", url]);
         }

@@ -3,6 +3,7 @@
 //! This program plays three parts: the test, the program outside (`outside MARK`), and the
 //! program inside (`inside MARK`). Every process that the latter two start carries the mark in its
 //! environment, so that the test can look for survivors.
+#![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod common;
 
