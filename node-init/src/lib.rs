@@ -19,8 +19,10 @@
 //! # How to build it for an image
 //! ```text
 //! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
-//!     cargo build --release -p node-init --target x86_64-unknown-linux-gnu
+//!     cargo build --profile init -p node-init --target x86_64-unknown-linux-gnu
 //! ```
+//! (`--release` works as well and is half as large again: 5.6 MB against 3.7 MB.)
+//!
 //! It is the image's `/init` and expects `/etc/alia/build.json` ([`stages::clock::Build`]), the
 //! kernel's modules uncompressed below `/lib/modules` with depmod's text files, the firmware they
 //! ask for below `/lib/firmware`, `/usr/bin/compute`, the device nodes `/dev/console` and

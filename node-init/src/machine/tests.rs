@@ -277,10 +277,9 @@ async fn a_service_that_crashes_is_reported_and_what_it_forked_is_killed() {
         |_| {},
         async |bench| {
             bench.line("compute done").await;
-            let mut world = bench.kernel.world();
             // An orphan's end, and the service's.
-            world.exits.extend([(555, Exit::Status(3)), (101, Exit::Signal(11))]);
-            drop(world);
+            let ends = [(555, Exit::Status(3)), (101, Exit::Signal(11))];
+            bench.kernel.world().exits.extend(ends);
             child_ended();
             bench.line("service retrying process 101 was killed by signal 11").await;
             bench.requests.send((End::PowerOff, "a test")).await.unwrap();
