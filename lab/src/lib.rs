@@ -10,6 +10,13 @@
 //! - [`service`] and [`services`]: the programs of a network as child processes with logs,
 //!   readiness, kill and restart.
 //!
+//! How a program runs a bed: outside it gets what needs the internet ([`tools::missing`] and
+//! [`tools::install`], [`tools::boot_files`], [`tools::cometbft`], the image), then runs itself
+//! again by [`sandbox::enter`]; inside, [`sandbox::inside`], [`net::make`], services, machines.
+//! `tests/boot.rs` is the shortest example.
+//!
+//! Tests that boot machines or make namespaces are compiled with the feature `boots` alone.
+//!
 //! Threads and blocking calls, no async: everything here waits for processes.
 //!
 //! **Never** part of what a node or a server runs; never changes the host's network, mounts or

@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn a_service_gives_way_to_others_from_the_start_and_later_on() {
+        let (_folder, mut spec) = shell("polite", "echo up; sleep 60");
+        spec.nice = 5;
+        let mut service =
+            Service::start_ready(spec.ready(Ready::Line("up".into())), LIMIT).unwrap();
+        let nice = |service: &Service| -> i32 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).unwrap();
+            // proc(5): the 19th field; the second one, in brackets, has no space here.
+            stat.split_whitespace().nth(18).unwrap().parse().unwrap()
+        };
+        let before = nice(&service);
+        service.renice(15).unwrap();
+        assert_eq!(nice(&service), 15);
+        assert!(before >= 5);
+    }
+
+    #[test]
     fn a_service_that_is_not_ready_in_time_is_an_error() {
         let (_folder, spec) = shell("slow", "sleep 60");
         let spec = spec.ready(Ready::Tcp("127.0.0.1:9".parse().unwrap()));

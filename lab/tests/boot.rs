@@ -147,6 +147,11 @@ impl Bed {
         for machine in &mut machines {
             let lease = machine.wait_line(&format!("by DHCP from {server}"), SERVICE_LIMIT);
             lease.unwrap_or_else(|error| panic!("{error}"));
+            machine.press_power().unwrap_or_else(|error| panic!("{error}"));
+        }
+        for machine in &mut machines {
+            let name = machine.spec().name.clone();
+            assert!(machine.qemu().wait_ended(BOOT_LIMIT).is_some(), "{name} is still on");
         }
     }
 }
