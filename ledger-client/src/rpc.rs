@@ -168,7 +168,8 @@ pub(crate) fn base64_text(bytes: &[u8]) -> String {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Broadcast {
     pub(crate) code: u32,
-    #[serde(default, deserialize_with = "base64_bytes")]
+    /// In hex, unlike every other field of bytes.
+    #[serde(default, with = "hex::serde")]
     pub(crate) data: Vec<u8>,
     #[serde(default)]
     pub(crate) log: String,
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_broadcast_answer_of_cometbft_0_38_is_read() {
-        let body = br#"{"jsonrpc":"2.0","id":1,"result":{"code":53,"data":"AQAAAA==","log":"why","codespace":"","hash":"AB"}}"#;
+        let body = br#"{"jsonrpc":"2.0","id":1,"result":{"code":53,"data":"01000000","log":"why","codespace":"","hash":"AB"}}"#;
         let read: Broadcast = answer("a", body).unwrap();
         assert_eq!((read.code, read.data, read.log.as_str()), (53, vec![1, 0, 0, 0], "why"));
     }

@@ -108,7 +108,14 @@ pub(crate) fn judge_code(
     data: &[u8],
     log: String,
 ) -> Result<Submitted, SubmitError> {
-    let item = RefusedItem::try_from_slice(data).ok().map(|item| item.index);
+    let item = match data {
+        [] => None,
+        data => match RefusedItem::try_from_slice(data) {
+            Ok(item) => Some(item.index),
+            // Without it, one item's refusal would look like the whole's.
+            Err(_) => return Err(SubmitError::Unknown { code, log }),
+        },
+    };
     match RefusalCode::from_number(code) {
         None if code == 0 => Ok(Submitted { hash, standing: Standing::Waiting }),
         None => Err(SubmitError::Unknown { code, log }),
@@ -159,6 +166,8 @@ mod tests {
         assert!(answered(RefusalCode::UnknownAssignment, Some(0)).unwrap_err().is_temporary());
         assert!(!answered(RefusalCode::WrongUnits, Some(0)).unwrap_err().is_temporary());
         assert!(failed("mempool is full: number of txs 5000").unwrap_err().is_temporary());
+        let unreadable = judge_code(TxHash([0; 32]), 53, &[1], "why".into()).unwrap_err();
+        assert!(matches!(unreadable, SubmitError::Unknown { code: 53, .. }));
         let unknown = judge_code(TxHash([0; 32]), 9_999, &[], "new".into()).unwrap_err();
         assert!(!unknown.is_temporary());
     }

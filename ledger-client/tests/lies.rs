@@ -192,7 +192,10 @@ async fn headers(stage: &Stage) {
         Lie::Header { why, .. } => assert_eq!(why, "a validator's signature is wrong"),
         other => panic!("{other:?}"),
     }
-    let height = header(|signed| signed["header"]["height"] = "1".into());
+    let height = header(|signed| {
+        signed["header"]["height"] = "2".into();
+        signed["commit"]["height"] = "2".into();
+    });
     assert!(matches!(stage.catch(height).await, Lie::Height { .. }));
     let validators = to("validators", |result| {
         let key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";

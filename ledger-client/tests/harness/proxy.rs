@@ -69,7 +69,7 @@ impl Proxy {
 
 fn post(body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST / HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -94,7 +94,7 @@ fn body(from: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     match length {
         Some(length) => from.take(length as u64).read_to_end(&mut body).ok()?,
-        // CometBFT sends long answers in chunks where it is not told to close.
+        // To HTTP/1.0, CometBFT sends a long answer without its length, and closes.
         None => from.read_to_end(&mut body).ok()?,
     };
     Some(body)
