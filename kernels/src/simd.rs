@@ -83,22 +83,8 @@ pub(crate) trait Simd: Copy {
     /// below: `a[l] + a[l + 8]` and so on.
     fn sum(self, a: Self::F) -> f32;
 
-    /// The largest lane, by the same tree with `upper > lower ? upper : lower`.
-    #[inline(always)]
-    fn largest(self, a: Self::F) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(a, &mut lanes);
-        let mut width = LANES / 2;
-        while width > 0 {
-            for l in 0..width {
-                if lanes[l + width] > lanes[l] {
-                    lanes[l] = lanes[l + width];
-                }
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
+    /// The largest lane, by the same tree with `max(upper, lower)`.
+    fn largest(self, a: Self::F) -> f32;
 
     /// True in the first `n` lanes.
     #[inline(always)]

@@ -72,10 +72,10 @@ fn transpose<S: Simd>(
 ) {
     for j0 in (0..columns).step_by(LANES) {
         let rows = LANES.min(columns - j0);
-        let whole = if rows == LANES { kc / LANES * LANES } else { 0 };
+        let whole = kc / LANES * LANES;
         for l0 in (0..whole).step_by(LANES) {
             let mut block = [s.splat(0.0); LANES];
-            for (j, block) in block.iter_mut().enumerate() {
+            for (j, block) in block.iter_mut().take(rows).enumerate() {
                 if let Some(row) = from[(j0 + j) * stride + l0..].first_chunk() {
                     *block = s.load(row);
                 }

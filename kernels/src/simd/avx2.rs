@@ -247,6 +247,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn largest(self, a: F) -> f32 {
+        // SAFETY: as in `halves`.
+        unsafe {
+            let eight = _mm256_max_ps(a.1, a.0);
+            let four =
+                _mm_max_ps(_mm256_extractf128_ps::<1>(eight), _mm256_castps256_ps128(eight));
+            let two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+            _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two))
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, block: [F; LANES]) -> [F; LANES] {
         let (mut upper, mut lower) = ([block[0].0; 16], [block[0].0; 16]);
         for half in 0..2 {

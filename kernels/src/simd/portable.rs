@@ -149,6 +149,18 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn largest(self, mut a: F) -> f32 {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for l in 0..width {
+                a[l] = if a[l + width] > a[l] { a[l + width] } else { a[l] };
+            }
+            width /= 2;
+        }
+        a[0]
+    }
+
+    #[inline(always)]
     fn transpose(self, block: [F; LANES]) -> [F; LANES] {
         from_fn(|l| from_fn(|j| block[j][l]))
     }
