@@ -1,41 +1,31 @@
 //! The edge: carries out what the runner and the supervisor decide, one event after another.
 
+mod attempts;
+mod service;
+
 use crate::{
-    http::Base,
-    kernel::{End, Kernel, Pid, Started},
-    lines::Lines,
-    mac::Mac,
-    net::{Network, WAITS},
+    kernel::{End, Kernel},
+    net::Network,
     plan::{PLAN, Row, Stage},
     power,
     report::{Report, Reporter},
     runner::{Action, Event, Runner},
-    stages::{
-        clock, command_line::Arguments, compute, enrolment, identity::Identity, inventory, modules,
-        mounts, network, registration,
-    },
     supervise,
 };
-use protocol::{
-    Digest,
-    boot::{NodeConfig, StageState},
-    inventory::Inventory,
-};
+use attempts::Facts;
+use protocol::{Digest, boot::StageState};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    error::Error,
     io,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::{AbortHandle, spawn_blocking, spawn_local},
+    task::{AbortHandle, spawn_local},
     time::{sleep, timeout},
 };
 
@@ -45,17 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// that was given up.
 const QUEUE: usize = 4 * Stage::COUNT;
 
-/// What the stages found out for one another.
-#[derive(Default)]
-struct Facts {
-    arguments: Option<Arguments>,
-    build_time: u64,
-    identity: Option<Identity>,
-    inventory: Option<Inventory>,
-    mac: Option<Mac>,
-    config: Option<NodeConfig>,
-}
-
 /// A machine from mounts to its end.
 pub struct Machine<N: Network> {
     kernel: Arc<dyn Kernel>,
@@ -64,14 +43,6 @@ pub struct Machine<N: Network> {
     boot_id: Digest,
     facts: RefCell<Facts>,
     delivering: Cell<bool>,
-}
-
-type Outcome = Result<String, Box<dyn Error>>;
-
-/// A stage was begun before what it needs: a mistake in [`PLAN`].
-fn wanted<T: Clone>(fact: &Option<T>, what: &str) -> Result<T, Box<dyn Error>> {
-    let mistake = || format!("{what} is not known yet: a mistake of ours in the plan of stages");
-    fact.clone().ok_or_else(|| mistake().into())
 }
 
 impl<N: Network> Machine<N> {
@@ -108,7 +79,6 @@ impl<N: Network> Machine<N> {
             for action in runner.step(self.kernel.since_start(), event) {
                 match action {
                     Action::Begin { stage: Stage::Compute, attempt } => {
-                        // Here and now: the service's end must find its supervisor waiting.
                         let result = self.first_start(&mut service).map_err(|e| e.to_string());
                         let done = Event::Ended { stage: Stage::Compute, attempt, result };
                         let _ = ends.try_send(done);
@@ -178,190 +148,6 @@ impl<N: Network> Machine<N> {
         handle
     }
 
-    async fn attempt(self: Rc<Self>, stage: Stage) -> Result<String, String> {
-        let result = match stage {
-            Stage::Mounts => self.local(mounts::run).await,
-            Stage::CommandLine => self.read_command_line(),
-            Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
-            Stage::Clock => self.floor_clock(),
-            Stage::Identity => self.make_identity().await,
-            Stage::Network => self.clone().join_network().await,
-            Stage::Inventory => self.take_inventory().await,
-            Stage::Enrolment => self.enrol().await,
-            Stage::Registration => self.register().await,
-            Stage::Compute => Err("is begun elsewhere".into()),
-        };
-        result.map_err(|error| error.to_string())
-    }
-
-    /// Runs a stage whose kernel calls may take long on a thread of its own.
-    async fn local<T, E>(
-        &self,
-        work: impl FnOnce(&dyn Kernel) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, Box<dyn Error>>
-    where
-        T: Send + 'static,
-        E: Error + Send + 'static,
-    {
-        let kernel = self.kernel.clone();
-        let done = spawn_blocking(move || work(kernel.as_ref())).await;
-        Ok(done.map_err(|error| internal(&error))??)
-    }
-
-    fn read_command_line(&self) -> Outcome {
-        let arguments = crate::stages::command_line::run(self.kernel.as_ref())?;
-        let detail = format!(
-            "provisioner {}, chain {}, release {}",
-            arguments.provisioner,
-            arguments.chain,
-            arguments.release.short()
-        );
-        self.facts.borrow_mut().arguments = Some(arguments);
-        Ok(detail)
-    }
-
-    fn floor_clock(&self) -> Outcome {
-        let (build, detail) = clock::run(self.kernel.as_ref())?;
-        self.facts.borrow_mut().build_time = build.unix_time;
-        Ok(format!("{detail}; image {}", build.version))
-    }
-
-    async fn make_identity(&self) -> Outcome {
-        let boot_id = self.boot_id;
-        let make = move |kernel: &dyn Kernel| crate::stages::identity::run(kernel, boot_id);
-        let identity = self.local(make).await?;
-        let detail = format!("node {}", identity.node.public());
-        self.facts.borrow_mut().identity = Some(identity);
-        Ok(detail)
-    }
-
-    async fn take_inventory(&self) -> Outcome {
-        let boot_nic = wanted(&self.facts.borrow().arguments, "the command line")?.boot_nic;
-        let inventory = self
-            .local(move |kernel| {
-                Ok::<_, std::convert::Infallible>(inventory::run(kernel, boot_nic))
-            })
-            .await?;
-        let detail = inventory::detail(&inventory);
-        self.facts.borrow_mut().inventory = Some(inventory);
-        Ok(detail)
-    }
-
-    async fn join_network(self: Rc<Self>) -> Outcome {
-        let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
-        let up = network::run(&self.kernel, &self.network, &WAITS, arguments.boot_nic).await?;
-        let detail = up.detail();
-        // The provisioner knows the machine by the NIC that booted it.
-        let mac = arguments.boot_nic.unwrap_or(up.link.mac);
-        self.facts.borrow_mut().mac = Some(mac);
-        let machine = self.clone();
-        spawn_local(async move {
-            let report = |state, detail: String| machine.say("lease", state, &detail);
-            network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
-        });
-        self.deliver_events(arguments.provisioner, mac);
-        Ok(detail)
-    }
-
-    fn deliver_events(&self, provisioner: Base, mac: Mac) {
-        if !self.delivering.replace(true) {
-            let reporter = self.reporter.clone();
-            spawn_local(async move { reporter.deliver(&provisioner, mac).await });
-        }
-    }
-
-    async fn enrol(&self) -> Outcome {
-        let (arguments, identity, mac, inventory) = {
-            let facts = self.facts.borrow();
-            (
-                wanted(&facts.arguments, "the command line")?,
-                wanted(&facts.identity, "the node's key")?,
-                wanted(&facts.mac, "the NIC")?,
-                // A machine that cannot describe itself may still work.
-                facts.inventory.clone().unwrap_or_default(),
-            )
-        };
-        let config = enrolment::run(&arguments, &identity, mac, &inventory).await?;
-        let floor = self.facts.borrow().build_time;
-        match clock::take(self.kernel.as_ref(), floor, config.unix_time) {
-            Ok(None) => {}
-            Ok(Some(set)) => self.say("time", StageState::Done, &set),
-            Err(error) => self.say("time", StageState::Failed, &error.to_string()),
-        }
-        let detail = enrolment::detail(&config);
-        self.facts.borrow_mut().config = Some(config);
-        Ok(detail)
-    }
-
-    async fn register(&self) -> Outcome {
-        let (config, transaction) = {
-            let facts = self.facts.borrow();
-            let config = wanted(&facts.config, "the node's settings")?;
-            let identity = wanted(&facts.identity, "the node's key")?;
-            let inventory = facts.inventory.clone().unwrap_or_default().digest();
-            let release = wanted(&facts.arguments, "the command line")?.release;
-            let transaction = registration::transaction(&config, &identity, inventory, release);
-            (config, transaction)
-        };
-        Ok(registration::run(&config, &transaction).await?)
-    }
-
-    fn first_start(&self, service: &mut supervise::State) -> Outcome {
-        let facts = self.facts.borrow();
-        let config = wanted(&facts.config, "the node's settings")?;
-        let identity = wanted(&facts.identity, "the node's key")?;
-        let release = wanted(&facts.arguments, "the command line")?.release;
-        compute::prepare(self.kernel.as_ref(), &config, &identity, release)?;
-        let pid = self.start_service()?;
-        self.supervise(service, supervise::Event::Started(pid));
-        Ok(format!("process {pid} as user {}", compute::USER))
-    }
-
-    /// Gives the service's supervisor an event, and carries out what it decides.
-    fn supervise(&self, state: &mut supervise::State, event: supervise::Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            let (next, actions) = state.step(self.kernel.since_start(), event);
-            *state = next;
-            for action in actions {
-                match action {
-                    supervise::Action::Start => events.push(match self.start_service() {
-                        Ok(pid) => supervise::Event::Started(pid),
-                        Err(reason) => supervise::Event::NotStarted(reason),
-                    }),
-                    supervise::Action::Stop(pid, how) => {
-                        // It may be gone already; that it ended comes as its own event.
-                        let _ = self.kernel.stop(&compute::program(), pid, how);
-                    }
-                    supervise::Action::Report(state, detail) => {
-                        self.say("service", state, &detail);
-                    }
-                }
-            }
-        }
-    }
-
-    fn start_service(&self) -> Result<Pid, String> {
-        let program = compute::program();
-        let file = program.path.display();
-        let failed = |error| {
-            format!(
-                "{file} cannot be started: {error}; is it in the image, for its user to execute?"
-            )
-        };
-        let Started { pid, output } = self.kernel.spawn(&program).map_err(failed)?;
-        match pipe::Receiver::from_owned_fd(output) {
-            Ok(output) => {
-                spawn_local(show_output(self.kernel.clone(), self.reporter.clone(), output));
-            }
-            Err(error) => {
-                let detail = format!("its output cannot be shown: {error}");
-                self.say("service", StageState::Failed, &detail);
-            }
-        }
-        Ok(pid)
-    }
-
     /// Collects every process that ended, the service's and orphans alike.
     fn reap(&self, service: &mut supervise::State) {
         while let Some((pid, exit)) = self.kernel.reap() {
@@ -382,7 +168,7 @@ impl<N: Network> Machine<N> {
             self.supervise(&mut service, supervise::Event::Tick);
         }
         match service {
-            supervise::State::Ended => self.say("power", StageState::Done, "the service ended"),
+            supervise::State::Ended => self.say("power", StageState::Done, "no service runs"),
             _ => self.say("power", StageState::Failed, "the service did not end; it is left"),
         }
         if self.delivering.get() {
@@ -393,22 +179,6 @@ impl<N: Network> Machine<N> {
 
 fn internal(error: &tokio::task::JoinError) -> String {
     format!("a mistake of ours ended it ({error}): report it with the lines above")
-}
-
-/// Shows what a service writes, line by line.
-async fn show_output(kernel: Arc<dyn Kernel>, reporter: Rc<Reporter>, mut output: pipe::Receiver) {
-    let mut lines = Lines::default();
-    let mut buffer = [0; 4096];
-    loop {
-        let shown = match output.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(read) => lines.push(kernel.since_start(), &buffer[..read]),
-        };
-        shown.iter().for_each(|line| reporter.console().line(&format!("compute: {line}")));
-    }
-    for line in lines.end(kernel.since_start()) {
-        reporter.console().line(&format!("compute: {line}"));
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 use super::*;
 use crate::{
     console::{Console, tests::Screen},
-    kernel::{Exit, Stop, fake::Fake},
+    kernel::{Exit, Pid, Stop, fake::Fake},
     outbox::Outbox,
     stages::{
+        compute,
         enrolment::tests::{config, key},
         network::tests::{FakeNetwork, given, link},
     },
@@ -18,7 +19,7 @@ use protocol::{
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::LocalSet,
 };

@@ -349,7 +349,7 @@ pub(crate) mod tests {
         let told = RefCell::new(Vec::new());
         let report = |state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
         let keep = keep(kernel(), &network, &QUICK, up, report);
-        assert!(tokio::time::timeout(Duration::from_millis(400), keep).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(1500), keep).await.is_err());
         let done = network.done.borrow().clone();
         (done, told.into_inner())
     }

@@ -1,0 +1,169 @@
+//! The stages' attempts: each gets what earlier ones found out, and leaves what it found.
+
+use super::{Machine, internal};
+use crate::{
+    http::Base,
+    kernel::Kernel,
+    mac::Mac,
+    net::{Network, WAITS},
+    plan::Stage,
+    stages::{
+        clock,
+        command_line::{self, Arguments},
+        enrolment,
+        identity::{self, Identity},
+        inventory, modules, mounts, network, registration,
+    },
+};
+use protocol::{
+    boot::{NodeConfig, StageState},
+    inventory::Inventory,
+};
+use std::{convert::Infallible, error::Error, rc::Rc};
+use tokio::task::{spawn_blocking, spawn_local};
+
+/// What the stages found out for one another.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) arguments: Option<Arguments>,
+    pub(super) build_time: u64,
+    pub(super) identity: Option<Identity>,
+    pub(super) inventory: Option<Inventory>,
+    pub(super) mac: Option<Mac>,
+    pub(super) config: Option<NodeConfig>,
+}
+
+pub(super) type Outcome = Result<String, Box<dyn Error>>;
+
+/// A stage was begun before what it needs: a mistake in [`PLAN`].
+pub(super) fn wanted<T: Clone>(fact: &Option<T>, what: &str) -> Result<T, Box<dyn Error>> {
+    let mistake = || format!("{what} is not known yet: a mistake of ours in the plan of stages");
+    fact.clone().ok_or_else(|| mistake().into())
+}
+
+impl<N: Network> Machine<N> {
+    pub(super) async fn attempt(self: Rc<Self>, stage: Stage) -> Result<String, String> {
+        let result = match stage {
+            Stage::Mounts => self.local(mounts::run).await,
+            Stage::CommandLine => self.read_command_line(),
+            Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
+            Stage::Clock => self.floor_clock(),
+            Stage::Identity => self.make_identity().await,
+            Stage::Network => self.clone().join_network().await,
+            Stage::Inventory => self.take_inventory().await,
+            Stage::Enrolment => self.enrol().await,
+            Stage::Registration => self.register().await,
+            Stage::Compute => Err("the loop itself begins it".into()),
+        };
+        result.map_err(|error| error.to_string())
+    }
+
+    /// Runs a stage whose kernel calls may take long on a thread of its own.
+    async fn local<T, E>(
+        &self,
+        work: impl FnOnce(&dyn Kernel) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Box<dyn Error>>
+    where
+        T: Send + 'static,
+        E: Error + Send + 'static,
+    {
+        let kernel = self.kernel.clone();
+        let done = spawn_blocking(move || work(kernel.as_ref())).await;
+        Ok(done.map_err(|error| internal(&error))??)
+    }
+
+    fn read_command_line(&self) -> Outcome {
+        let arguments = command_line::run(self.kernel.as_ref())?;
+        let detail = format!(
+            "provisioner {}, chain {}, release {}",
+            arguments.provisioner,
+            arguments.chain,
+            arguments.release.short()
+        );
+        self.facts.borrow_mut().arguments = Some(arguments);
+        Ok(detail)
+    }
+
+    fn floor_clock(&self) -> Outcome {
+        let (build, detail) = clock::run(self.kernel.as_ref())?;
+        self.facts.borrow_mut().build_time = build.unix_time;
+        Ok(format!("{detail}; image {}", build.version))
+    }
+
+    async fn make_identity(&self) -> Outcome {
+        let boot_id = self.boot_id;
+        let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id);
+        let identity = self.local(make).await?;
+        let detail = format!("node {}", identity.node.public());
+        self.facts.borrow_mut().identity = Some(identity);
+        Ok(detail)
+    }
+
+    async fn take_inventory(&self) -> Outcome {
+        let boot_nic = wanted(&self.facts.borrow().arguments, "the command line")?.boot_nic;
+        let inventory =
+            self.local(move |kernel| Ok::<_, Infallible>(inventory::run(kernel, boot_nic))).await?;
+        let detail = inventory::detail(&inventory);
+        self.facts.borrow_mut().inventory = Some(inventory);
+        Ok(detail)
+    }
+
+    async fn join_network(self: Rc<Self>) -> Outcome {
+        let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
+        let up = network::run(&self.kernel, &self.network, &WAITS, arguments.boot_nic).await?;
+        let detail = up.detail();
+        // The provisioner knows the machine by the NIC that booted it.
+        let mac = arguments.boot_nic.unwrap_or(up.link.mac);
+        self.facts.borrow_mut().mac = Some(mac);
+        let machine = self.clone();
+        spawn_local(async move {
+            let report = |state, detail: String| machine.say("lease", state, &detail);
+            network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
+        });
+        self.deliver_events(arguments.provisioner, mac);
+        Ok(detail)
+    }
+
+    fn deliver_events(&self, provisioner: Base, mac: Mac) {
+        if !self.delivering.replace(true) {
+            let reporter = self.reporter.clone();
+            spawn_local(async move { reporter.deliver(&provisioner, mac).await });
+        }
+    }
+
+    async fn enrol(&self) -> Outcome {
+        let (arguments, identity, mac, inventory) = {
+            let facts = self.facts.borrow();
+            (
+                wanted(&facts.arguments, "the command line")?,
+                wanted(&facts.identity, "the node's key")?,
+                wanted(&facts.mac, "the NIC")?,
+                // A machine that cannot describe itself may still work.
+                facts.inventory.clone().unwrap_or_default(),
+            )
+        };
+        let config = enrolment::run(&arguments, &identity, mac, &inventory).await?;
+        let floor = self.facts.borrow().build_time;
+        match clock::take(self.kernel.as_ref(), floor, config.unix_time) {
+            Ok(None) => {}
+            Ok(Some(set)) => self.say("time", StageState::Done, &set),
+            Err(error) => self.say("time", StageState::Failed, &error.to_string()),
+        }
+        let detail = enrolment::detail(&config);
+        self.facts.borrow_mut().config = Some(config);
+        Ok(detail)
+    }
+
+    async fn register(&self) -> Outcome {
+        let (config, transaction) = {
+            let facts = self.facts.borrow();
+            let config = wanted(&facts.config, "the node's settings")?;
+            let identity = wanted(&facts.identity, "the node's key")?;
+            let inventory = facts.inventory.clone().unwrap_or_default().digest();
+            let release = wanted(&facts.arguments, "the command line")?.release;
+            let transaction = registration::transaction(&config, &identity, inventory, release);
+            (config, transaction)
+        };
+        Ok(registration::run(&config, &transaction).await?)
+    }
+}

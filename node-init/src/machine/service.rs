@@ -1,0 +1,93 @@
+//! The compute service: its first start, and carrying out what its supervisor decides.
+
+use super::{
+    Machine,
+    attempts::{Outcome, wanted},
+};
+use crate::{
+    kernel::{Kernel, Pid, Started},
+    lines::Lines,
+    net::Network,
+    report::Reporter,
+    stages::compute,
+    supervise,
+};
+use protocol::boot::StageState;
+use std::{rc::Rc, sync::Arc};
+use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_local};
+
+impl<N: Network> Machine<N> {
+    /// The stage `compute`: settings and first start, at once, so that the service's end finds its
+    /// supervisor waiting.
+    pub(super) fn first_start(&self, service: &mut supervise::State) -> Outcome {
+        let facts = self.facts.borrow();
+        let config = wanted(&facts.config, "the node's settings")?;
+        let identity = wanted(&facts.identity, "the node's key")?;
+        let release = wanted(&facts.arguments, "the command line")?.release;
+        compute::prepare(self.kernel.as_ref(), &config, &identity, release)?;
+        let pid = self.start_service()?;
+        self.supervise(service, supervise::Event::Started(pid));
+        Ok(format!("process {pid} as user {}", compute::USER))
+    }
+
+    /// Gives the service's supervisor an event, and carries out what it decides.
+    pub(super) fn supervise(&self, state: &mut supervise::State, event: supervise::Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let (next, actions) = state.step(self.kernel.since_start(), event);
+            *state = next;
+            for action in actions {
+                match action {
+                    supervise::Action::Start => events.push(match self.start_service() {
+                        Ok(pid) => supervise::Event::Started(pid),
+                        Err(reason) => supervise::Event::NotStarted(reason),
+                    }),
+                    supervise::Action::Stop(pid, how) => {
+                        // It may be gone already; that it ended comes as its own event.
+                        let _ = self.kernel.stop(&compute::program(), pid, how);
+                    }
+                    supervise::Action::Report(state, detail) => {
+                        self.say("service", state, &detail);
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_service(&self) -> Result<Pid, String> {
+        let program = compute::program();
+        let file = program.path.display();
+        let failed = |error| {
+            format!(
+                "{file} cannot be started: {error}; is it in the image, for its user to execute?"
+            )
+        };
+        let Started { pid, output } = self.kernel.spawn(&program).map_err(failed)?;
+        match pipe::Receiver::from_owned_fd(output) {
+            Ok(output) => {
+                spawn_local(show_output(self.kernel.clone(), self.reporter.clone(), output));
+            }
+            Err(error) => {
+                let detail = format!("its output cannot be shown: {error}");
+                self.say("service", StageState::Failed, &detail);
+            }
+        }
+        Ok(pid)
+    }
+}
+
+/// Shows what a service writes, line by line.
+async fn show_output(kernel: Arc<dyn Kernel>, reporter: Rc<Reporter>, mut output: pipe::Receiver) {
+    let mut lines = Lines::default();
+    let mut buffer = [0; 4096];
+    loop {
+        let shown = match output.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => lines.push(kernel.since_start(), &buffer[..read]),
+        };
+        shown.iter().for_each(|line| reporter.console().line(&format!("compute: {line}")));
+    }
+    for line in lines.end(kernel.since_start()) {
+        reporter.console().line(&format!("compute: {line}"));
+    }
+}
