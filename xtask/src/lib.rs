@@ -1,1 +1,10 @@
-//! Not built yet.
+//! The commands of the project: what a developer runs, what CI runs, and what the README says are
+//! one and the same.
+//!
+//! **Never** hides a step that a user would need: each command says what it installs, fetches and
+//! builds, and each is thin over the libraries that do it.
+
+pub mod build;
+pub mod setup;
+pub mod up;
+pub mod workspace;

@@ -1,0 +1,37 @@
+//! `cargo xtask`.
+
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+use xtask::up;
+
+/// The commands of aliaOS.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(Box<up::Flags>),
+    /// Inside of `up`.
+    #[command(hide = true)]
+    UpInside {
+        plan: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Flags::parse().command {
+        Command::Up(flags) => up::run(*flags),
+        Command::UpInside { plan } => up::inside::run(&plan),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! `cargo xtask up`: the whole path on one machine, from firmware to proof.
+//!
+//! Outside: what is missing is installed and fetched, programs and image are built. Then the rest
+//! runs [`inside`] a sandbox that leaves nothing behind.
+
+pub mod inside;
+pub mod network;
+pub mod picture;
+pub mod plan;
+pub mod summary;
+pub mod view;
+pub mod watchers;
+
+use crate::{build, setup, setup::Sources, workspace};
+use anyhow::{Context, bail};
+use lab::{
+    accel,
+    machine::Firmware,
+    net::SERVER,
+    sandbox::{self, Relay},
+    tools::Purpose,
+};
+use network::{PAGE_PORT, RPC_PORT, SERVER_PORT};
+use plan::{Corpus, MachineKind, Plan, Size};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    time::Instant,
+};
+use summary::Stage;
+use text::catalogues::PACKAGES;
+
+/// Boots machines from real firmware, trains a translation model on them, and proves their work.
+///
+/// By default the corpus is English-German from the gettext catalogues of distribution packages,
+/// and the job takes about 12 minutes on two cores. One UEFI machine, one BIOS machine and a
+/// worker on this host do it. It ends with the model, its BLEU, five sentences translated by the
+/// workers, and a receipt proven from its block; then it runs until Ctrl-C.
+#[derive(clap::Args, Debug)]
+pub struct Flags {
+    #[command(flatten)]
+    sources: Sources,
+    /// The language of the catalogues: de, fr, es, pt_BR, …
+    #[arg(long, value_name = "CODE", default_value = "de", conflicts_with_all = ["corpus", "source"])]
+    lang: String,
+    /// A corpus of one's own: `source<TAB>target` lines.
+    #[arg(long, value_name = "FILE.tsv", conflicts_with_all = ["source", "target"])]
+    corpus: Option<PathBuf>,
+    /// A corpus of one's own: sentences, one a line; with --target.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    source: Option<PathBuf>,
+    /// Their translations.
+    #[arg(long, value_name = "FILE", requires = "source")]
+    target: Option<PathBuf>,
+    /// Train on all of the corpus.
+    #[arg(long)]
+    full: bool,
+    /// Train a tiny model on the project's own grammar instead: seconds, and no corpus to fetch.
+    #[arg(long, conflicts_with_all = ["full", "corpus", "source"])]
+    small: bool,
+    /// The machines that boot.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FIRMWARE,…",
+          default_values = ["uefi", "bios"])]
+    machines: Vec<MachineKind>,
+    /// Boot no machine.
+    #[arg(long, conflicts_with = "machines")]
+    no_machines: bool,
+    /// Run no worker on the host: the machines do all of it.
+    #[arg(long)]
+    no_host_worker: bool,
+    /// Hold the host's worker to an instruction set: portable, avx2 or avx512.
+    #[arg(long, value_name = "NAME")]
+    isa: Option<String>,
+    /// Be a ProxyDHCP beside a foreign DHCP server instead of the DHCP server.
+    #[arg(long)]
+    proxy: bool,
+    /// End when all is shown instead of running on.
+    #[arg(long)]
+    exit_when_done: bool,
+    /// Write the summary there, for scripts (docs/up.md).
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Data, logs and results of this run; emptied first.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Port of page and API on 127.0.0.1; another one where it is taken.
+    #[arg(long, value_name = "PORT", default_value_t = PAGE_PORT)]
+    port: u16,
+    /// Take programs and image as they were built last.
+    #[arg(long, hide = true)]
+    no_build: bool,
+}
+
+/// Runs `up`.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut stages = Vec::new();
+    let mut stage = |name: &str, since: Instant| {
+        let seconds = since.elapsed().as_secs_f64();
+        println!("{name}: {seconds:.1} s");
+        stages.push(Stage { name: name.into(), seconds });
+    };
+    let corpus_files = corpus_of(&flags)?;
+    let catalogues = format!("{}: the corpus", PACKAGES.join(", "));
+    let more: &[&str] = if corpus_files.is_none() { &[&catalogues] } else { &[] };
+    if !flags.no_build && !setup::announce(&flags.sources, Purpose::Up, more)? {
+        return Ok(());
+    }
+    // What cannot work is said before an hour goes into it.
+    let privilege = sandbox::privilege()?;
+
+    let at = Instant::now();
+    setup::install(Purpose::Up)?;
+    let packages = setup::packages(&flags.sources)?;
+    let (files, comet) = setup::tools(&packages)?;
+    stage("tools", at);
+    let at = Instant::now();
+    let corpus = match corpus_files {
+        Some(corpus) => corpus,
+        None => {
+            let fetched = packages.fetch(&PACKAGES)?;
+            let roots = fetched.into_iter().map(|each| (each.origin.name.clone(), each.root));
+            Corpus::Catalogues { language: flags.lang.clone(), packages: roots.collect() }
+        }
+    };
+    stage("catalogues", at);
+    let image = workspace::image();
+    if !flags.no_build {
+        let at = Instant::now();
+        println!("building the programs");
+        build::programs()?;
+        stage("programs", at);
+        let at = Instant::now();
+        let built = build::image(&packages)?;
+        let manifest = &built.manifest;
+        println!(
+            "image: kernel {}, {:.1} MB, digest {}",
+            manifest.kernel_release,
+            (manifest.kernel.bytes + manifest.initramfs.bytes) as f64 / 1e6,
+            manifest.digest()
+        );
+        stage("image", at);
+    }
+    let at = Instant::now();
+    let choice = accel::probe(Some(&image));
+    println!("machines run by {}: {}", choice.accelerator, choice.reason);
+    stage("accelerator", at);
+
+    let folder = flags.folder.unwrap_or_else(|| workspace::target().join("up"));
+    fresh_folder(&folder)?;
+    let folder = folder.canonicalize()?;
+    let Firmware::Ovmf { code, variables } = files.ovmf else { bail!("OVMF is not there") };
+    let relay = |name: &str, wanted: u16, inside: u16| Relay {
+        name: name.into(),
+        port: free_port(wanted),
+        inside: SocketAddr::from((SERVER, inside)),
+    };
+    let relays = vec![
+        relay("page", flags.port, PAGE_PORT),
+        relay("parameter-server", SERVER_PORT, SERVER_PORT),
+        relay("ledger", RPC_PORT, RPC_PORT),
+    ];
+    let address = |relay: &Relay| (relay.name.clone(), format!("127.0.0.1:{}", relay.port));
+    let size = match (flags.small, flags.full) {
+        (true, _) => Size::Small,
+        (_, true) => Size::Full,
+        _ => Size::Default,
+    };
+    let plan = Plan {
+        folder: folder.clone(),
+        corpus,
+        size,
+        machines: if flags.no_machines { Vec::new() } else { flags.machines },
+        host_worker: !flags.no_host_worker,
+        isa: flags.isa,
+        proxy: flags.proxy,
+        accelerator: choice.accelerator.to_string(),
+        accelerator_reason: choice.reason,
+        ovmf: (code, variables),
+        ipxe: files.ipxe,
+        comet,
+        image,
+        stages,
+        elapsed: begun.elapsed().as_secs_f64(),
+        exit_when_done: flags.exit_when_done,
+        json: flags.json.map(std::path::absolute).transpose()?,
+        addresses: relays.iter().map(address).collect(),
+    };
+    if plan.machines.is_empty() && !plan.host_worker {
+        bail!("nobody would work: leave the host's worker or a machine");
+    }
+    let path = folder.join("plan.json");
+    fs::write(&path, serde_json::to_vec_pretty(&plan)?)?;
+    let arguments = ["up-inside".into(), path.into_os_string()];
+    let mut sandbox = sandbox::enter(privilege, &arguments, relays)?;
+    ignore_interrupts()?;
+    let status = sandbox.wait()?;
+    match status.code() {
+        Some(0) => Ok(()),
+        _ => bail!("the run ended with {status}; logs are in {}", folder.display()),
+    }
+}
+
+/// The user's own corpus, or the grammar's; none for the catalogues.
+fn corpus_of(flags: &Flags) -> anyhow::Result<Option<Corpus>> {
+    let there = |path: &PathBuf| {
+        path.canonicalize().with_context(|| format!("the corpus {}", path.display()))
+    };
+    Ok(match (&flags.corpus, &flags.source, &flags.target) {
+        _ if flags.small => Some(Corpus::Grammar),
+        (Some(file), _, _) => Some(Corpus::Tsv(there(file)?)),
+        (_, Some(source), Some(target)) => Some(Corpus::Parallel(there(source)?, there(target)?)),
+        _ => None,
+    })
+}
+
+/// Ctrl-C reaches the program inside too, which ends; this one then ends by itself.
+fn ignore_interrupts() -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(async {
+        loop {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    });
+    // It lives as long as the process.
+    std::mem::forget(runtime);
+    Ok(())
+}
+
+/// The wanted port, or a free one where it is taken.
+fn free_port(wanted: u16) -> u16 {
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let free = listen(wanted).or_else(|_| listen(0));
+    free.and_then(|listener| listener.local_addr()).map_or(0, |address| address.port())
+}
+
+/// An empty folder for the run: one that an earlier run made is emptied.
+fn fresh_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+    let said = || format!("the run's folder {}", folder.display());
+    if folder.exists() {
+        let is_ours = folder.join("plan.json").exists()
+            || fs::read_dir(folder).with_context(said)?.next().is_none();
+        if !is_ours {
+            bail!("{} holds something else: name another --folder", folder.display());
+        }
+        fs::remove_dir_all(folder).with_context(said)?;
+    }
+    fs::create_dir_all(folder).with_context(said)
+}
