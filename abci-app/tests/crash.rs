@@ -34,8 +34,12 @@ struct Processes {
     node: Option<Child>,
 }
 
+/// A port below those that the kernel gives to clients: a client that tries again and again while
+/// nothing listens could otherwise be given the very port and hold it against the server.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let first = 10_000 + (std::process::id() % 20_000) as u16;
+    let free = (first..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    free.unwrap().local_addr().unwrap()
 }
 
 impl Processes {
@@ -45,7 +49,8 @@ impl Processes {
             home: folder.join("comet"),
             chain: world.chain.clone(),
             rpc: free_port(),
-            p2p: free_port(),
+            // Nobody connects to it.
+            p2p: "127.0.0.1:0".parse().unwrap(),
             application: format!("unix://{}", folder.join("abci.sock").display()),
             commit_ms: 20,
             idle_seconds: 1,
@@ -70,7 +75,7 @@ impl Processes {
             .arg(&self.comet.home)
             .stdin(Stdio::null())
             .stdout(log("comet.log"))
-            .stderr(Stdio::null())
+            .stderr(log("comet.log"))
             .spawn();
         self.node = Some(node.unwrap());
     }
@@ -97,25 +102,29 @@ impl Drop for Processes {
     }
 }
 
-/// Hands in what is not on the chain yet, over and over, until all of it is.
-async fn feed(client: &Client, receipts: &[SignedReceipt], until: Instant) -> bool {
+/// Hands in what is not on the chain yet, over and over, until `until` or until none is missing;
+/// whether none is.
+async fn feed(client: &Client, missing: &mut Vec<SignedReceipt>, until: Instant) -> bool {
     while Instant::now() < until {
-        let mut missing = Vec::new();
-        for receipt in receipts {
-            match client.query(&StateKey::Receipt(receipt.body.id())).await {
-                Ok(Some(_)) => {}
-                Ok(None) => missing.push(receipt.clone()),
-                Err(_) => return false,
+        for receipt in missing.iter() {
+            if Instant::now() >= until {
+                return false;
+            }
+            let transaction = Transaction::SubmitReceipts(vec![receipt.clone()]);
+            if client.submit(&transaction).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+        let mut still = Vec::new();
+        for receipt in missing.drain(..) {
+            let key = StateKey::Receipt(receipt.body.id());
+            if !matches!(client.query(&key).await, Ok(Some(_))) {
+                still.push(receipt);
+            }
+        }
+        *missing = still;
         if missing.is_empty() {
             return true;
-        }
-        for receipt in missing {
-            let transaction = Transaction::SubmitReceipts(vec![receipt]);
-            if client.submit(&transaction).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
         }
     }
     false
@@ -130,7 +139,7 @@ fn killed_again_and_again_the_ledger_loses_nothing_and_comes_to_the_same_hashes(
     let folder = tempfile::tempdir().unwrap();
     let world = World::new("crash-test");
     let mut processes = Processes::prepare(program.into(), folder.path(), &world);
-    let runs: Vec<_> = (1..=40).map(|attempt| world.run(0, 4, attempt)).collect();
+    let runs: Vec<_> = (1..=250).map(|attempt| world.run(0, 4, attempt)).collect();
     let receipts: Vec<_> = runs
         .iter()
         .flat_map(|run| (0..4).map(|index| world.receipt(0, 0, run, BatchPart::Micro(index))))
@@ -142,17 +151,21 @@ fn killed_again_and_again_the_ledger_loses_nothing_and_comes_to_the_same_hashes(
         for transaction in world.opening().iter().chain([&world.assign(0, 0, runs)]) {
             client.settle(transaction, |_| {}).await.unwrap();
         }
-        // Longer and longer, so that the kills fall on other moments of a block.
+        let mut missing = receipts.clone();
+        let mut interrupted = 0;
         for kill in 0..KILLS {
-            let share = receipts.len() * (kill as usize + 1) / KILLS as usize;
-            let pause = Duration::from_millis(300 + 77 * u64::from(kill));
-            wait_for_answer(&client).await;
-            feed(&client, &receipts[..share], Instant::now() + pause).await;
+            wait_for_answer(&processes).await;
+            // Each a little longer, so that the kills fall on other moments of a block.
+            let pause = Duration::from_millis(150 + 37 * u64::from(kill));
+            interrupted += u32::from(!feed(&client, &mut missing, Instant::now() + pause).await);
             processes.kill();
             processes.start();
         }
-        wait_for_answer(&client).await;
-        assert!(feed(&client, &receipts, Instant::now() + PATIENCE).await, "receipts are missing");
+        assert!(interrupted > KILLS / 2, "only {interrupted} kills fell into work");
+        wait_for_answer(&processes).await;
+        let mut all = receipts.clone();
+        let fed = feed(&client, &mut all, Instant::now() + PATIENCE).await;
+        assert!(fed, "{} receipts are missing", all.len());
         let counts: ChainRecord = client.record(&StateKey::Chain).await.unwrap().unwrap();
         assert_eq!(counts.receipts, receipts.len() as u64, "lost, or there twice");
         // One more block holds the app hash of the last.
@@ -164,13 +177,20 @@ fn killed_again_and_again_the_ledger_loses_nothing_and_comes_to_the_same_hashes(
     });
 }
 
-async fn wait_for_answer(client: &Client) {
+async fn wait_for_answer(processes: &Processes) {
+    let client = processes.client();
     let answers = async {
         while client.height().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, answers).await.expect("CometBFT does not answer");
+    if tokio::time::timeout(PATIENCE, answers).await.is_err() {
+        let end = |name| {
+            let log = std::fs::read_to_string(processes.home.with_file_name(name)).unwrap();
+            log.lines().rev().take(20).map(|line| format!("{line}\n")).collect::<String>()
+        };
+        panic!("CometBFT does not answer\n{}\n{}", end("comet.log"), end("app.log"));
+    }
 }
 
 /// Runs the chain's blocks through a fresh application and compares every app hash.

@@ -283,21 +283,21 @@ fn a_receipt_answers_its_assignment_exactly() {
 fn a_receipt_stands_once_and_one_an_attempt() {
     let (chain, world, run) = assigned();
     let good = world.receipt(0, 0, &run, micro(0));
-    let submit = |receipts: &[_]| Transaction::SubmitReceipts(receipts.to_vec());
-    chain.refuse(&submit(&[good.clone(), good.clone()]), AlreadySubmitted, Some(1));
-    chain.accept(&[submit(&[good.clone()])]);
-    chain.refuse(&submit(&[good.clone()]), AlreadySubmitted, None);
+    let submit = Transaction::SubmitReceipts;
+    chain.refuse(&submit(vec![good.clone(), good.clone()]), AlreadySubmitted, Some(1));
+    chain.accept(&[submit(vec![good.clone()])]);
+    chain.refuse(&submit(vec![good.clone()]), AlreadySubmitted, None);
 
     // Signed anew with another key of the same node, it is still the same receipt.
     let mut other = good.body.clone();
     other.result = Digest::of_bytes(b"changed my mind");
-    chain.refuse(&submit(&[world.sign(other)]), AttemptHasReceipt, Some(0));
+    chain.refuse(&submit(vec![world.sign(other)]), AttemptHasReceipt, Some(0));
 
     // One bad receipt refuses the whole and is named; the rest passes without it.
     let rest: Vec<_> = (1..4).map(|index| world.receipt(0, 0, &run, micro(index))).collect();
     let mixed = [rest[0].clone(), rest[1].clone(), good, rest[2].clone()];
-    chain.refuse(&submit(&mixed), AlreadySubmitted, Some(2));
-    chain.accept(&[submit(&rest)]);
+    chain.refuse(&submit(mixed.to_vec()), AlreadySubmitted, Some(2));
+    chain.accept(&[submit(rest)]);
 }
 
 #[test]
@@ -305,8 +305,8 @@ fn confirmation_is_the_servers_opens_the_root_and_happens_once() {
     let (chain, world, run) = assigned();
     let receipt = world.receipt(0, 0, &run, micro(0));
     let confirmation = world.confirmation(&receipt);
-    let confirm = |confirmations: &[_]| world.confirm(confirmations.to_vec());
-    chain.refuse(&confirm(&[confirmation.clone()]), UnknownReceipt, Some(0));
+    let confirm = |confirmations| world.confirm(confirmations);
+    chain.refuse(&confirm(vec![confirmation.clone()]), UnknownReceipt, Some(0));
     chain.accept(&[Transaction::SubmitReceipts(vec![receipt])]);
 
     let body = Confirm { job: world.job(), receipts: vec![confirmation.clone()] };
@@ -314,10 +314,10 @@ fn confirmation_is_the_servers_opens_the_root_and_happens_once() {
     chain.refuse(&Transaction::ConfirmReceipts(forged), NotTheSigner, None);
     let mut wrong_salt = confirmation.clone();
     wrong_salt.salt.0 = Digest::of_bytes(b"guess");
-    chain.refuse(&confirm(&[wrong_salt]), WrongSalt, Some(0));
+    chain.refuse(&confirm(vec![wrong_salt]), WrongSalt, Some(0));
     let mut wrong_root = confirmation.clone();
     wrong_root.work_root = Digest::of_bytes(b"guess");
-    chain.refuse(&confirm(&[wrong_root]), WrongSalt, Some(0));
+    chain.refuse(&confirm(vec![wrong_root]), WrongSalt, Some(0));
     let nowhere = Confirm { job: spec(9).id(), ..body };
     let nowhere = Signed::sign(&world.chain, nowhere, &world.server);
     chain.refuse(&Transaction::ConfirmReceipts(nowhere), UnknownJob, None);
@@ -327,9 +327,9 @@ fn confirmation_is_the_servers_opens_the_root_and_happens_once() {
     chain.accept(&[other.create_job()]);
     chain.refuse(&other.confirm(vec![confirmation.clone()]), ReceiptOfAnotherJob, Some(0));
 
-    chain.accept(&[confirm(&[confirmation.clone()])]);
-    chain.refuse(&confirm(&[confirmation]), AlreadyConfirmed, None);
-    chain.refuse(&confirm(&[]), ListLength, None);
+    chain.accept(&[confirm(vec![confirmation.clone()])]);
+    chain.refuse(&confirm(vec![confirmation]), AlreadyConfirmed, None);
+    chain.refuse(&confirm(vec![]), ListLength, None);
 }
 
 #[test]

@@ -75,6 +75,11 @@ impl Endpoint {
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
         let stream = TcpStream::connect(self.address.authority()).await?;
+        // Where nothing listens on a port that the kernel gives to clients, a connection may come
+        // to be with itself, and would keep the server from its port.
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        }
         stream.set_nodelay(true)?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(readable)?;

@@ -17,6 +17,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::Duration,
 };
@@ -37,8 +38,17 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// A port below those that the kernel gives to clients: a client that tries again and again while
+/// nothing listens could otherwise be given the very port and hold it against the server.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 20_000) as u16;
+    loop {
+        let port = first + TAKEN.fetch_add(1, Ordering::Relaxed);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// A chain; its CometBFT ends with it.
@@ -59,7 +69,8 @@ impl Chain {
             home: folder.path().join("comet"),
             chain: world.chain.clone(),
             rpc: free_port(),
-            p2p: free_port(),
+            // Nobody connects to it.
+            p2p: "127.0.0.1:0".parse().unwrap(),
             application: server.address().unwrap().to_string(),
             commit_ms: 100,
             idle_seconds: 1,
@@ -95,7 +106,7 @@ impl Chain {
             .args(["start", "--home"])
             .arg(&self.comet.home)
             .stdin(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log.try_clone().unwrap())
             .stdout(log)
             .spawn()
             .unwrap();
