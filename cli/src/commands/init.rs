@@ -1,0 +1,79 @@
+//! `alia init`.
+
+use super::HomeFlag;
+use crate::output::Output;
+use clap::Args;
+use cli::{
+    Error, Exit, Home,
+    home::{DEFAULT_PARAMETER_SERVER, Settings},
+};
+use ledger_client::{
+    Client, TxHash,
+    verify::{Prover, TrustRoot},
+};
+use serde_json::json;
+
+/// Set up the home folder: make the account's key and pin the chain's trust root.
+///
+/// The first header that a ledger server shows is pinned, and everything later is proven from it.
+/// So this first contact is what all trust rests on: compare the hash with one had from somebody
+/// else, or give that one with --trust-hash and --trust-height.
+#[derive(Args)]
+#[command(after_help = "Example: alia init --ledger http://10.0.0.1:26657 --parameter-server \
+    http://10.0.0.1:8070")]
+pub(crate) struct Init {
+    /// A CometBFT RPC address; may be given several times, the first that answers is used.
+    #[arg(long = "ledger", value_name = "URL", required = true)]
+    ledgers: Vec<String>,
+    /// The parameter server that jobs are sent to.
+    #[arg(long, value_name = "URL", default_value = DEFAULT_PARAMETER_SERVER)]
+    parameter_server: String,
+    /// Pin the header of this hash, had from elsewhere; the server must show it.
+    #[arg(long, value_name = "HASH", requires = "trust_height")]
+    trust_hash: Option<TxHash>,
+    /// The height of that header.
+    #[arg(long, value_name = "HEIGHT", requires = "trust_hash")]
+    trust_height: Option<u64>,
+    /// Pin anew where the folder is set up already; the key is kept.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub(crate) async fn run(self, home: &HomeFlag, output: &Output) -> Result<Exit, Error> {
+        let folder = home.folder()?;
+        if !self.force {
+            Home::check_fresh(&folder)?;
+        }
+        let client = Client::new(&self.ledgers)?;
+        let mut pinned = TrustRoot::pin(&client).await?;
+        let elsewhere = self.trust_hash.zip(self.trust_height);
+        if let Some((header_hash, height)) = elsewhere {
+            pinned = TrustRoot { height, header_hash, ..pinned };
+            // Refuses a server that shows another header at that height.
+            Prover::new(client, pinned.clone()).await?;
+        }
+        let settings = Settings {
+            chain: pinned.chain.clone(),
+            ledgers: self.ledgers,
+            parameter_server: self.parameter_server,
+        };
+        let home = Home::create(&folder, settings, pinned.clone())?;
+        let key = home.key()?.public();
+        output.give(&json!({
+            "home": folder, "chain": pinned.chain, "height": pinned.height,
+            "header_hash": pinned.header_hash, "public_key": key, "address": key.address(),
+        }));
+        output.say(format_args!("home        {}", folder.display()));
+        output.say(format_args!("account     {}", key.address()));
+        output.say(format_args!("chain       {}", pinned.chain));
+        output.say(format_args!("trust root  height {}, {}", pinned.height, pinned.header_hash));
+        output.say(if elsewhere.is_some() {
+            "The server shows the header that you had from elsewhere. Everything is proven from it."
+        } else {
+            "Everything later is proven from this header, and it itself is the server's word: \
+             compare it with one had from somebody else (--trust-hash, --trust-height)."
+        });
+        Ok(Exit::Ok)
+    }
+}

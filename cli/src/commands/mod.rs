@@ -1,0 +1,29 @@
+//! The commands, a file each: flags, a call into the library, and what is shown of it.
+
+pub(crate) mod init;
+pub(crate) mod job;
+pub(crate) mod key;
+pub(crate) mod receipts;
+pub(crate) mod replay;
+pub(crate) mod translate;
+
+use cli::{Error, Home};
+use std::{num::NonZero, path::PathBuf, thread};
+
+/// The home folder as the flag or the environment names it.
+pub(crate) struct HomeFlag(pub(crate) Option<PathBuf>);
+
+impl HomeFlag {
+    pub(crate) fn folder(&self) -> Result<PathBuf, Error> {
+        Ok(Home::folder(self.0.clone())?)
+    }
+
+    pub(crate) fn open(&self) -> Result<Home, Error> {
+        Ok(Home::open(&self.folder()?)?)
+    }
+}
+
+/// How many threads compute: the machine's, unless told.
+fn threads(told: Option<usize>) -> usize {
+    told.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)).max(1)
+}
