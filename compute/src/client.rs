@@ -98,10 +98,18 @@ impl Server {
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn new(base: &str) -> Result<Self, ClientError> {
+        Self::patient(base, SILENCE)
+    }
+
+    /// As [`Server::new`], for questions whose answer may take up to `silence` to begin.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn patient(base: &str, silence: Duration) -> Result<Self, ClientError> {
         let base = base.trim_end_matches('/').to_string();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .read_timeout(silence)
             // A service talks to the addresses it was given and to nothing between.
             .no_proxy()
             .build()
@@ -130,11 +138,18 @@ impl Server {
         Err(ClientError::Refused { server: self.base.clone(), status: status.as_u16(), why })
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+    /// Posts bytes to a path and gives the answer's.
+    pub async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
         self.answer(self.http.post(format!("{}{path}", self.base)).body(body)).await
     }
 
-    async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
+    /// Puts bytes at a path.
+    pub async fn put(&self, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        self.answer(self.http.put(format!("{}{path}", self.base)).body(body)).await
+    }
+
+    /// The bytes at a path.
+    pub async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.answer(self.http.get(format!("{}{path}", self.base))).await
     }
 

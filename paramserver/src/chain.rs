@@ -133,7 +133,10 @@ impl Teller {
             let look = match &sent {
                 Sent::From(at) if *at <= now => self.hand_in(sequence, &message).await?,
                 Sent::Waiting { look, .. } if *look <= now => self.look(&sent, &message).await,
-                _ => Look::Keep(sent.clone()),
+                _ => {
+                    self.sent.insert(sequence, sent);
+                    continue;
+                }
             };
             match look {
                 Look::Keep(sent) => {
@@ -279,6 +282,12 @@ impl Teller {
                     Ok(result) => result?,
                     Err(error) => self.server.fail(&id, error.to_string())?,
                 }
+            }
+        }
+        for id in self.server.stopped_jobs() {
+            let server = self.server.clone();
+            if let Ok(started) = tokio::task::spawn_blocking(move || server.start(&id)).await {
+                started?;
             }
         }
         for id in self.server.unsettled() {

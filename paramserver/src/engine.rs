@@ -19,13 +19,12 @@ use job::{
     tree::Span,
     work::{Circumstances, Done, gradient_digest, translations_digest},
 };
-use kernels::model::Parameters;
 use protocol::{
     BatchId, BatchPart, Digest, PublicKey, SecretKey,
     api::{BatchDone, JobPhase, JobStatus},
     job::Work,
     receipt::{self, Salt},
-    transaction::{Assign, Confirm, Confirmation, MAX_CONFIRMATIONS, Run},
+    transaction::{Assign, Confirm, Confirmation, MAX_CONFIRMATIONS, Run, assignment_id},
     work::{
         Assignment, LeafResult, MAX_RECORDS, ResultMessage, ResultReply, Telemetry, telemetry_root,
     },
@@ -174,12 +173,27 @@ impl Engine {
             let digest = training.digest;
             self.store.write(|changes| changes.put_parameters(&id, &digest, ordinal))?;
         }
-        for (_, assigned) in self.store.assigned(&id)? {
-            if (assigned.epoch, assigned.step) == (self.step.epoch(), self.step.step()) {
+        let mut previous: Option<StepState> = None;
+        for (assignment, assigned) in self.store.assigned(&id)? {
+            let AssignedEntry { epoch, step, run, answered } = assigned;
+            let state = if (epoch, step) == (self.step.epoch(), self.step.step()) {
                 self.step_began.get_or_insert(now);
-                self.step.restore(assigned.run, 0, 0, now);
+                &mut self.step
+            } else {
+                // The step before: what stragglers bring of it is late.
+                previous.get_or_insert_with(|| {
+                    let count = self.job.terms().schedule().micro_batches(step);
+                    let mut state = StepState::new(id, epoch, step, count);
+                    state.finish_span(Span { first: 0, count });
+                    state
+                })
+            };
+            state.restore(run, 0, 0, now);
+            if answered {
+                state.give_up(&assignment);
             }
         }
+        self.previous = previous;
         for part in self.store.parts(&id)? {
             if (part.epoch, part.step) != (self.step.epoch(), self.step.step()) {
                 continue;
@@ -240,12 +254,10 @@ impl Engine {
         }
     }
 
-    /// The newest parameters of a training job, where they are those of `digest`.
-    pub fn current(&self, digest: &Digest) -> Option<&Parameters> {
+    /// The newest numbers of a training job, where its parameters are those of `digest`.
+    pub fn current(&self, digest: &Digest) -> Option<&Numbers> {
         match &self.progressing {
-            Progressing::Train(training) if training.digest == *digest => {
-                Some(&training.numbers.parameters)
-            }
+            Progressing::Train(training) if training.digest == *digest => Some(&training.numbers),
             _ => None,
         }
     }
@@ -336,7 +348,8 @@ impl Engine {
             .runs
             .iter()
             .map(|run| {
-                let entry = AssignedEntry { epoch: assign.epoch, step: assign.step, run: *run };
+                let Assign { epoch, step, .. } = assign;
+                let entry = AssignedEntry { epoch, step, run: *run, answered: false };
                 (assign.assignment(run), entry)
             })
             .collect();
@@ -365,6 +378,10 @@ impl Engine {
         now: u64,
     ) -> Result<ResultReply, EngineError> {
         let ResultMessage { result, payload } = message;
+        if let Some(reply) = self.answered_before(&result.leaves)? {
+            self.refuse(&result.assignment);
+            return Ok(reply);
+        }
         let of = |state: &StepState| state.outstanding(&result.assignment).copied();
         let (outstanding, is_current) = match (of(&self.step), self.previous.as_ref().and_then(of))
         {
@@ -426,10 +443,12 @@ impl Engine {
             receipts: confirmations.clone(),
             node: outstanding.run.node,
         };
+        let answered = AssignedEntry { epoch, step, run: outstanding.run, answered: true };
         self.store.write(|changes| {
             for leaf in &result.leaves {
                 changes.put_receipt(&leaf.receipt.body.id(), &receipt_entry(leaf, true, now))?;
             }
+            changes.put_assigned(&id, &result.assignment, &answered)?;
             changes.put_part(&id, &part)
         })?;
         match &mut self.progressing {
@@ -454,6 +473,20 @@ impl Engine {
         Ok(ResultReply::Used)
     }
 
+    /// What was answered to these receipts when they came before: the answer was lost on its way,
+    /// or this server was killed before it gave it.
+    fn answered_before(&self, leaves: &[LeafResult]) -> Result<Option<ResultReply>, EngineError> {
+        let mut used = true;
+        for leaf in leaves {
+            match self.store.receipt(&leaf.receipt.body.id())? {
+                Some(entry) => used &= entry.used,
+                None => return Ok(None),
+            }
+        }
+        let reply = if used { ResultReply::Used } else { ResultReply::Late };
+        Ok((!leaves.is_empty()).then_some(reply))
+    }
+
     fn refuse(&mut self, assignment: &Digest) {
         self.step.give_up(assignment);
         if let Some(previous) = &mut self.previous {
@@ -471,10 +504,14 @@ impl Engine {
         now: u64,
     ) -> Result<ResultReply, EngineError> {
         let messages = self.confirm_messages(confirmations(leaves));
+        let id = self.job.id();
+        let assignment = assignment_id(&id, epoch, step, run);
+        let answered = AssignedEntry { epoch, step, run: *run, answered: true };
         self.store.write(|changes| {
             for leaf in leaves {
                 changes.put_receipt(&leaf.receipt.body.id(), &receipt_entry(leaf, false, now))?;
             }
+            changes.put_assigned(&id, &assignment, &answered)?;
             messages.iter().try_for_each(|message| changes.push_outgoing(message))
         })?;
         self.note(leaves, run, epoch, step, false);

@@ -56,7 +56,9 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         .route("/v1/jobs/{job}", get(job))
         .route("/v1/jobs/{job}/create", get(create))
         .route("/v1/blobs/{digest}", put(put_blob).layer(large).get(blob))
+        .route("/v1/jobs/{job}/sums/{ordinal}", get(gradient_sum))
         .route("/v1/parameters/{digest}", get(parameters))
+        .route("/v1/states/{digest}", get(optimiser_state))
         .route("/v1/receipts/{receipt}", get(receipt))
         .route("/v1/receipts/{receipt}/log", get(log))
         .route("/v1/work/pull", post(pull))
@@ -227,6 +229,27 @@ async fn parameters(State(door): Shared, Path(digest): Path<String>) -> Result<R
             bytes
         }
     };
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn optimiser_state(
+    State(door): Shared,
+    Path(digest): Path<String>,
+) -> Result<Response, Failure> {
+    let digest: Digest = digest.parse().map_err(|error| bad("parameters", error))?;
+    let server = door.server.clone();
+    let bytes = blocking(move || server.optimiser_state(&digest)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+async fn gradient_sum(
+    State(door): Shared,
+    Path((id, ordinal)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    let id: JobId = id.parse().map_err(|error| bad("job", error))?;
+    let ordinal: u32 = ordinal.parse().map_err(|error| bad("step", error))?;
+    let server = door.server.clone();
+    let bytes = blocking(move || server.gradient_sum(&id, ordinal)).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 

@@ -87,7 +87,7 @@ pub enum Progress {
     Refused,
 }
 
-/// An assignment of the step that is being worked on.
+/// An assignment of the step that is being worked on, or of the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct AssignedEntry {
     /// The epoch.
@@ -96,6 +96,8 @@ pub struct AssignedEntry {
     pub step: u32,
     /// What was given to whom.
     pub run: Run,
+    /// Whether its result was taken: kept so that its attempt's number is not used again.
+    pub answered: bool,
 }
 
 /// A partial sum of the step that is being worked on.

@@ -215,6 +215,16 @@ impl Server {
         ready.map(|(id, _)| *id).collect()
     }
 
+    /// Jobs that were stopped by a failing disk.
+    pub fn stopped_jobs(&self) -> Vec<JobId> {
+        let state = self.lock();
+        let stopped = state
+            .jobs
+            .iter()
+            .filter(|(_, slot)| slot.entry.standing == Standing::Running && slot.engine.is_none());
+        stopped.map(|(id, _)| *id).collect()
+    }
+
     /// Starts a job, or goes on with it. A job whose files are wrong is marked as failed.
     ///
     /// # Errors
@@ -435,6 +445,9 @@ impl Server {
             return Ok(ResultReply::Refused(format!("there is no job {job} here")));
         };
         let Some(engine) = &mut slot.engine else {
+            if slot.entry.standing == Standing::Running {
+                return Err(ServerError::Unavailable(format!("job {job} is being taken up again")));
+            }
             return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));
         };
         let reply = engine.accept(message, workers, now_ms());
@@ -443,7 +456,14 @@ impl Server {
         self.changed.notify_waiters();
         match reply {
             Ok(reply) => Ok(reply),
-            Err(EngineError::Store(error)) => Err(error.into()),
+            Err(EngineError::Store(error)) => {
+                // What is in memory may be ahead of the disk, which is what counts: the job is
+                // taken up from there once it can be written again.
+                if let Some(slot) = self.lock().jobs.get_mut(&job) {
+                    slot.engine = None;
+                }
+                Err(error.into())
+            }
             Err(error) => {
                 // Its own numbers are wrong: going on would only make it worse.
                 self.fail(&job, error.to_string())?;
@@ -534,12 +554,29 @@ impl Server {
     /// # Errors
     /// Where no step here began from them, or what would be needed was dropped.
     pub fn parameters(&self, digest: &Digest) -> Result<Vec<u8>, ServerError> {
+        self.with_numbers(digest, |numbers| numbers.parameters.to_safetensors())
+    }
+
+    /// The optimiser's state as it stood at the parameters of a digest, as a safetensors file:
+    /// whoever replays an update needs it.
+    ///
+    /// # Errors
+    /// As [`Server::parameters`].
+    pub fn optimiser_state(&self, digest: &Digest) -> Result<Vec<u8>, ServerError> {
+        self.with_numbers(digest, |numbers| numbers.state.to_bytes())
+    }
+
+    fn with_numbers(
+        &self,
+        digest: &Digest,
+        take: impl Fn(&Numbers) -> Result<Vec<u8>, kernels::Error>,
+    ) -> Result<Vec<u8>, ServerError> {
         let broken = |error: kernels::Error| TrainingError::from(error);
         {
             let state = self.lock();
             let mut engines = state.jobs.values().filter_map(|slot| slot.engine.as_ref());
-            if let Some(parameters) = engines.find_map(|engine| engine.current(digest)) {
-                return Ok(parameters.to_safetensors().map_err(broken)?);
+            if let Some(numbers) = engines.find_map(|engine| engine.current(digest)) {
+                return Ok(take(numbers).map_err(broken)?);
             }
         }
         let (id, ordinal) = self.store.parameters(digest)?.ok_or_else(|| {
@@ -553,7 +590,23 @@ impl Server {
             let what = format!("what was rebuilt is {found}, not {digest}");
             return Err(TrainingError::Damaged { path, what }.into());
         }
-        Ok(numbers.parameters.to_safetensors().map_err(broken)?)
+        Ok(take(&numbers).map_err(broken)?)
+    }
+
+    /// A step's gradient sum, float32 little-endian, by the step's number in its job.
+    ///
+    /// # Errors
+    /// Where there is no such step, it is not done, or its sum was dropped.
+    pub fn gradient_sum(&self, id: &JobId, ordinal: u32) -> Result<Vec<u8>, ServerError> {
+        let path = self.store.sum_path(id, ordinal);
+        if path.is_file() {
+            return Ok(crate::store::read_file(&path)?);
+        }
+        let is_done = self.store.steps(id, ordinal)?.iter().any(|(at, _)| *at == ordinal);
+        Err(match is_done {
+            true => TrainingError::Gone { ordinal }.into(),
+            false => ServerError::NotFound(format!("step {ordinal} of job {id} was not done here")),
+        })
     }
 
     fn open_job(&self, id: &JobId) -> Result<Job, ServerError> {
