@@ -5,7 +5,7 @@
 //! nobody.
 //!
 //! What cannot be answered stops the process: an application that goes on after its state failed
-//! would sign a lie. [`halt`] panics, and the transport lets no panic pass.
+//! would sign a lie. `halt` panics, and the transport lets no panic pass.
 
 use crate::{
     query,
@@ -14,7 +14,11 @@ use crate::{
     state::{Committed, Fork, Head, Store, StoreError, TreeChange, Writes},
 };
 use bytes::Bytes;
-use protocol::{signed::ChainId, state::GenesisState};
+use protocol::{
+    refusal::{RefusalCode, Sense},
+    signed::ChainId,
+    state::GenesisState,
+};
 use std::{
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard},
@@ -146,6 +150,24 @@ fn run(
     }
 }
 
+/// Of what stands already for CheckTx: whether it stands on the chain, or waits like the one that
+/// came. Who takes waiting for standing would lose it with the mempool.
+fn standing(
+    bytes: &[u8],
+    refusal: Refusal,
+    context: Context<'_>,
+    committed: &Committed,
+) -> Refusal {
+    let on_chain = committed.head().and_then(|_| {
+        let mut fork = Fork::on(committed);
+        run(bytes, Signatures::Checked, context, &mut fork).err()
+    });
+    match on_chain {
+        Some(on_chain) if on_chain.code.sense() == Sense::Already => on_chain,
+        _ => Refusal { code: RefusalCode::AlreadyWaiting, ..refusal },
+    }
+}
+
 /// Whether a transaction's stateless check is done: CometBFT rechecks only what passed CheckTx.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Signatures {
@@ -222,6 +244,10 @@ impl Application for Ledger {
         let mut fork = Fork::with(committed, std::mem::take(writes));
         let outcome = run(&request.tx, signatures, context, &mut fork);
         *writes = fork.into_writes();
+        let outcome = outcome.map_err(|refusal| match refusal.code.sense() {
+            Sense::Already => standing(&request.tx, refusal, context, committed),
+            Sense::NotYet | Sense::Never => refusal,
+        });
         match outcome {
             Ok(_) => pb::ResponseCheckTx::default(),
             Err(refusal) => pb::ResponseCheckTx {

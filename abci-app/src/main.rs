@@ -7,7 +7,7 @@ use abci_app::{
 };
 use anyhow::Context;
 use clap::Parser;
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     match run(Arguments::parse()) {

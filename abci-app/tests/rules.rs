@@ -369,6 +369,23 @@ fn waiting_transactions_let_in_what_leans_on_them_and_a_commit_forgets_them() {
 }
 
 #[test]
+fn what_waits_in_the_mempool_is_not_taken_for_what_stands_on_the_chain() {
+    let (chain, world) = opened();
+    let whole = world.assign(0, 0, vec![world.run(0, 2, 1), world.run(2, 2, 1)]);
+    let part = world.assign(0, 0, vec![world.run(0, 2, 1)]);
+    assert_eq!(chain.check(&whole), (0, None));
+    assert_eq!(chain.check(&part), (AlreadyWaiting.number(), None));
+    chain.accept_block(&[whole]);
+    assert_eq!(chain.check(&part), (AlreadyAssigned.number(), None));
+
+    let fresh = World::new("waiting-test");
+    let chain = TestChain::new(&fresh.chain);
+    let register = fresh.register(&fresh.server, NodeRole::ParameterServer);
+    assert_eq!(chain.check(&register), (0, None));
+    assert_eq!(chain.check(&register), (AlreadyWaiting.number(), None), "before the first block");
+}
+
+#[test]
 fn bytes_that_are_no_transaction_are_refused_alike_by_checktx_and_by_the_block() {
     let (chain, world) = opened();
     let mut bytes = borsh::to_vec(&world.create_job()).unwrap();

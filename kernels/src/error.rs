@@ -1,7 +1,7 @@
 //! What can go wrong in a batch: whose it is, and what to do.
 
 /// An operation could not be done, or its result means nothing.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     /// The model's shape is not one that can be built.
     #[error("the job's model shape is wrong: {0}; correct the job's specification")]

@@ -103,6 +103,7 @@ impl Place {
     }
 
     /// Element `i`'s 16 bits for dropout.
+    #[cfg(test)]
     pub(crate) fn bits(&self, i: usize) -> u32 {
         let block = 16 * (i / GROUP) + i % 16;
         let v = (i % GROUP) / 16;

@@ -72,15 +72,13 @@ fn trained(shape: &ModelShape, steps: u32, lengths: &[(usize, usize)]) -> (Diges
 #[test]
 fn a_hundred_steps_give_the_same_model_on_every_instruction_set_and_the_pinned_one() {
     let (parameters, state, _) = on_each(|| trained(&EVEN, 100, &[(3, 4), (7, 5), (0, 1)]));
-    assert_eq!(parameters.short(), "00000000");
-    assert_eq!(state.short(), "00000000");
+    assert_eq!((parameters.short(), state.short()), ("b1ed03f4".into(), "59e8bf56".into()));
 }
 
 #[test]
 fn odd_shapes_give_the_same_model_on_every_instruction_set_and_the_pinned_one() {
     let (parameters, state, _) = on_each(|| trained(&ODD, 3, &LENGTHS));
-    assert_eq!(parameters.short(), "00000000");
-    assert_eq!(state.short(), "00000000");
+    assert_eq!((parameters.short(), state.short()), ("f8db02a3".into(), "7f6d1d3d".into()));
 }
 
 #[test]
@@ -120,7 +118,7 @@ fn what_a_workspace_did_before_changes_nothing() {
     let sources = vec![sentence(&EVEN, 3, 12)];
     decode::greedy(&parameters, &sources, &[20], &mut workspace, &mut ()).unwrap();
     micro_batch(&parameters, &small, &SETTINGS, &mut workspace, &mut ()).unwrap();
-    assert_eq!(workspace.gradient(), fresh);
+    assert!(workspace.gradient() == fresh);
 }
 
 /// Keeps the logits of every target row, by sentence and position.
@@ -203,12 +201,14 @@ impl Tap for Liar {
 fn what_a_tap_alters_is_what_later_operations_read() {
     let parameters = Parameters::initial(&EVEN, 7).unwrap();
     let pairs = pairs(&EVEN, 2, &LENGTHS);
-    let (honest, right) = gradient(&parameters, &pairs, &SETTINGS);
+    // Dropout might drop just the element that is altered.
+    let settings = Settings { dropout: 0, ..SETTINGS };
+    let (honest, right) = gradient(&parameters, &pairs, &settings);
     let mut workspace = Workspace::new(&EVEN).unwrap();
     for name in ["encoder.embed", "decoder.1.cross.output", "logits", "loss.backward", "result"] {
         let mut liar = Liar { name };
-        let outcome = micro_batch(&parameters, &pairs, &SETTINGS, &mut workspace, &mut liar);
-        assert_ne!(workspace.gradient(), right, "{name}");
+        let outcome = micro_batch(&parameters, &pairs, &settings, &mut workspace, &mut liar);
+        assert!(workspace.gradient() != right, "{name}");
         if name == "loss.backward" || name == "result" {
             assert_eq!(outcome.unwrap(), honest);
         }

@@ -75,6 +75,7 @@ refusals! {
     2 Undecodable Never "The bytes are no transaction" "update the client";
     3 NotCanonical Never "The bytes are not the transaction's canonical bytes" "encode it with borsh, every field once, nothing after the end";
     4 ListLength Never "A list is empty or longer than its limit" "split the transaction";
+    5 AlreadyWaiting NotYet "What it asks for waits for a block already, in another transaction" "hand it in again after the next block, to see whether it stands";
     // Signatures.
     10 Version Never "A signed value has a version that is not understood here" "update the older side";
     11 Chain Never "A signed value is for another chain" "sign it for this chain";

@@ -3,8 +3,8 @@
 
 use crate::{
     dhcp::{
-        decide::{BootMethod, Mode},
         pool::Pool,
+        settings::{BootMethod, Mode, Quirks},
     },
     machine::Mac,
 };
@@ -25,7 +25,9 @@ use std::{
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// A TOML file with any of these options as keys (without the dashes), and a table
-    /// [machine."52:54:00:12:34:56"] with name and boot-method for each machine that needs one
+    /// [machine."52:54:00:12:34:56"] for each machine that needs its own name, boot-method ("file",
+    /// or "boot-server" where firmware insists on port 4011) or replace-ipxe (true where the iPXE
+    /// in its NIC's ROM does not do)
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -150,10 +152,19 @@ pub struct MachineOptions {
     pub name: Option<String>,
     /// How its firmware takes its boot file.
     pub boot_method: BootMethod,
+    /// Whether the iPXE in its NIC's ROM is to load ours first.
+    pub replace_ipxe: bool,
+}
+
+impl MachineOptions {
+    /// For the DHCP server.
+    pub fn quirks(&self) -> Quirks {
+        Quirks { method: self.boot_method, replace_ipxe: self.replace_ipxe }
+    }
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 2] = ["name", "boot-method"];
+const MACHINE_KEYS: [&str; 3] = ["name", "boot-method", "replace-ipxe"];
 /// The longest name of a machine.
 const MAX_NAME_LEN: usize = 64;
 
@@ -334,15 +345,13 @@ fn known_keys() -> Vec<String> {
 
 fn check_keys<'a>(
     path: &Path,
-    keys: impl Iterator<Item = &'a String>,
+    mut keys: impl Iterator<Item = &'a String>,
     known: &[String],
 ) -> Result<(), ConfigError> {
-    for key in keys.filter(|key| !known.contains(key)) {
-        let distance = |known: &&String| strsim::damerau_levenshtein(key, known);
-        let nearest = known.iter().min_by_key(distance).cloned().unwrap_or_default();
-        return Err(ConfigError::UnknownKey { path: path.into(), key: key.clone(), nearest });
-    }
-    Ok(())
+    let Some(key) = keys.find(|key| !known.contains(key)) else { return Ok(()) };
+    let distance = |known: &&String| strsim::damerau_levenshtein(key, known);
+    let nearest = known.iter().min_by_key(distance).cloned().unwrap_or_default();
+    Err(ConfigError::UnknownKey { path: path.into(), key: key.clone(), nearest })
 }
 
 #[cfg(test)]

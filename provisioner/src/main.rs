@@ -17,7 +17,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Boots machines from the network into aliaOS, takes them in, and shows them.
@@ -67,13 +70,14 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match cli.command {
         Command::Key { file } => key(&file),
-        Command::Serve(options) => runtime()?.block_on(serve(*options)),
-        Command::Tftp { root, listen, mtu } => runtime()?.block_on(tftp(&root, listen, mtu)),
+        Command::Serve(options) => {
+            Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
+        }
+        // One thread: a block more or less is no work to share out.
+        Command::Tftp { root, listen, mtu } => {
+            Builder::new_current_thread().enable_all().build()?.block_on(tftp(&root, listen, mtu))
+        }
     }
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {

@@ -1,15 +1,16 @@
 //! The page: HTML from values. Complete without JavaScript; with it, the part that changes is
 //! fetched again when something happened. Nothing comes from elsewhere.
 
+mod job;
 mod style;
+mod text;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use protocol::{
-    PublicKey,
-    api::{JobPhase, JobStatus},
     boot::StageState,
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
 };
+use text::{ago, moment, seconds};
 
 /// What the overview shows.
 pub struct Seen {
@@ -20,9 +21,6 @@ pub struct Seen {
     /// All machines.
     pub machines: Vec<MachineStatus>,
 }
-
-/// Batches shown of each job.
-const RECENT: usize = 12;
 
 /// `GET /`.
 pub fn overview(seen: &Seen) -> Markup {
@@ -49,7 +47,7 @@ pub fn live(seen: &Seen) -> Markup {
             @for machine in &seen.machines { (machine_card(machine, seen.now)) }
         }
         @for job in upstream.parameter_servers.iter().flat_map(|server| &server.jobs) {
-            (job_section(job, &seen.machines))
+            (job::section(job, &seen.machines))
         }
     }
 }
@@ -88,7 +86,7 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                             td { (stage.name) }
                             td { (state_text(stage.state)) }
                             td.number { (format!("{:.3}", stage.seconds)) }
-                            td { (stage.detail) }
+                            td.text { (stage.detail) }
                         } } }
                     }
                 }
@@ -98,7 +96,7 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                     tbody { @for event in &detail.timeline { tr class=(event.kind) {
                         td.when { (moment(event.at)) }
                         td { (event.kind) }
-                        td { (event.text) }
+                        td.text { (event.text) }
                     } } }
                 }
             }
@@ -216,83 +214,6 @@ fn stage_pill(stage: &StageStatus) -> Markup {
     }
 }
 
-fn job_section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
-    let name = |node: &PublicKey| {
-        let machine = machines.iter().find(|machine| machine.node.as_ref() == Some(node));
-        machine.map_or_else(|| node.short(), |machine| machine.name.clone())
-    };
-    let (done, all) = steps(job);
-    html! {
-        section {
-            h2 { "Job " (job.label) " " span.quiet { (job.kind) ", " (phase(&job.phase)) } }
-            @if let JobPhase::Failed(reason) = &job.phase { p.problem role="alert" { (reason) } }
-            progress max=(all) value=(done) aria-label="steps done" {}
-            div.facts.small {
-                div.fact { span.quiet { "Epoch" } strong { (shown(job.epoch, job.epochs)) } span.quiet { "of " (job.epochs) } }
-                div.fact { span.quiet { "Step" } strong { (shown(job.step, job.steps)) } span.quiet { "of " (job.steps) } }
-                div.fact { span.quiet { "Loss" } strong { (job.loss.map_or("-".into(), |loss| format!("{loss:.4}"))) } span.quiet { "a target token" } }
-                div.fact { span.quiet { "Tokens/s" } strong { (format!("{:.0}", job.tokens_per_second)) } span.quiet { (seconds(job.seconds)) " so far" } }
-                div.fact { span.quiet { "Receipts" } strong { (job.receipts) } span.quiet { (job.receipts_on_chain) " in blocks, " (job.receipts_confirmed) " confirmed" } }
-            }
-            div.two {
-                div.wide {
-                    h3 { "Who works" }
-                    table {
-                        thead { tr { th { "Node" } th { "With" } th.number { "Batches" } th.number { "Receipts" } th.number { "ms a batch" } th { "Now" } } }
-                        tbody { @for worker in &job.workers { tr {
-                            td { (name(&worker.node)) }
-                            td { (worker.device) }
-                            td.number { (worker.batches) }
-                            td.number { (worker.receipts) }
-                            td.number { (worker.batch_ms.map_or("-".into(), |ms| format!("{ms:.0}"))) }
-                            td { (worker.doing.clone().unwrap_or_else(|| format!("silent for {:.0} s", worker.silent_seconds))) }
-                        } } }
-                    }
-                }
-                div.wide {
-                    h3 { "Batches done last" }
-                    table {
-                        thead { tr { th.number { "Epoch" } th.number { "Step" } th { "Part" } th { "By" } th { "Receipt" } th { "" } } }
-                        tbody { @for batch in job.recent.iter().take(RECENT) { tr {
-                            td.number { (batch.epoch + 1) }
-                            td.number { (batch.step + 1) }
-                            td { (batch.part) }
-                            td { (name(&batch.node)) }
-                            td { code title=(batch.receipt) { (batch.receipt.0.short()) } }
-                            td { @if !batch.used { "late" } }
-                        } } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Steps done, of how many.
-fn steps(job: &JobStatus) -> (u64, u64) {
-    let all = u64::from(job.epochs) * u64::from(job.steps);
-    let done = match job.phase {
-        JobPhase::Done | JobPhase::Settling => all,
-        _ => u64::from(job.epoch) * u64::from(job.steps) + u64::from(job.step),
-    };
-    (done.min(all), all.max(1))
-}
-
-/// People count from 1, and the last one stays the last when it is done.
-fn shown(index: u32, of: u32) -> u32 {
-    index.saturating_add(1).min(of)
-}
-
-fn phase(phase: &JobPhase) -> &'static str {
-    match phase {
-        JobPhase::Waiting => "waiting for its files",
-        JobPhase::Running => "running",
-        JobPhase::Settling => "computed, receipts on their way",
-        JobPhase::Done => "done",
-        JobPhase::Failed(_) => "failed",
-    }
-}
-
 fn state(state: StageState) -> &'static str {
     match state {
         StageState::Started => "started",
@@ -311,49 +232,9 @@ fn state_text(state: StageState) -> &'static str {
     }
 }
 
-fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 600.0 => format!("{s:.0} s"),
-        s if s < 36_000.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.0} h", s / 3600.0),
-    }
-}
-
-fn ago(now: u64, then: u64) -> String {
-    match now.saturating_sub(then) / 1000 {
-        0..=4 => "now".into(),
-        s => format!("{} ago", seconds(s as f64)),
-    }
-}
-
-/// `2026-03-01 12:34:56.789`, by the civil calendar from days since 1970 (proleptic Gregorian;
-/// eras of 400 years that begin on 1 March).
-fn moment(unix_ms: u64) -> String {
-    let (day, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    let days = day + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (h, m, s, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}.{ms:03}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_moment_reads_as_the_calendar_has_it() {
-        assert_eq!(moment(0), "1970-01-01 00:00:00.000");
-        assert_eq!(moment(951_827_696_789), "2000-02-29 12:34:56.789");
-        assert_eq!(moment(1_735_689_599_999), "2024-12-31 23:59:59.999");
-    }
 
     #[test]
     fn what_a_machine_says_of_itself_cannot_become_markup() {

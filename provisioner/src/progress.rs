@@ -155,19 +155,26 @@ impl Progress {
     }
 
     /// The stage of that name, made if there is room for it.
-    fn stage(&mut self, name: &str, clock: Clock, at: u64) -> Option<&mut Stage> {
+    fn stage(&mut self, name: &str, clock: Clock, began: u64) -> Option<&mut Stage> {
         let name = cut(name, MAX_NAME_LEN);
         let place = match self.stages.iter().position(|stage| stage.name == name) {
             Some(place) => place,
             None if self.stages.len() >= MAX_STAGES => return None,
             None => {
-                let detail = String::new();
-                let state = StageState::Started;
-                self.stages.push(Stage { name, clock, began: at, ended: None, state, detail });
+                let (detail, state) = (String::new(), StageState::Started);
+                self.stages.push(Stage { name, clock, began, ended: None, state, detail });
                 self.stages.len() - 1
             }
         };
         self.stages.get_mut(place)
+    }
+
+    /// When the last stage on that clock ended, `now` where none has: a stage whose beginning is
+    /// not told began then, so that waits between stages are counted, and count for what they
+    /// delayed.
+    fn last_end(&self, clock: Clock, now: u64) -> u64 {
+        let stages = self.stages.iter().filter(|stage| stage.clock == clock);
+        stages.filter_map(|stage| stage.ended).max().unwrap_or(now).min(now)
     }
 
     /// Firmware does one thing at a time: what begins ends what went before.
@@ -180,7 +187,8 @@ impl Progress {
                 }
             }
         }
-        self.stage(name, Clock::Server, now);
+        let began = self.last_end(Clock::Server, now);
+        self.stage(name, Clock::Server, began);
     }
 
     fn done(&mut self, name: &str, state: StageState, detail: &str, now: u64) {
@@ -210,7 +218,11 @@ impl Progress {
                 };
             }
         }
-        let Some(stage) = self.stage(&event.stage, Clock::Node, event.at_ms) else { return };
+        let began = match event.state {
+            StageState::Started => event.at_ms,
+            _ => self.last_end(Clock::Node, event.at_ms),
+        };
+        let Some(stage) = self.stage(&event.stage, Clock::Node, began) else { return };
         stage.state = event.state;
         stage.detail = cut(&event.detail, MAX_DETAIL_LEN);
         stage.ended = (event.state != StageState::Started).then_some(event.at_ms);
@@ -284,16 +296,20 @@ mod tests {
             status.stages.into_iter().map(|stage| (stage.name, stage.seconds)).collect();
         let wanted = [
             ("dhcp", 1.0),
-            ("tftp", 1.0),
-            ("ipxe", 0.1),
-            ("script", 0.0),
-            ("kernel", 1.0),
-            ("initramfs", 3.0),
+            ("tftp", 1.5),
+            ("ipxe", 1.6),
+            ("script", 0.1),
+            ("kernel", 1.1),
+            ("initramfs", 3.1),
             ("linux", 2.0),
             ("mounts", 0.25),
             ("compute", 84.5),
         ];
-        assert_eq!(seconds, wanted.map(|(name, seconds)| (name.to_string(), seconds)));
+        assert_eq!(
+            seconds,
+            wanted.map(|(name, seconds)| (name.to_string(), seconds)),
+            "no wait is left out"
+        );
         assert_eq!(status.seconds, 15.0, "from 1.0 s to the first time that compute was up");
     }
 

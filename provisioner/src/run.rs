@@ -8,18 +8,16 @@ use crate::{
     http::{self, App, Bounded, Peer},
     image::{Image, ImageError},
     net::{self, NetError},
-    progress::Mark,
     script,
     store::{Store, StoreError},
-    tftp::server::{Report, Server as Tftp, Transfer},
-    tftp::session::End,
-    timeline::{Kind, Record, Sighting, Timeline, unix_ms},
+    tftp,
+    timeline::{Timeline, unix_ms},
     upstream,
 };
 use protocol::{SecretKey, Signed, key::KeyError, node::Delegation};
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -129,9 +127,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             net::udp(SocketAddrV4::new(any, 4011), device, "the boot server (BINL)")?,
         )),
     };
-    let tftp_address = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
+    let tftp_place = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
     let tftp_socket = match &options.ipxe {
-        Some(_) => Some(net::udp(tftp_address, None, "TFTP")?),
+        Some(_) => Some(net::udp(tftp_place, None, "TFTP")?),
         None => None,
     };
 
@@ -151,17 +149,17 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if let Some((mode, dhcp_socket, binl_socket)) = dhcp_sockets {
         let pool = match options.pool.or_else(|| interface.network.upper_half()) {
             Some(pool) => pool,
-            None if mode == dhcp::decide::Mode::Full => return Err(StartError::NoPool(address)),
+            None if mode == dhcp::settings::Mode::Full => return Err(StartError::NoPool(address)),
             // Never given from, in proxy mode.
             None => dhcp::pool::Pool::single(address),
         };
         let (first, last) = pool.ends();
         let within = |end| interface.network.contains(end);
-        if mode == dhcp::decide::Mode::Full && !(within(first) && within(last)) {
+        if mode == dhcp::settings::Mode::Full && !(within(first) && within(last)) {
             return Err(StartError::PoolElsewhere { pool, address });
         }
         let server = Arc::new(dhcp::server::Server {
-            settings: dhcp::decide::Settings {
+            settings: dhcp::settings::Settings {
                 mode,
                 network: interface.network,
                 pool,
@@ -172,7 +170,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 bios_file: bios_file.clone(),
                 uefi_file: uefi_file.clone(),
             },
-            methods: machines.iter().map(|(&mac, machine)| (mac, machine.boot_method)).collect(),
+            quirks: machines.iter().map(|(&mac, machine)| (mac, machine.quirks())).collect(),
             store: store.clone(),
             timeline: timeline.clone(),
             counters: counters.clone(),
@@ -182,13 +180,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         server.serve(binl_socket, Port::Binl).map_err(failed)?;
     }
 
-    let tftp = match (tftp_socket, &options.ipxe) {
+    let tftp_address = match (tftp_socket, &options.ipxe) {
         (Some(socket), Some(folder)) => {
             for file in [&bios_file, &uefi_file] {
                 readable(&folder.join(file))?;
             }
-            let observer = Arc::new(observer(timeline.clone(), counters.clone()));
-            let server = Tftp::new(socket, folder, interface.mtu, observer)
+            let observer = Arc::new(tftp::record::observer(timeline.clone(), counters.clone()));
+            let server = tftp::server::Server::new(socket, folder, interface.mtu, observer)
                 .map_err(|error| StartError::System("TFTP", error))?;
             let address = server.address().map_err(|error| StartError::System("TFTP", error))?;
             tokio::spawn(server.serve());
@@ -208,7 +206,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         },
         arguments: options.kernel_argument.clone(),
     };
-    let banner = banner(&setup, part.as_str(), &interface, tftp, authority.is_some());
+    let banner = banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some());
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -237,7 +235,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             tracing::error!("HTTP: {error}");
         }
     });
-    Ok(Running { http, tftp, banner, timeline, store })
+    Ok(Running { http, tftp: tftp_address, banner, timeline, store })
 }
 
 /// Key, delegation and chain: all of them, or none.
@@ -294,60 +292,4 @@ fn banner(
         tftp.map_or("off (--ipxe)".into(), |address| address.to_string()),
         if enrols { "on" } else { "off (--key, --delegation, --chain)" },
     )
-}
-
-/// Puts TFTP transfers on the timeline.
-fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) + Send + Sync {
-    move |report| match report {
-        Report::Began { mac: Some(mac), name, peer } => {
-            let record = Record::new(mac, Kind::Tftp, format!("{name}: transfer begins"));
-            timeline.record(record.marks([Mark::Began("tftp")]).sighting(at(peer)));
-        }
-        Report::Ended(Transfer {
-            mac: Some(mac), name, bytes, terms, took, resent, end, ..
-        }) => {
-            let (blksize, window) = terms;
-            let seconds = took.as_secs_f64();
-            let how = format!("blocks of {blksize}, window {window}, {resent} sent again");
-            let whole = format!("{name}: {bytes} bytes in {seconds:.3} s ({how})");
-            let (text, mark) = match end {
-                End::Complete => (whole.clone(), Some(Mark::Done("tftp", whole))),
-                End::Unconfirmed => {
-                    let text = format!("{whole}; the last block was never acknowledged");
-                    (text.clone(), Some(Mark::Done("tftp", text)))
-                }
-                End::SizeAsked => (format!("{name}: asked for the size, {bytes} bytes"), None),
-                End::Aborted(code, reason) => {
-                    let text =
-                        format!("{name}: given up after {seconds:.1} s, error {code} {reason}");
-                    (text.clone(), Some(Mark::Failed("tftp", text)))
-                }
-                End::Silent => {
-                    let text =
-                        format!("{name}: the machine fell silent, {seconds:.1} s in ({how})");
-                    (text.clone(), Some(Mark::Failed("tftp", text)))
-                }
-            };
-            timeline.record(Record::new(mac, Kind::Tftp, text).marks(mark));
-        }
-        Report::Refused { mac: Some(mac), reason, .. } => {
-            timeline.record(Record::new(mac, Kind::Tftp, format!("not given: {reason}")));
-        }
-        Report::Refused { mac: None, peer, reason } => {
-            if counters.count("tftp-refused") {
-                tracing::warn!("TFTP: {peer} gets nothing: {reason}");
-            }
-        }
-        Report::Began { mac: None, .. } | Report::Ended(Transfer { mac: None, .. }) => {
-            counters.count("tftp-anonymous");
-        }
-    }
-}
-
-fn at(peer: SocketAddr) -> Sighting {
-    let address = match peer.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    Sighting { address, ..Sighting::default() }
 }

@@ -163,7 +163,7 @@ fn transfer(mut wire: Wire, blocks: u64, window: u64, eager: bool) -> Outcome {
             client.heard = now;
             reply = client.last_ack.map(Packet::Ack);
         }
-        for packet in reply {
+        if let Some(packet) = reply {
             for at in wire.arrivals(now) {
                 order += 1;
                 flying.push(Reverse((at, order, false, packet.clone())));
@@ -219,36 +219,35 @@ fn loss_doubling_and_reordering_never_alter_or_stop_a_transfer() {
 
 #[test]
 fn doubled_packets_do_not_double_the_traffic() {
-    // The Sorcerer's Apprentice: every packet of some is doubled, none is lost.
+    // The Sorcerer's Apprentice: a tenth of the packets is doubled, none is lost.
     for seed in 0..100 {
         for window in [1, 4, 16] {
-            let wire = Wire { seed, lost: 0, doubled: 100, delay: (300, 900) };
+            let wire = Wire { seed, lost: 0, doubled: 100, delay: (500, 500) };
             let outcome = transfer(wire, 400, window, true);
             assert_eq!(outcome.end, End::Complete);
-            let most = if window == 1 { 400 } else { 400 * 7 / 4 };
+            let most = if window == 1 { 400 } else { 420 };
             assert!(outcome.blocks_sent <= most, "window {window}: {} sent", outcome.blocks_sent);
         }
     }
 }
 
 #[test]
-fn one_doubled_ack_costs_one_window_at_most() {
+fn a_second_ack_is_believed_only_when_nothing_follows_it() {
     let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468);
     let ms = Duration::from_millis;
     let (session, _) = Session::open(ms(0), 512 * 100, &terms);
-    let (session, actions) = session.step(ms(1), Event::Ack(0));
+    let (session, actions) = session.step(ms(5), Event::Ack(0));
     assert_eq!(actions, [Action::Data { first: 1, last: 4 }]);
-    let (session, _) = session.step(ms(2), Event::Ack(4));
-    let (session, actions) = session.step(ms(2), Event::Ack(4));
-    assert!(actions.is_empty(), "sooner than an answer can be back: a copy");
-    let (session, actions) = session.step(ms(3), Event::Ack(4));
-    assert_eq!(actions, [Action::Data { first: 5, last: 8 }], "the first of the window was lost");
-    let (session, actions) = session.step(ms(4), Event::Ack(4));
-    assert!(actions.is_empty(), "once a window");
-    let (session, actions) = session.step(ms(5), Event::Ack(8));
-    assert_eq!(actions, [Action::Data { first: 9, last: 12 }]);
-    let (_, actions) = session.step(ms(9), Event::Ack(8));
-    assert!(actions.is_empty(), "and not in two windows in a row");
+    let (session, _) = session.step(ms(10), Event::Ack(4));
+    let (session, actions) = session.step(ms(10), Event::Ack(4));
+    assert!(actions.is_empty(), "it may be a copy");
+    let (copy, actions) = session.clone().step(ms(15), Event::Ack(8));
+    assert_eq!(actions, [Action::Data { first: 9, last: 12 }], "it was one");
+    assert!(copy.deadline() > ms(1_000));
+    assert_eq!(session.deadline(), ms(20), "two round trips on");
+    let (session, actions) = session.step(ms(20), Event::Silence);
+    assert_eq!(actions, [Action::Data { first: 5, last: 8 }], "block 5 was lost");
+    assert_eq!(session.resent(), 4);
 }
 
 #[test]

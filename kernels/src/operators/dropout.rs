@@ -50,6 +50,7 @@ impl Drop {
     }
 
     /// `m(i)`: the reference.
+    #[cfg(test)]
     pub(crate) fn multiplier(&self, i: usize) -> f32 {
         match self.place {
             Some(place) if place.bits(i) < self.threshold => 0.0,

@@ -251,8 +251,7 @@ impl Simd for Avx2 {
         // SAFETY: as in `halves`.
         unsafe {
             let eight = _mm256_max_ps(a.1, a.0);
-            let four =
-                _mm_max_ps(_mm256_extractf128_ps::<1>(eight), _mm256_castps256_ps128(eight));
+            let four = _mm_max_ps(_mm256_extractf128_ps::<1>(eight), _mm256_castps256_ps128(eight));
             let two = _mm_max_ps(_mm_movehl_ps(four, four), four);
             _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two))
         }

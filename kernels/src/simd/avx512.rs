@@ -184,8 +184,7 @@ impl Simd for Avx512 {
             let upper = _mm512_castps_pd(a);
             let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(upper));
             let eight = _mm256_max_ps(upper, _mm512_castps512_ps256(a));
-            let four =
-                _mm_max_ps(_mm256_extractf128_ps::<1>(eight), _mm256_castps256_ps128(eight));
+            let four = _mm_max_ps(_mm256_extractf128_ps::<1>(eight), _mm256_castps256_ps128(eight));
             let two = _mm_max_ps(_mm_movehl_ps(four, four), four);
             _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(two), two))
         })

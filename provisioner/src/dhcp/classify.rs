@@ -8,8 +8,8 @@ use std::fmt;
 pub enum Client {
     /// Firmware's own network boot.
     Firmware(Platform, Way),
-    /// iPXE, in a NIC's ROM or loaded by us.
-    Ipxe(Platform, IpxeVersion),
+    /// iPXE, in a NIC's ROM or loaded by us; false where it lacks what our scripts need.
+    Ipxe(Platform, Able),
     /// A running system's DHCP client.
     System,
     /// It wants to boot, but of this architecture (IANA "Processor Architecture Types") we have
@@ -35,14 +35,15 @@ pub enum Way {
     Http,
 }
 
-/// iPXE's version; 0.0.0 where it does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IpxeVersion(pub [u8; 3]);
-
-impl IpxeVersion {
-    /// Older ROMs are made to load our own iPXE first: NICs carry builds a decade old, with
-    /// drivers and HTTP clients mended since. 1.21.1 is the release of December 2020.
-    pub const OLDEST: Self = Self([1, 21, 1]);
+/// Whether an iPXE can run our scripts: load by HTTP, and start a kernel of its platform.
+///
+/// Its features tell, not its version: distributions' builds, old and new, all say 1.0.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Able {
+    /// It can.
+    Yes,
+    /// It was built without something.
+    No,
 }
 
 /// Tells who asks.
@@ -61,7 +62,7 @@ pub fn classify(request: &Request) -> Client {
         return Client::Unsupported(request.architectures.first().copied());
     };
     match (ipxe, way) {
-        (true, _) => Client::Ipxe(platform, version(request.ipxe.as_deref().unwrap_or_default())),
+        (true, _) => Client::Ipxe(platform, able(platform, request.ipxe.as_deref())),
         (false, Some(way)) => Client::Firmware(platform, way),
         (false, None) => Client::System,
     }
@@ -82,19 +83,30 @@ fn is_ipxe(user_class: &[u8]) -> bool {
     user_class == b"iPXE" || user_class == b"\x04iPXE"
 }
 
-/// iPXE's sub-option with its version.
-const VERSION: u8 = 235;
+/// iPXE's sub-option for HTTP (`DHCP_EB_FEATURE_HTTP`).
+const HTTP: u8 = 0x13;
+/// For Linux kernels on BIOS (`DHCP_EB_FEATURE_BZIMAGE`).
+const BZIMAGE: u8 = 0x18;
+/// For UEFI's executables, which kernels are there (`DHCP_EB_FEATURE_EFI`).
+const EFI: u8 = 0x24;
 
-fn version(options: &[u8]) -> IpxeVersion {
-    let mut rest = options;
+/// What the features in option 175 amount to. An iPXE that lists none gets the benefit of the
+/// doubt.
+fn able(platform: Platform, options: Option<&[u8]>) -> Able {
+    let Some(mut rest) = options else { return Able::Yes };
+    let mut features = Vec::new();
     while let [code, length, tail @ ..] = rest {
         let Some((value, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
-        if let (VERSION, Ok(version)) = (*code, value.try_into()) {
-            return IpxeVersion(version);
+        if value != [0] {
+            features.push(*code);
         }
         rest = tail;
     }
-    IpxeVersion([0; 3])
+    let kernel = match platform {
+        Platform::Bios => BZIMAGE,
+        Platform::Uefi => EFI,
+    };
+    if features.contains(&HTTP) && features.contains(&kernel) { Able::Yes } else { Able::No }
 }
 
 /// IANA's "Processor Architecture Types", for the reason of a refusal.
@@ -160,11 +172,9 @@ impl fmt::Display for Client {
         match self {
             Self::Firmware(platform, Way::Pxe) => write!(f, "{platform} firmware (PXE)"),
             Self::Firmware(platform, Way::Http) => write!(f, "{platform} firmware (HTTP boot)"),
-            Self::Ipxe(platform, IpxeVersion([0, 0, 0])) => {
-                write!(f, "iPXE of unknown version on {platform}")
-            }
-            Self::Ipxe(platform, IpxeVersion([a, b, c])) => {
-                write!(f, "iPXE {a}.{b}.{c} on {platform}")
+            Self::Ipxe(platform, Able::Yes) => write!(f, "iPXE on {platform}"),
+            Self::Ipxe(platform, Able::No) => {
+                write!(f, "iPXE on {platform} that cannot load kernels by HTTP")
             }
             Self::System => f.write_str("a running system"),
             Self::Unsupported(Some(arch)) => {

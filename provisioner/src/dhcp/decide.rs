@@ -1,71 +1,18 @@
 //! What we answer: a pure function of settings, what is known, and the request.
 
 use super::{
-    classify::{Client, IpxeVersion, Platform, Way, architecture_name},
+    classify::{Able, Client, Platform, Way, architecture_name},
     lease::{DECLINED_SECONDS, Lease, LeaseChange, OFFER_SECONDS},
     packet::Request,
-    pool::{Network, Pool},
     reply::{Boot, Reply, To},
+    settings::{BootMethod, Mode, Quirks, Settings},
 };
 use crate::{
     progress::{Asker, Mark},
     timeline::{Kind, Sighting},
 };
 use dhcproto::v4::MessageType;
-use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-
-/// Which part we play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// The network's one DHCP server: addresses and boot files.
-    Full,
-    /// Boot files alone, beside a DHCP server that gives the addresses.
-    Proxy,
-}
-
-/// How firmware is told its boot file. Where a machine's firmware takes one way only, that
-/// machine's is set in the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BootMethod {
-    /// Option 43 `6=8`: load the file named in the offer.
-    #[default]
-    File,
-    /// No option 43: ask our boot server (BINL, port 4011) for it.
-    BootServer,
-}
-
-/// What does not change while we run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our part.
-    pub mode: Mode,
-    /// Our address and network.
-    pub network: Network,
-    /// Addresses to give out, in full mode.
-    pub pool: Pool,
-    /// Option 3, where there is a way out of the network.
-    pub routers: Vec<Ipv4Addr>,
-    /// Option 6.
-    pub dns: Vec<Ipv4Addr>,
-    /// How long a lease lasts.
-    pub lease_seconds: u32,
-    /// Base of our URLs, `http://10.0.0.1:8080`.
-    pub base_url: String,
-    /// iPXE for BIOS, by TFTP.
-    pub bios_file: String,
-    /// iPXE for UEFI, by TFTP or HTTP.
-    pub uefi_file: String,
-}
-
-impl Settings {
-    /// Our address.
-    pub fn server(&self) -> Ipv4Addr {
-        self.network.address
-    }
-}
 
 /// The port that a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +34,8 @@ pub struct Facts {
     pub wanted_is_taken: bool,
     /// An address of the pool that nobody holds.
     pub free: Option<Ipv4Addr>,
-    /// How this machine's firmware takes its boot file.
-    pub method: BootMethod,
+    /// What this machine needs.
+    pub quirks: Quirks,
     /// Whether it has loaded our iPXE in this boot.
     pub loaded_ipxe: bool,
 }
@@ -170,7 +117,7 @@ impl Decision<'_> {
         // we do not know its IP address.
         let by_tftp = |platform| Boot::File {
             name: format!("{}/{}", self.request.mac.hyphenated(), file(platform)),
-            direct: self.facts.method == BootMethod::File,
+            direct: self.facts.quirks.method == BootMethod::File,
         };
         match self.client {
             Client::Firmware(platform, Way::Pxe) => Some(by_tftp(platform)),
@@ -180,9 +127,10 @@ impl Decision<'_> {
                 file(platform),
                 self.request.mac.hyphenated()
             ))),
-            // Once in a boot: where our own cannot be loaded, the old one goes on by itself.
-            Client::Ipxe(platform, version)
-                if version < IpxeVersion::OLDEST && !self.facts.loaded_ipxe =>
+            // Once in a boot: where ours cannot run, the ROM's goes on by itself.
+            Client::Ipxe(platform, able)
+                if (able == Able::No || self.facts.quirks.replace_ipxe)
+                    && !self.facts.loaded_ipxe =>
             {
                 Some(by_tftp(platform))
             }
@@ -222,16 +170,17 @@ impl Decision<'_> {
         if self.request.server.is_some_and(|server| server != self.settings.server()) {
             return Answer::silence();
         }
-        let Some(boot) = self.boot() else { return Answer::silence() };
+        // The file itself, whatever the method was that led here.
+        let boot = match self.boot() {
+            None => return Answer::silence(),
+            Some(Boot::File { name, .. }) => Boot::File { name, direct: true },
+            Some(other) => other,
+        };
         let mut reply = Reply::new(MessageType::Ack, To::Sender);
         reply.proxy = true;
         let text = format!("boot server request from {}: {boot}", self.client);
         let done = vec![Mark::Answered(self.asker(), format!("the boot server named {boot}"))];
-        // The file itself, whatever the method was that led here.
-        reply.boot = Some(match boot {
-            Boot::File { name, .. } => Boot::File { name, direct: true },
-            other => other,
-        });
+        reply.boot = Some(boot);
         reply.echo_boot_item = true;
         self.answer(reply, LeaseChange::Keep, text, done)
     }

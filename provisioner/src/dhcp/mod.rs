@@ -11,6 +11,7 @@
 //! | An unknown client that asks for a free address of our pool to be confirmed gets it | we are the one server of the network in this mode; silence (RFC 2131 4.3.2) would cost each machine half a minute after our database was lost |
 //! | Option 43 is `6=8` ("load the file named"), or absent | EDK2 and Intel's ROMs take the first; some UEFIs only go by the boot server on port 4011, which the second makes them do. Chosen per machine |
 //! | Option 97 is echoed at any length | RFC 4578 asks for 17 bytes; firmware exists that sends others and drops replies without its own bytes |
+//! | An iPXE in ROM that lacks HTTP or its platform's kernel format is made to load ours, once in a boot | its features (option 175) tell; its version does not, as distributions' builds all say 1.0.0 |
 //! | The architecture is read from option 60 where 93 is absent | some firmware sends it only there |
 
 pub mod classify;
@@ -20,6 +21,7 @@ pub mod packet;
 pub mod pool;
 pub mod reply;
 pub mod server;
+pub mod settings;
 
 pub use classify::{Client, Platform, classify};
 pub use decide::{Answer, decide};

@@ -34,7 +34,7 @@ impl Network {
         let base = self.address.to_bits() & self.mask.to_bits();
         let first = base + hosts / 2 + 1;
         let last = (base + hosts).checked_sub(1)?.min(first.saturating_add(MAX_POOL - 1));
-        (hosts >= 3 && first <= last).then(|| Pool { first, last })
+        (hosts >= 3 && first <= last).then_some(Pool { first, last })
     }
 }
 

@@ -1,8 +1,8 @@
 //! A reply: what it says, and its bytes.
 
 use super::{
-    decide::Settings,
     packet::{IPXE_OPTIONS, Request},
+    settings::Settings,
 };
 use dhcproto::v4::{
     DhcpOption, Encodable, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption,

@@ -4,8 +4,9 @@
 
 use super::{
     classify::classify,
-    decide::{BootMethod, Facts, Mode, Port, Settings, decide},
+    decide::{Facts, Port, decide},
     packet::{self, MAX_LEN, Request},
+    settings::{Mode, Quirks, Settings},
 };
 use crate::{
     counters::Counters,
@@ -25,8 +26,8 @@ use std::{
 pub struct Server {
     /// What does not change.
     pub settings: Settings,
-    /// Machines whose firmware takes its boot file in one way only.
-    pub methods: BTreeMap<Mac, BootMethod>,
+    /// Machines that need something of their own.
+    pub quirks: BTreeMap<Mac, Quirks>,
     /// Leases, and how far boots have come.
     pub store: Arc<Store>,
     /// Where exchanges are recorded.
@@ -112,7 +113,7 @@ impl Server {
             lease: known.lease,
             wanted_is_taken: known.wanted_is_taken,
             free: known.free,
-            method: self.methods.get(&request.mac).copied().unwrap_or_default(),
+            quirks: self.quirks.get(&request.mac).copied().unwrap_or_default(),
             loaded_ipxe: known.loaded_ipxe,
         };
         let answer = decide(settings, &facts, request, classify(request), port);

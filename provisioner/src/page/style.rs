@@ -43,10 +43,11 @@ code { font: .85em ui-monospace, monospace; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th { text-align: left; color: var(--quiet); font-weight: 500; }
-th, td { padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
+td.text { white-space: normal; overflow-wrap: anywhere; width: 100%; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 .stages .number { text-align: left; }
-.when { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.when { font-variant-numeric: tabular-nums; }
 tr.refused td, tr.conflict td, tr.failed td { color: var(--bad); }
 tr.retrying td { color: var(--warn); }
 progress { width: 100%; height: .6rem; accent-color: var(--good); }
@@ -55,7 +56,7 @@ dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
-  .when { white-space: normal; min-width: 6rem; }
+  .when { white-space: normal; }
   .end { margin-left: 0; }
 }
 ";

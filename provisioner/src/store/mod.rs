@@ -134,3 +134,33 @@ pub(crate) fn temporary() -> (tempfile::TempDir, Arc<Store>) {
     let store = Store::open(&folder.path().join("p.sqlite"), BTreeMap::new()).unwrap();
     (folder, Arc::new(store))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Kind, Record, Sighting};
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do_and_nothing_written_before_is_lost() {
+        let (_folder, store) = temporary();
+        let records = |from: u32| -> Vec<Record> {
+            let record = |n: u32| {
+                let mac = Mac([2, 0, 0, 0, (n >> 8) as u8, n as u8]);
+                let sighting = Sighting { boots: true, ..Sighting::default() };
+                Record::new(mac, Kind::Dhcp, "x".repeat(2_000)).sighting(sighting)
+            };
+            (from..from + 100).map(record).collect()
+        };
+        store.record(&records(0)).unwrap();
+        // SQLite's own limit on the file stands for the disk's end.
+        let pages: i64 =
+            store.writer().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.writer().pragma_update(None, "max_page_count", pages).unwrap();
+        let error = store.record(&records(100)).unwrap_err().to_string();
+        assert!(error.contains("free some space"), "{error}");
+        assert_eq!(store.count_machines().unwrap(), 100, "all or none");
+        store.writer().pragma_update(None, "max_page_count", 1 << 30).unwrap();
+        store.record(&records(100)).unwrap();
+        assert_eq!(store.count_machines().unwrap(), 200);
+    }
+}

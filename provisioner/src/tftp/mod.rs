@@ -1,7 +1,8 @@
 //! TFTP, reading only: RFC 1350 with the options of RFC 2347, 2348 (block size), 2349 (timeout,
 //! transfer size) and 7440 (window size).
 //!
-//! `packet`, `options`, `name` and `session` are pure; `server` has the sockets and files.
+//! `packet`, `options`, `name` and `session` are pure; `server` has the sockets and files, and
+//! `record` tells the timeline.
 //!
 //! **Never** writes a file, never reads one outside its folder, and never answers one packet with
 //! more than a window of them.
@@ -16,5 +17,6 @@
 pub mod name;
 pub mod options;
 pub mod packet;
+pub mod record;
 pub mod server;
 pub mod session;

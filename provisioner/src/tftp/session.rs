@@ -14,6 +14,9 @@ const MAX_BACK_OFF: u32 = 8;
 /// The code by which EDK2 ends a transfer that was only to ask the size.
 const SIZE_KNOWN: u16 = 8;
 
+/// The shortest wait for what a client seems to miss; timers tell no less apart.
+const MIN_PATIENCE: Duration = Duration::from_millis(2);
+
 /// A transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -28,12 +31,14 @@ pub struct Session {
     sent: u64,
     /// Silences in a row.
     tries: u32,
-    /// When the last packets were sent, on the caller's clock.
+    /// When packets were last sent, on the caller's clock.
     sent_at: Duration,
     /// The shortest time from a sending to its ACK.
     round_trip: Option<Duration>,
-    /// Whether this window, and the one before, was repeated because of a second ACK.
-    repeated: [bool; 2],
+    /// Nothing since the last measure was sent twice, so the next ACK measures a round trip.
+    clean: bool,
+    /// The client seems to miss a block: it goes again at this time, unless the client gets on.
+    gap: Option<Duration>,
     /// Packets sent more than once.
     resent: u64,
 }
@@ -98,7 +103,8 @@ impl Session {
             tries: 0,
             sent_at: now,
             round_trip: None,
-            repeated: [false; 2],
+            clean: true,
+            gap: None,
             resent: 0,
         };
         let action = if session.opening { Action::Oack } else { session.send(now) };
@@ -107,7 +113,8 @@ impl Session {
 
     /// When silence becomes an event.
     pub fn deadline(&self) -> Duration {
-        self.sent_at + self.timeout * 2u32.pow(self.tries).min(MAX_BACK_OFF)
+        let patience = self.sent_at + self.timeout * 2u32.pow(self.tries).min(MAX_BACK_OFF);
+        self.gap.map_or(patience, |gap| gap.min(patience))
     }
 
     /// Packets sent more than once.
@@ -142,37 +149,53 @@ impl Session {
             return vec![self.send(now)];
         }
         let ahead = u64::from(block.wrapping_sub(self.acked as u16));
-        match ahead {
-            0 => self.second_ack(now),
-            // Later than anything sent: so it is an old one, late.
-            _ if self.acked + ahead > self.sent => vec![],
-            _ => {
-                self.measure(now);
-                self.acked += ahead;
-                self.repeated = [false, self.repeated[0]];
-                if self.acked == self.blocks {
-                    return vec![Action::End(End::Complete)];
-                }
-                // Fewer than were sent: the rest was lost, and goes again (RFC 7440 section 4).
-                vec![self.send(now)]
-            }
-        }
-    }
-
-    /// A client that misses the first block of a window acknowledges the one before it again
-    /// (RFC 7440). A packet doubled on the way looks the same, but comes sooner than an answer
-    /// can; and never is a repetition answered by another.
-    fn second_ack(&mut self, now: Duration) -> Vec<Action> {
-        let answer = self.round_trip.is_some_and(|round_trip| now >= self.sent_at + round_trip);
-        if self.window == 1 || !answer || self.repeated != [false; 2] || self.sent == self.acked {
+        // Later than anything sent: so it is an old one, late.
+        if self.acked + ahead > self.sent {
             return vec![];
         }
-        let action = self.send(now);
-        self.repeated[0] = true;
-        vec![action]
+        self.acked += ahead;
+        if self.acked == self.blocks {
+            return vec![Action::End(End::Complete)];
+        }
+        if self.acked < self.sent {
+            return self.part(now, ahead > 0);
+        }
+        if ahead == 0 {
+            return vec![];
+        }
+        self.measure(now);
+        self.gap = None;
+        vec![self.send(now)]
+    }
+
+    /// An ACK of less than what was sent: the next block is lost (RFC 7440 section 4), or packets
+    /// were doubled or overtook each other. The first wants it sent again; in the second that
+    /// would multiply the traffic, as the Sorcerer's Apprentice did. Time tells: what is only
+    /// late comes within a round trip. In lock step only silence counts.
+    fn part(&mut self, now: Duration, further: bool) -> Vec<Action> {
+        if self.window == 1 {
+            return vec![];
+        }
+        if further || self.gap.is_none() {
+            let patience = self.round_trip.map_or(self.timeout, |round_trip| round_trip * 2);
+            self.gap = Some(now + patience.max(MIN_PATIENCE));
+        }
+        // Meanwhile what the window has come to cover, so that the client's own count of it
+        // comes to an end.
+        let (first, last) = (self.sent + 1, (self.acked + self.window).min(self.blocks));
+        if first > last {
+            return vec![];
+        }
+        self.sent = last;
+        self.sent_at = now;
+        self.tries = 0;
+        vec![Action::Data { first, last }]
     }
 
     fn silence(&mut self, now: Duration) -> Vec<Action> {
+        if self.gap.take().is_some_and(|gap| now >= gap) {
+            return vec![self.send(now)];
+        }
         if self.tries >= MAX_TRIES {
             return vec![Action::GiveUp, Action::End(self.silent_end())];
         }
@@ -180,6 +203,7 @@ impl Session {
         let action = if self.opening {
             self.sent_at = now;
             self.resent += 1;
+            self.clean = false;
             Action::Oack
         } else {
             self.send(now)
@@ -196,7 +220,9 @@ impl Session {
     fn send(&mut self, now: Duration) -> Action {
         let first = self.acked + 1;
         let last = (self.acked + self.window).min(self.blocks);
-        self.resent += (self.sent + 1).saturating_sub(first).min(last + 1 - first);
+        let again = (self.sent + 1).saturating_sub(first).min(last + 1 - first);
+        self.resent += again;
+        self.clean &= again == 0;
         self.sent = last;
         self.sent_at = now;
         self.tries = 0;
@@ -205,9 +231,10 @@ impl Session {
 
     /// Only what was sent once tells a round trip (Karn's rule).
     fn measure(&mut self, now: Duration) {
-        if self.tries == 0 && !self.repeated[0] {
+        if self.clean {
             let round_trip = now.saturating_sub(self.sent_at);
             self.round_trip = Some(self.round_trip.map_or(round_trip, |best| best.min(round_trip)));
         }
+        self.clean = true;
     }
 }

@@ -1,0 +1,71 @@
+//! Puts transfers on machines' timelines.
+
+use super::{
+    server::{Report, Transfer},
+    session::End,
+};
+use crate::{
+    counters::Counters,
+    progress::Mark,
+    timeline::{Kind, Record, Sighting, Timeline},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// An observer for the server: what belongs to a machine is recorded, the rest is counted.
+pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) + Send + Sync {
+    move |report| match report {
+        Report::Began { mac: Some(mac), name, peer } => {
+            let record = Record::new(mac, Kind::Tftp, format!("{name}: transfer begins"));
+            timeline.record(record.marks([Mark::Began("tftp")]).sighting(at(peer)));
+        }
+        Report::Ended(Transfer {
+            mac: Some(mac), name, bytes, terms, took, resent, end, ..
+        }) => {
+            let (blksize, window) = terms;
+            let seconds = took.as_secs_f64();
+            let how = format!("blocks of {blksize}, window {window}, {resent} sent again");
+            let whole = format!("{name}: {bytes} bytes in {seconds:.3} s ({how})");
+            let (text, mark) = match end {
+                End::Complete => (whole.clone(), Some(Mark::Done("tftp", whole))),
+                End::Unconfirmed => {
+                    let text = format!("{whole}; the last block was never acknowledged");
+                    (text.clone(), Some(Mark::Done("tftp", text)))
+                }
+                End::SizeAsked => (format!("{name}: asked for the size, {bytes} bytes"), None),
+                End::Aborted(code, reason) => {
+                    let text =
+                        format!("{name}: given up after {seconds:.1} s, error {code} {reason}");
+                    (text.clone(), Some(Mark::Failed("tftp", text)))
+                }
+                End::Silent => {
+                    let text =
+                        format!("{name}: the machine fell silent, {seconds:.1} s in ({how})");
+                    (text.clone(), Some(Mark::Failed("tftp", text)))
+                }
+            };
+            timeline.record(Record::new(mac, Kind::Tftp, text).marks(mark));
+        }
+        Report::Refused { mac: Some(mac), reason, .. } => {
+            timeline.record(Record::new(mac, Kind::Tftp, format!("not given: {reason}")));
+        }
+        Report::Refused { mac: None, peer, reason } => {
+            if counters.count("tftp-refused") {
+                tracing::warn!("TFTP: {peer} gets nothing: {reason}");
+            }
+        }
+        Report::Began { mac: None, .. } | Report::Ended(Transfer { mac: None, .. }) => {
+            counters.count("tftp-anonymous");
+        }
+    }
+}
+
+fn at(peer: SocketAddr) -> Sighting {
+    let address = match peer.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    Sighting { address, ..Sighting::default() }
+}

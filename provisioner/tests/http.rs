@@ -1,0 +1,525 @@
+//! The whole provisioner on loopback, without DHCP: scripts, images, reports, enrolment, API,
+//! page, server-sent events.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use protocol::{
+    ChainId, Digest, SecretKey, Signed,
+    boot::{BootEvent, Enrol, ImageFile, ImageManifest, NodeConfig, StageState},
+    fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
+    inventory::{Inventory, Nic},
+    node::Delegation,
+};
+use provisioner::{
+    config::{Options, Part},
+    run::{self, Running},
+};
+use reqwest::{Client, StatusCode};
+use std::{fs, path::Path, time::Duration};
+use tempfile::TempDir;
+
+const MAC: &str = "52:54:00:aa:00:01";
+const OTHER: &str = "52:54:00:aa:00:02";
+const UUID: &str = "11223344-5566-7788-99aa-bbccddeeff01";
+
+struct Site {
+    folder: TempDir,
+    running: Running,
+    client: Client,
+    url: String,
+}
+
+fn chain() -> ChainId {
+    "alia-test".parse().unwrap()
+}
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed([seed; 32])
+}
+
+fn write_image(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let file = |name: &str, content: &[u8]| {
+        fs::write(folder.join(name), content).unwrap();
+        let digest = Digest::of_bytes(content);
+        ImageFile { file: name.into(), digest, bytes: content.len() as u64 }
+    };
+    let manifest = ImageManifest {
+        version: "0.1.0".into(),
+        kernel_release: "6.12.0-test".into(),
+        kernel: file("vmlinuz", &[7; 300_000]),
+        initramfs: file("initramfs.zst", &[9; 200_000]),
+        unix_time: 1_700_000_000,
+    };
+    fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+}
+
+/// Options with a key (seed 8), the delegation of an owner (seed 7), and an image.
+fn options(folder: &Path) -> Options {
+    if !folder.join("image").exists() {
+        write_image(&folder.join("image"));
+        let delegation = Signed::sign(&chain(), Delegation { delegate: key(8).public() }, &key(7));
+        fs::write(folder.join("delegation"), serde_json::to_vec(&delegation).unwrap()).unwrap();
+        fs::write(folder.join("key"), key(8).to_hex()).unwrap();
+    }
+    Options {
+        interface: Some("lo".into()),
+        dhcp: Some(Part::Off),
+        http_port: Some(0),
+        image: Some(folder.join("image")),
+        database: Some(folder.join("p.sqlite")),
+        key: Some(folder.join("key")),
+        delegation: Some(folder.join("delegation")),
+        chain: Some(chain()),
+        ..Options::default()
+    }
+}
+
+async fn start(change: impl FnOnce(&mut Options)) -> Site {
+    restart(tempfile::tempdir().unwrap(), change).await
+}
+
+async fn restart(folder: TempDir, change: impl FnOnce(&mut Options)) -> Site {
+    let mut options = options(folder.path());
+    change(&mut options);
+    let running = run::start(options.with_file().unwrap()).await.unwrap();
+    let url = format!("http://{}", running.http);
+    Site { folder, running, client: Client::builder().no_proxy().build().unwrap(), url }
+}
+
+impl Site {
+    async fn text(&self, path: &str) -> String {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().text().await.unwrap()
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        // What was handed over is in the store, then.
+        self.running.timeline.flush(Duration::from_secs(5));
+        let text = self.text(path).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    async fn post<T: serde::Serialize>(&self, path: &str, body: &T) -> (StatusCode, String) {
+        let response =
+            self.client.post(format!("{}{path}", self.url)).json(body).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn report(&self, mac: &str, events: &[BootEvent]) -> (StatusCode, String) {
+        self.post(&format!("/v1/machines/{mac}/events"), &events).await
+    }
+
+    async fn enrol(&self, mac: &str, enrol: Enrol, key: &SecretKey) -> (StatusCode, String) {
+        let signed = Signed::sign(&chain(), enrol, key);
+        self.post(&format!("/v1/machines/{mac}/enrol"), &signed).await
+    }
+
+    async fn machine(&self, mac: &str) -> MachineDetail {
+        self.json(&format!("/v1/machines/{mac}")).await
+    }
+}
+
+fn event(sequence: u32, stage: &str, state: StageState, at_ms: u64) -> BootEvent {
+    let detail = format!("{stage} <{sequence}>");
+    BootEvent { sequence, boot_id: Digest([1; 32]), stage: stage.into(), state, at_ms, detail }
+}
+
+fn enrol(mac: &str, uuid: &str) -> Enrol {
+    let mut inventory = Inventory::default();
+    inventory.system.uuid = uuid.into();
+    inventory.system.uefi = true;
+    inventory.nics = vec![Nic {
+        name: "eth0".into(),
+        mac: mac.into(),
+        driver: None,
+        carrier: true,
+        booted_from: true,
+    }];
+    Enrol { mac: mac.into(), boot_id: Digest([1; 32]), release: Digest([3; 32]), inventory }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_boot_scripts_read_as_written_here() {
+    let site = start(|options| options.kernel_argument = vec!["quiet".into()]).await;
+    let url = &site.url;
+    let entry = format!(
+        "#!ipxe\n\
+         set tries:int32 0\n\
+         :again\n\
+         echo aliaOS: asking {url} what to boot\n\
+         chain --replace --autofree {url}/boot/${{netX/mac:hexhyp}}.ipxe?uuid=${{uuid}}\
+         &serial=${{serial:uristring}}&arch=${{buildarch}}&platform=${{platform}} || goto failed\n\
+         :failed\n\
+         echo aliaOS: that failed (${{errno}}): trying again in 5 s\n\
+         sleep 5\n\
+         inc tries\n\
+         iseq ${{tries}} 24 && reboot || goto again\n"
+    );
+    assert_eq!(site.text("/boot.ipxe").await, entry);
+
+    let status: ProvisionerStatus = site.json("/v1/status").await;
+    let digest = status.image.unwrap().digest;
+    let key = key(8).public();
+    let image = format!("{url}/image/{digest}");
+    let mac = "52-54-00-aa-00-01";
+    let machine = format!(
+        "#!ipxe\n\
+         set tries:int32 0\n\
+         :again\n\
+         echo aliaOS: loading aliaOS 0.1.0 (Linux 6.12.0-test) from {url}\n\
+         imgfree || goto failed\n\
+         kernel --name vmlinuz {image}/vmlinuz?mac={mac} initrd=initramfs.zst \
+         alia.provisioner={url} alia.key={key} alia.chain=alia-test alia.release={digest} \
+         BOOTIF=01-{mac} console=tty0 console=ttyS0,115200 panic=10 quiet || goto failed\n\
+         initrd --name initramfs.zst {image}/initramfs.zst?mac={mac} || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo aliaOS: that failed (${{errno}}): trying again in 5 s\n\
+         sleep 5\n\
+         inc tries\n\
+         iseq ${{tries}} 24 && reboot || goto again\n"
+    );
+    assert_eq!(site.text(&format!("/boot/{mac}.ipxe?arch=x86_64&platform=efi")).await, machine);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_image_or_of_another_architecture_is_told_so_and_never_hangs() {
+    let site = start(|options| options.image = None).await;
+    let script = site.text(&format!("/boot/{MAC}.ipxe")).await;
+    assert!(script.contains("has no image yet") && script.contains("sleep 5"), "{script}");
+    assert!(script.contains("|| reboot"), "{script}");
+    let script = site.text(&format!("/boot/{OTHER}.ipxe?arch=arm64&platform=efi")).await;
+    assert!(script.contains("arm64") && script.contains("exit 1"), "{script}");
+    let problem = site.machine(OTHER).await.machine.problem.unwrap();
+    assert!(problem.contains("arm64"), "{problem}");
+    let hostile = site.text(&format!("/boot/{OTHER}.ipxe?arch=a%0areboot%20%24%7Buuid%7D")).await;
+    assert!(!hostile.contains("\nreboot") && !hostile.contains("${"), "{hostile}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_is_given_with_its_length_in_parts_too_and_nothing_else_is() {
+    let site = start(|_| {}).await;
+    let status: ProvisionerStatus = site.json("/v1/status").await;
+    let base = format!("{}/image/{}", site.url, status.image.unwrap().digest);
+    let whole = site.client.get(format!("{base}/vmlinuz?mac={MAC}")).send().await.unwrap();
+    assert_eq!(whole.headers()["content-length"], "300000");
+    assert_eq!(whole.bytes().await.unwrap(), vec![7; 300_000]);
+    let part = site.client.get(format!("{base}/initramfs.zst")).header("range", "bytes=100-199");
+    let part = part.send().await.unwrap();
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(part.headers()["content-range"], "bytes 100-199/200000");
+    assert_eq!(part.bytes().await.unwrap(), vec![9; 100]);
+    let head = site.client.head(format!("{base}/vmlinuz")).send().await.unwrap();
+    assert_eq!(head.headers()["content-length"], "300000");
+
+    let other = Digest([0; 32]);
+    for path in [
+        format!("{base}/manifest.json"),
+        format!("{base}/..%2fkey"),
+        format!("{base}/%2e%2e%2fkey"),
+        format!("{base}/../../key"),
+        format!("{}/image/{other}/vmlinuz", site.url),
+        format!("{}/ipxe/..%2fkey", site.url),
+        format!("{}/ipxe/key", site.url),
+    ] {
+        let response = site.client.get(&path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_by_http_is_told_stage_by_stage() {
+    let site = start(|_| {}).await;
+    let status: ProvisionerStatus = site.json("/v1/status").await;
+    let digest = status.image.unwrap().digest;
+    site.text(&format!("/boot/{MAC}.ipxe?uuid={UUID}&serial=S-1&arch=i386&platform=pcbios")).await;
+    site.text(&format!("/image/{digest}/vmlinuz?mac={MAC}")).await;
+    site.text(&format!("/image/{digest}/initramfs.zst?mac={MAC}")).await;
+    site.report(MAC, &[event(0, "mounts", StageState::Done, 1_500)]).await;
+    let detail = site.machine(MAC).await;
+    let machine = detail.machine;
+    assert_eq!(machine.uuid.as_deref(), Some(UUID));
+    assert_eq!(machine.serial.as_deref(), Some("S-1"));
+    assert_eq!(machine.firmware.as_deref(), Some("bios"));
+    assert_eq!(machine.address.as_deref(), Some("127.0.0.1"));
+    let stages = machine.boot.unwrap().stages;
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["script", "kernel", "initramfs", "linux", "mounts"]);
+    assert!(stages.iter().all(|stage| stage.state == StageState::Done), "{stages:?}");
+    assert_eq!(stages[3].seconds, 1.5);
+    assert!(detail.timeline.iter().any(|event| event.text.contains("300000 bytes in")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_breaks_off_is_told_as_such() {
+    use tokio::io::AsyncWriteExt;
+    let folder = tempfile::tempdir().unwrap();
+    options(folder.path());
+    // Larger than the sockets' buffers, so that it cannot be "sent" to somebody who is gone.
+    let kernel = vec![7; 60_000_000];
+    let manifest = folder.path().join("image/manifest.json");
+    let mut image: ImageManifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    image.kernel.digest = Digest::of_bytes(&kernel);
+    image.kernel.bytes = kernel.len() as u64;
+    fs::write(folder.path().join("image/vmlinuz"), kernel).unwrap();
+    fs::write(&manifest, serde_json::to_vec(&image).unwrap()).unwrap();
+    let site = restart(folder, |_| {}).await;
+    site.text(&format!("/boot/{MAC}.ipxe")).await;
+    let mut stream = tokio::net::TcpStream::connect(site.running.http).await.unwrap();
+    let path = format!("/image/{}/vmlinuz?mac={MAC}", image.digest());
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    for _ in 0..100 {
+        let detail = site.machine(MAC).await;
+        if detail.timeline[0].text.contains("the machine went away") {
+            let stages = detail.machine.boot.unwrap().stages;
+            assert_eq!(stages[1].state, StageState::Retrying, "{stages:?}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the timeline never told of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_sent_twice_count_once_and_outlive_a_restart() {
+    let site = start(|_| {}).await;
+    let events =
+        [event(0, "mounts", StageState::Done, 100), event(1, "network", StageState::Retrying, 900)];
+    assert_eq!(site.report(MAC, &events).await, (StatusCode::OK, r#"{"new":2}"#.into()));
+    assert_eq!(site.report(MAC, &events).await.1, r#"{"new":0}"#);
+    let before = site.machine(MAC).await;
+    assert_eq!(before.timeline.len(), 2);
+    let Site { folder, running, .. } = site;
+    drop(running);
+    let site = restart(folder, |_| {}).await;
+    let after = site.machine(MAC).await;
+    assert_eq!(after.timeline, before.timeline);
+    assert_eq!(site.report(MAC, &events[1..]).await.1, r#"{"new":0}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_report_is_refused_with_the_reason() {
+    let site = start(|_| {}).await;
+    let many: Vec<BootEvent> = (0..257).map(|i| event(i, "x", StageState::Done, 1)).collect();
+    let (status, text) = site.report(MAC, &many).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.contains("at most 256"), "{text}");
+    let (status, text) = site.report("nonsense", &[]).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("not a MAC address"), "{text}");
+    let (status, text) = site.post(&format!("/v1/machines/{MAC}/events"), &"x").await;
+    assert!(status.is_client_error() && text.contains("error"), "{status} {text}");
+    let huge = "x".repeat(3 << 20);
+    let (status, _) = site.post(&format!("/v1/machines/{MAC}/enrol"), &huge).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let old = site.client.post(format!("{}/v1/machines/{MAC}/events", site.url));
+    let old = old.header("alia-protocol", "99").json(&Vec::<BootEvent>::new()).send();
+    assert_eq!(old.await.unwrap().status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_enrols_gets_a_configuration_signed_by_the_key_it_pinned() {
+    let site = start(|options| options.ledger = vec!["http://127.0.0.1:1".into()]).await;
+    let (status, text) = site.enrol(MAC, enrol(MAC, UUID), &key(1)).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let config: Signed<NodeConfig> = serde_json::from_str(&text).unwrap();
+    assert_eq!(config.signer, key(8).public());
+    let config = config.verify(&chain()).unwrap();
+    assert_eq!(config.node, key(1).public());
+    assert_eq!(config.name, "node-aa0001");
+    assert_eq!(config.ledgers, ["http://127.0.0.1:1"]);
+    assert_eq!(config.ownership.verify(&chain(), &config.node), Ok(key(7).public()));
+    let detail = site.machine(MAC).await;
+    assert_eq!(detail.machine.node, Some(key(1).public()));
+    assert_eq!(detail.inventory.unwrap(), enrol(MAC, UUID).inventory);
+    assert!(detail.timeline[0].text.contains("never served here"), "{:?}", detail.timeline);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_machine_with_the_identity_of_a_first_is_refused_and_the_first_goes_on() {
+    let site = start(|_| {}).await;
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
+    let other_uuid = "11223344-5566-7788-99aa-bbccddeeff02";
+    let cases = [
+        (OTHER, enrol(OTHER, other_uuid), key(1), "node key"),
+        (OTHER, enrol(OTHER, UUID), key(2), "UUID"),
+        (MAC, enrol(MAC, other_uuid), key(2), "MAC address"),
+    ];
+    for (mac, request, key, what) in cases {
+        let (status, text) = site.enrol(mac, request, &key).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{text}");
+        for part in [what, "node-aa0001", "keeps its place"] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        let first = site.machine(MAC).await;
+        assert_eq!(first.timeline[0].kind, "conflict", "the first machine's timeline tells too");
+        assert_eq!(first.machine.node, Some(self::key(1).public()));
+        assert_eq!(first.machine.uuid.as_deref(), Some(UUID));
+        assert!(site.machine(mac).await.machine.problem.is_some());
+    }
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
+    assert_eq!(site.machine(MAC).await.machine.problem, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_enrolments_are_refused() {
+    let site = start(|_| {}).await;
+    let (status, text) = site.enrol(OTHER, enrol(MAC, UUID), &key(1)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("forged"), "{text}");
+    let mut altered = Signed::sign(&chain(), enrol(MAC, UUID), &key(1));
+    altered.body.inventory.memory_bytes = 1 << 40;
+    let (status, text) = site.post(&format!("/v1/machines/{MAC}/enrol"), &altered).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("not signed by the key"), "{text}");
+    let elsewhere = Signed::sign(&"alia-other".parse().unwrap(), enrol(MAC, UUID), &key(1));
+    let (status, _) = site.post(&format!("/v1/machines/{MAC}/enrol"), &elsewhere).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_key_and_delegation_machines_boot_and_are_told_why_they_are_not_taken_in() {
+    let site = start(|options| {
+        options.key = None;
+        options.delegation = None;
+    })
+    .await;
+    let (status, text) = site.enrol(MAC, enrol(MAC, UUID), &key(1)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("--delegation"), "{text}");
+    assert!(!site.text(&format!("/boot/{MAC}.ipxe")).await.contains("alia.key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_told_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = options(folder.path());
+    let fails = async |change: fn(&mut Options)| {
+        let mut options = base.clone();
+        change(&mut options);
+        match run::start(options).await {
+            Ok(_) => panic!("it started"),
+            Err(error) => error.to_string(),
+        }
+    };
+    let text = fails(|options| options.delegation = None).await;
+    assert!(text.contains("belong together"), "{text}");
+    let text = fails(|options| options.chain = Some("alia-other".parse().unwrap())).await;
+    assert!(text.contains("make a new one for this chain"), "{text}");
+    let text = fails(|options| options.interface = Some("nosuch0".into())).await;
+    assert!(text.contains("there is no interface"), "{text}");
+    let text = fails(|options| options.database = Some("/nosuch/p.sqlite".into())).await;
+    assert!(text.contains("/nosuch/p.sqlite"), "{text}");
+    fs::write(folder.path().join("key"), key(9).to_hex()).unwrap();
+    let text = fails(|_| {}).await;
+    assert!(text.contains("have the owner delegate to this one"), "{text}");
+    fs::write(folder.path().join("key"), key(8).to_hex()).unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = base.clone();
+    options.http_port = Some(held.local_addr().unwrap().port());
+    let Err(error) = run::start(options).await else { panic!("it started") };
+    assert!(error.to_string().contains("is in use"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_complete_without_javascript_and_loads_nothing_from_elsewhere() {
+    let site = start(|_| {}).await;
+    site.report(MAC, &[event(0, "mounts", StageState::Done, 100)]).await;
+    site.running.timeline.flush(Duration::from_secs(5));
+    let response = site.client.get(&site.url).send().await.unwrap();
+    let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    let page = response.text().await.unwrap();
+    for part in ["node-aa0001", MAC, "mounts", "Chain height", "<noscript>"] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
+    let machine = site.text(&format!("/machines/{MAC}")).await;
+    assert!(machine.contains("mounts &lt;0&gt;"), "{machine}");
+    let (machines, live): (Vec<MachineStatus>, String) =
+        (site.json("/v1/machines").await, site.text("/live").await);
+    assert_eq!(machines.len(), 1);
+    assert!(live.contains("node-aa0001") && !live.contains("<html"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_are_told_what_happens_and_there_is_a_bound_on_them() {
+    let site = start(|_| {}).await;
+    let mut watcher = site.client.get(format!("{}/v1/events", site.url)).send().await.unwrap();
+    site.report(MAC, &[event(0, "mounts", StageState::Done, 100)]).await;
+    let chunk = tokio::time::timeout(Duration::from_secs(10), watcher.chunk()).await;
+    let text = String::from_utf8(chunk.unwrap().unwrap().unwrap().to_vec()).unwrap();
+    let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let event: TimelineEvent = serde_json::from_str(data).unwrap();
+    assert_eq!((event.mac.as_str(), event.kind.as_str()), (MAC, "boot"));
+    assert!(text.contains("event: timeline"), "{text}");
+
+    let mut watchers = vec![watcher];
+    while watchers.len() < 64 {
+        let watcher = site.client.get(format!("{}/v1/events", site.url)).send().await.unwrap();
+        assert_eq!(watcher.status(), StatusCode::OK);
+        watchers.push(watcher);
+    }
+    let refused = site.client.get(format!("{}/v1/events", site.url)).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(site.client.get(&site.url).send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_and_living_upstreams_show_as_such_and_never_hold_the_page() {
+    use axum::{Json, Router, routing::get};
+    let job = serde_json::json!([{
+        "job": Digest([5; 32]), "label": "de-en", "kind": "train", "phase": "running",
+        "epoch": 2, "epochs": 13, "step": 4, "steps": 40, "loss": 3.25, "tokens_per_second": 812.0,
+        "parameters": null, "result": null, "receipts": 77, "receipts_on_chain": 70,
+        "receipts_confirmed": 60, "workers": [], "recent": [], "seconds": 12.5
+    }]);
+    let height = serde_json::json!({"result": {"sync_info": {"latest_block_height": "4321"}}});
+    let fake = Router::new()
+        .route("/v1/jobs", get(move || async { Json(job) }))
+        .route("/status", get(move || async { Json(height) }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, fake).await });
+    // Takes connections and never answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute_url = format!("http://{}", mute.local_addr().unwrap());
+    let site = start(|options| {
+        options.ledger = vec![url.clone()];
+        options.parameter_server = vec![url.clone(), mute_url.clone()];
+    })
+    .await;
+    let seen = async |test: &dyn Fn(&ProvisionerStatus) -> bool| {
+        for _ in 0..200 {
+            let status: ProvisionerStatus = site.json("/v1/status").await;
+            if test(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never seen");
+    };
+    let status = seen(&|status| {
+        let servers = &status.upstream.parameter_servers;
+        !servers[0].jobs.is_empty()
+            && servers[1].error.as_deref().is_some_and(|error| error.contains("no answer within"))
+    })
+    .await;
+    assert_eq!(status.upstream.ledger.unwrap().height, Some(4321));
+    let began = std::time::Instant::now();
+    let page = site.text("/").await;
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "the page does not wait for the mute one"
+    );
+    for part in ["de-en", "3.2500", "812", "70 in blocks, 60 confirmed", "4321", "does not answer"]
+    {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    server.abort();
+    let _ = server.await;
+    let status = seen(&|status| status.upstream.parameter_servers[0].error.is_some()).await;
+    assert_eq!(status.upstream.parameter_servers[0].jobs.len(), 1, "what it said last stays");
+}
