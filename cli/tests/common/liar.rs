@@ -22,7 +22,7 @@ pub struct Liar {
     pub position: u32,
     /// Whether it does a batch honestly when it is asked for it again, for its log.
     pub forgets: bool,
-    seen: Arc<Mutex<HashSet<BatchId>>>,
+    pub seen: Arc<Mutex<HashSet<BatchId>>>,
 }
 
 impl Liar {
