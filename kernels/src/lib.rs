@@ -1,8 +1,8 @@
 //! Float32 operators with the same bits on every CPU, the graphs made of them, and the translation
 //! model they train.
 //!
-//! Each operator has a contract that fixes the order of every rounding ([`operators`' files](https://docs.rs)
-//! open with it), a plain reference, and code that a vector unit of any width runs to the same
+//! Each operator has a contract that fixes the order of every rounding (each file of `operators`
+//! opens with it), a plain reference, and code that a vector unit of any width runs to the same
 //! bits. A batch is a [`graph::Graph`] of such operations, walked in its order by
 //! [`train::micro_batch`], [`optimiser::update`] and [`decode::greedy`]; a [`tap::Tap`] sees every
 //! output on the way.

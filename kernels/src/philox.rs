@@ -2,7 +2,7 @@
 //!
 //! Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
 //!
-//! A [`Stream`] is made in two calls: the seed is the key of the first, whose counter is
+//! A `Stream` is made in two calls: the seed is the key of the first, whose counter is
 //! `(epoch, step, micro-batch, domain)`; of its four words the first two are the key, and the last
 //! two the upper half of the counter, of everything the stream gives. A place draws with
 //! `counter = (block, site, word 2, word 3)`.

@@ -77,7 +77,7 @@ pub(crate) trait Simd: Copy {
     fn gt_i(self, a: Self::U, b: Self::U) -> Self::M;
 
     fn to_bits(self, a: Self::F) -> Self::U;
-    fn from_bits(self, a: Self::U) -> Self::F;
+    fn float_of_bits(self, a: Self::U) -> Self::F;
 
     /// Lanes 8 to 15 added to 0 to 7, then 4 to 7, then 2 and 3, then 1, each onto the lanes
     /// below: `a[l] + a[l + 8]` and so on.

@@ -1,5 +1,6 @@
 //! That every instruction set of this CPU gives the same bits over whole batches, and that these
 //! are the bits they always were.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 mod common;
 

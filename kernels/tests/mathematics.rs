@@ -1,4 +1,5 @@
 //! That what is computed is the mathematics meant: to tolerances, unlike the tests of bits.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 mod common;
 
@@ -54,7 +55,7 @@ fn a_small_model_learns_to_turn_sentences_around() {
     let mut workspace = Workspace::new(&shape).unwrap();
     let lengths: Vec<(usize, usize)> = (0..24).map(|i| (2 + i % 4, 2 + i % 4)).collect();
     let mut last = f32::INFINITY;
-    for step in 0..400 {
+    for step in 0..800 {
         let pairs = pairs(&shape, step, &lengths);
         let settings = Settings { dropout: 0, step, ..SETTINGS };
         let outcome = micro_batch(&parameters, &pairs, &settings, &mut workspace, &mut ()).unwrap();
@@ -63,7 +64,7 @@ fn a_small_model_learns_to_turn_sentences_around() {
         let tokens = outcome.target_tokens.into();
         optimiser::update(&mut parameters, &mut state, &mut sum, tokens, &ADAM, &mut ()).unwrap();
     }
-    // Label smoothing alone leaves about 0.7.
+    // Label smoothing alone leaves 0.73.
     assert!(last < 1.2, "loss {last}");
     let sources: Vec<Vec<u32>> = (0..10).map(|i| sentence(&shape, 90_000 + i, 4)).collect();
     let translations =

@@ -1,4 +1,5 @@
 //! Graphs and what is counted from them; bad input; files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 mod common;
 

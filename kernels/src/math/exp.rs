@@ -74,8 +74,8 @@ pub(crate) fn exp_lanes<S: Simd>(s: S, x: S::F) -> S::F {
     let n = s.sub_u(s.to_bits(t), s.to_bits(rounder));
     let half = s.shift_right_i::<1>(n);
     let bias = s.splat_u(127);
-    let first = s.from_bits(s.shift_left_u::<23>(s.add_u(half, bias)));
-    let second = s.from_bits(s.shift_left_u::<23>(s.add_u(s.sub_u(n, half), bias)));
+    let first = s.float_of_bits(s.shift_left_u::<23>(s.add_u(half, bias)));
+    let second = s.float_of_bits(s.shift_left_u::<23>(s.add_u(s.sub_u(n, half), bias)));
     s.mul(s.mul(p, first), second)
 }
 

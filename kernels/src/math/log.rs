@@ -16,6 +16,7 @@ use super::fma;
 
 const ROOT_HALF_BITS: u32 = 0x3f35_04f3;
 /// ln 2 with its last bits zero, so that `e` times it is exact.
+#[allow(clippy::excessive_precision)]
 const LN2_UPPER: f32 = 0.693_359_375;
 #[allow(clippy::excessive_precision)]
 const LN2_LOWER: f32 = -2.121_944_4e-4;

@@ -18,9 +18,9 @@ impl Parameters {
     /// The parameters that training begins from.
     ///
     /// Weights are uniform in `[-a, a)`: `u * 2a - a` in two rounded operations, `u` being 24 bits
-    /// of [`Stream`] over 2^24; `a = sqrt(6 / (fan_in + fan_out))` for a matrix of a linear layer
-    /// (each one, where several are stacked), `sqrt(3 / width)` for the embedding. Biases are 0,
-    /// gains 1.
+    /// of [`crate::philox`]'s stream over 2^24; `a = sqrt(6 / (fan_in + fan_out))` for a matrix of
+    /// a linear layer (each one, where several are stacked), `sqrt(3 / width)` for the embedding.
+    /// Biases are 0, gains 1.
     ///
     /// # Errors
     /// [`Error::Shape`].

@@ -1,5 +1,7 @@
 //! Register tiles: a few rows of c by a panel's columns, over all of a block's k.
 #![allow(unsafe_code)]
+// Counted loops over rows and vectors unroll into registers; the count is what is read.
+#![allow(clippy::needless_range_loop)]
 
 use super::pack::cut_panels;
 use crate::simd::{Kernel, LANES, Simd};

@@ -231,7 +231,7 @@ impl Simd for Avx2 {
         halves!(_mm256_castps_si256(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: U) -> F {
+    fn float_of_bits(self, a: U) -> F {
         halves!(_mm256_castsi256_ps(a))
     }
 
@@ -267,11 +267,9 @@ impl Simd for Avx2 {
             }
             // SAFETY: `self` says that the CPU has AVX2.
             let (left, right) = unsafe { (transpose_eight(rows[0]), transpose_eight(rows[1])) };
-            for l in 0..8 {
-                let to = if half == 0 { &mut upper } else { &mut lower };
-                to[l] = left[l];
-                to[8 + l] = right[l];
-            }
+            let to = if half == 0 { &mut upper } else { &mut lower };
+            to[..8].copy_from_slice(&left);
+            to[8..].copy_from_slice(&right);
         }
         let mut out = block;
         for l in 0..16 {

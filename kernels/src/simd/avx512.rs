@@ -162,7 +162,7 @@ impl Simd for Avx512 {
         registers!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: U) -> F {
+    fn float_of_bits(self, a: U) -> F {
         registers!(_mm512_castsi512_ps(a))
     }
 

@@ -132,7 +132,7 @@ impl Simd for Portable {
         from_fn(|l| a[l].to_bits())
     }
     #[inline(always)]
-    fn from_bits(self, a: U) -> F {
+    fn float_of_bits(self, a: U) -> F {
         from_fn(|l| f32::from_bits(a[l]))
     }
 

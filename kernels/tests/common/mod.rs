@@ -1,5 +1,6 @@
 //! A small model and small batches, for the tests of whole batches.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use kernels::{
     Pairs, Workspace,
