@@ -120,9 +120,8 @@ pub fn enter(
         .collect::<Result<Vec<_>, Error>>()?;
     let handover = Handover { folder: folder.path().into(), relays };
     let handover = serde_json::to_string(&handover).map_err(io::Error::other).at("the relays")?;
-    let program = std::env::current_exe().at("this program's path")?;
     let mut child = unshare(privilege)
-        .arg(program)
+        .arg(this_program()?)
         .args(arguments)
         .env(HANDOVER, handover)
         .stdin(Stdio::piped())
@@ -130,6 +129,14 @@ pub fn enter(
         .map_err(no_unshare)?;
     let lifeline = child.stdin.take();
     Ok(Sandbox { child, lifeline, _folder: folder, relays: outside })
+}
+
+/// The calling program's path. A build may have put a new file in its place meanwhile, which the
+/// kernel tells by a suffix.
+fn this_program() -> Result<std::path::PathBuf, Error> {
+    let path = std::env::current_exe().at("this program's path")?;
+    let new = path.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+    Ok(new.map_or(path.clone(), Into::into))
 }
 
 fn socket(folder: &std::path::Path, name: &str) -> std::path::PathBuf {

@@ -4,26 +4,28 @@ use crate::{
     setup::{recipe, run, run_with},
     workspace,
 };
-use image::{
+use ::image::{
     Packages,
     build::{Build, Inputs, build},
 };
 use std::env;
 
-/// The programs of a network, and `alia`.
-const PROGRAMS: [&str; 5] = ["abci-app", "cli", "compute", "paramserver", "provisioner"];
-
-fn cargo() -> String {
+/// Cargo, as it was called.
+pub fn cargo() -> String {
     env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
 /// Builds the programs that run on the host, and node-init for the image.
 pub fn programs() -> anyhow::Result<()> {
-    let cargo = cargo();
-    let mut arguments = vec!["build", "--quiet", "--release"];
-    arguments.extend(PROGRAMS.iter().flat_map(|package| ["-p", package]));
-    run(&cargo, &arguments)?;
+    // The whole workspace: chosen packages would have their dependencies built once more, with
+    // fewer features.
+    run(&cargo(), &["build", "--release", "--workspace"])?;
     init()
+}
+
+/// As [`programs`], those of the host alone and without a word: for commands whose output is read.
+pub fn programs_quietly() -> anyhow::Result<()> {
+    run(&cargo(), &["build", "--quiet", "--release", "--workspace"])
 }
 
 /// Builds node-init as images take it: static.
@@ -31,7 +33,7 @@ pub fn init() -> anyhow::Result<()> {
     let target = "x86_64-unknown-linux-gnu";
     run_with(
         &cargo(),
-        &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", target],
+        &["build", "--profile", "init", "-p", "node-init", "--target", target],
         &[("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")],
     )
 }

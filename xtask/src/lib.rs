@@ -4,7 +4,11 @@
 //! **Never** hides a step that a user would need: each command says what it installs, fetches and
 //! builds, and each is thin over the libraries that do it.
 
+pub mod bench;
 pub mod build;
+pub mod image;
+pub mod python;
 pub mod setup;
+pub mod test;
 pub mod up;
 pub mod workspace;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
-use xtask::up;
+use xtask::{bench, image, test, up};
 
 /// The commands of aliaOS.
 #[derive(Parser)]
@@ -15,6 +15,9 @@ struct Flags {
 #[derive(Subcommand)]
 enum Command {
     Up(Box<up::Flags>),
+    Test(test::Flags),
+    Image(image::Flags),
+    Bench(bench::Flags),
     /// Inside of `up`.
     #[command(hide = true)]
     UpInside {
@@ -25,6 +28,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Flags::parse().command {
         Command::Up(flags) => up::run(*flags),
+        Command::Test(flags) => test::run(flags),
+        Command::Image(flags) => image::run(flags),
+        Command::Bench(flags) => bench::run(flags),
         Command::UpInside { plan } => up::inside::run(&plan),
     };
     match result {

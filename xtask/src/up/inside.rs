@@ -86,7 +86,7 @@ impl Run {
             ..Summary::default()
         };
         let begun = Instant::now();
-        Self { plan, begun, view: View::new(), known: Known::default(), summary }
+        Self { plan, begun, view: View::default(), known: Known::default(), summary }
     }
 
     fn stage(&mut self, name: &str, since: Instant) {

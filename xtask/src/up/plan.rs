@@ -55,6 +55,7 @@ impl Size {
                 small.epochs = 2;
                 small.micro_batches = 8;
                 small.micro_batch_tokens = Some(400);
+                small.adam.warmup_steps = 10;
                 small.model.width = 32;
                 small.model.feed_forward = 64;
                 small.model.max_length = 64;

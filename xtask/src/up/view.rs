@@ -20,12 +20,13 @@ pub struct View {
     last_plain: Option<Instant>,
 }
 
-impl View {
-    /// A view on standard output.
-    pub fn new() -> Self {
+impl Default for View {
+    fn default() -> Self {
         Self { is_terminal: io::stdout().is_terminal(), drawn: 0, last_plain: None }
     }
+}
 
+impl View {
     /// A line that stays.
     pub fn say(&mut self, text: &str) {
         let run = |view: &mut Self| -> io::Result<()> {

