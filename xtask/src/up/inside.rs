@@ -396,7 +396,7 @@ impl Run {
                 name: spec.name.clone(),
                 firmware: spec.firmware.name().into(),
                 boot_mode: known.and_then(|known| known.boot_mode.clone()).unwrap_or_default(),
-                boot_seconds: known.and_then(|known| known.boot.as_ref()).map(|boot| boot.seconds),
+                boot_seconds: each.booted.map(|booted| booted.as_secs_f64()),
                 first_receipt_seconds: since(each.started),
                 first_receipt_after_build_seconds: since(self.begun),
                 batches: worker.map_or(0, |worker| worker.batches),

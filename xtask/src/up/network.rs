@@ -40,7 +40,8 @@ pub struct LabMachine {
     pub machine: Machine,
     /// When it was switched on.
     pub started: Instant,
-    is_working: bool,
+    /// From then to its last boot stage done, by its console.
+    pub booted: Option<Duration>,
 }
 
 /// Everything that runs.
@@ -177,7 +178,7 @@ impl Network {
             };
             let machine = Machine::start(spec)?;
             let started = Instant::now();
-            self.machines.push(LabMachine { machine, started, is_working: false });
+            self.machines.push(LabMachine { machine, started, booted: None });
         }
         Ok(())
     }
@@ -188,16 +189,13 @@ impl Network {
             service.check()?;
         }
         for each in &mut self.machines {
-            if !each.is_working
-                && each
-                    .machine
-                    .console()
-                    .lines_from(0)
-                    .iter()
-                    .any(|line| line.text.contains(BOOTED_LINE))
-            {
-                each.is_working = true;
-                each.machine.qemu().renice(NICE_WORKING)?;
+            if each.booted.is_none() {
+                let lines = each.machine.console().lines_from(0);
+                let last = lines.iter().find(|line| line.text.contains(BOOTED_LINE));
+                if let Some(line) = last {
+                    each.booted = Some(line.at);
+                    each.machine.qemu().renice(NICE_WORKING)?;
+                }
             }
             let name = each.machine.spec().name.clone();
             each.machine.qemu().check().with_context(|| format!("machine {name}"))?;
