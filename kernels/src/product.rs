@@ -21,6 +21,12 @@ use tile::{Operand, tiles};
 const MOST_K: usize = 1_024;
 /// Elements of b packed at once: 4 MiB, of which a panel at a time is read into the first cache.
 const PACKED_B: usize = 1 << 20;
+/// As [`PACKED_B`] where b is shallow and wide: 256 KiB, half a second-level cache.
+const PACKED_SHALLOW_B: usize = 1 << 16;
+/// A k that is shallow.
+const SHALLOW: usize = 128;
+/// Columns of c from which its rows lie so far apart that few may be open at once.
+const WIDE: usize = 1_024;
 /// Elements of a that are gone through for each panel: 192 KiB, less than a second-level cache.
 const BLOCK_A: usize = 49_152;
 
@@ -135,6 +141,20 @@ fn cut(n: usize, most: usize, of: usize) -> impl Iterator<Item = (usize, usize)>
     (0..n).step_by(length).map(move |start| (start, length.min(n - start)))
 }
 
+/// Columns of b packed at once, and rows of a that are gone through for each panel of it.
+///
+/// A tile of a wide c is written to as many pages as it has rows. So the rows in turn are few
+/// there; with a shallow k (logits) only two tiles, each panel then being read again from the
+/// second-level cache, where all of b's block lies.
+fn blocks<S: Simd>(kc: usize, n: usize) -> (usize, usize) {
+    let (packed, rows) = match (n >= WIDE, kc <= SHALLOW) {
+        (false, _) => (PACKED_B, usize::MAX),
+        (true, false) => (PACKED_B, 8 * S::TILE_ROWS),
+        (true, true) => (PACKED_SHALLOW_B, 2 * S::TILE_ROWS),
+    };
+    ((packed / kc).max(LANES * S::TILE_VECTORS), (BLOCK_A / kc).min(rows).max(S::TILE_ROWS))
+}
+
 impl Kernel for Product<'_> {
     type Output = ();
     #[inline(always)]
@@ -151,15 +171,11 @@ impl Kernel for Product<'_> {
         for (k0, kc) in cut(k, MOST_K, 1) {
             let is_last = k0 + kc == k;
             let bias = if is_last { bias } else { None };
-            let width = LANES * S::TILE_VECTORS;
-            for (n0, nc) in cut(n, (PACKED_B / kc).max(width), width) {
+            let (columns, rows) = blocks::<S>(kc, n);
+            for (n0, nc) in cut(n, columns, LANES * S::TILE_VECTORS) {
                 let b_panels = pack::panels(s, b, (k0, kc), (n0, nc), &mut packing.b);
                 let bias = bias.map(|bias| &bias[n0..][..nc]);
-                for (m0, mc) in cut(
-                    m,
-                    (BLOCK_A / kc).min(if n < 1024 { usize::MAX } else { 48 }).max(S::TILE_ROWS),
-                    S::TILE_ROWS,
-                ) {
+                for (m0, mc) in cut(m, rows, S::TILE_ROWS) {
                     let a = if a.transposed {
                         Operand::Packed(pack::columns::<S>(a, (m0, mc), (k0, kc), &mut packing.a))
                     } else {
