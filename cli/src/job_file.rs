@@ -82,7 +82,7 @@ impl Default for JobSettings {
             seed: 1,
             nonce: 0,
             epochs: 13,
-            micro_batches: 16,
+            micro_batches: 8,
             micro_batch_tokens: None,
             dropout: 0.1,
             label_smoothing: 0.1,
@@ -145,8 +145,8 @@ pub struct AdamSettings {
 impl Default for AdamSettings {
     fn default() -> Self {
         Self {
-            peak_rate: 0.003,
-            warmup_steps: 200,
+            peak_rate: 0.004,
+            warmup_steps: 300,
             beta1: 0.9,
             beta2: 0.98,
             epsilon: 1e-9,

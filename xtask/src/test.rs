@@ -148,7 +148,9 @@ fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result
 }
 
 fn tests(bench: &Bench) -> anyhow::Result<()> {
+    // Of the programs `alia` alone has tests of its own; each other would be built once more.
     let mut arguments = vec!["test", "--release", "--workspace", "--no-fail-fast", "--quiet"];
+    arguments.extend(["--lib", "--bin", "alia", "--test", "*"]);
     if !bench.quick {
         arguments.extend(["--features", BOOTS]);
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The server cannot make an honest receipt look false: what it gives is checked by digest
-//! ([`inputs`]), the optimiser's state against the update before ([`state`]), and records against
+//! (`inputs`), the optimiser's state against the update before (`state`), and records against
 //! the receipt's root. It can only withhold, and then nothing is decided.
 
 mod compare;

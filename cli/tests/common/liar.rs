@@ -64,7 +64,7 @@ impl Network {
         let (rpc, url) = (self.rpc(), self.url());
         thread::spawn(move || {
             Network::runtime().block_on(async {
-                let client = Client::new(&[rpc.clone()]).unwrap();
+                let client = Client::new(std::slice::from_ref(&rpc)).unwrap();
                 let inventory = Digest::default();
                 register(&client, &identity, ownership, NodeRole::Worker, inventory).await.unwrap();
                 let signer = Signer {

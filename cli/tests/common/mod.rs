@@ -248,7 +248,7 @@ impl Network {
         // Two blocks later a state is proven.
         wait_for("blocks", || {
             let height = runtime.block_on(client.height()).ok().filter(|height| *height > 0)?;
-            (height >= *first.get_or_insert(height) + 1).then_some(())
+            (height > *first.get_or_insert(height)).then_some(())
         });
     }
 
@@ -337,25 +337,18 @@ impl Network {
 
     /// Waits until a job is done and all its receipts stand confirmed.
     pub fn wait_until_done(&self, job: &str) -> JobStatus {
-        let mut last = String::new();
-        let look = || {
-            let status = self.status(job)?;
-            last = cli::show::job_line(&status);
-            if let JobPhase::Failed(why) = &status.phase {
-                panic!("the job failed: {why}");
-            }
-            (status.phase == JobPhase::Done).then_some(status)
-        };
+        let mut last = String::from("no status");
         let end = Instant::now() + PATIENCE;
-        let mut look = look;
         loop {
-            if let Some(status) = look() {
-                return status;
+            if let Some(status) = self.status(job) {
+                last = cli::show::job_line(&status);
+                match &status.phase {
+                    JobPhase::Failed(why) => panic!("the job failed: {why}"),
+                    JobPhase::Done => return status,
+                    _ => {}
+                }
             }
-            if Instant::now() > end {
-                drop(look);
-                panic!("not done after {PATIENCE:?}: {last}");
-            }
+            assert!(Instant::now() < end, "not done after {PATIENCE:?}: {last}");
             sleep(POLL);
         }
     }
