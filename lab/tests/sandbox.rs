@@ -60,7 +60,7 @@ fn outside() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Makes a network, starts a DHCP server in its far namespace, a daemon that nobody waits for,
+/// Makes a network, starts a DHCP server in its far namespace, a daemon whose parent goes away,
 /// and a server on a port; then sleeps.
 fn inside() -> ExitCode {
     sandbox::inside().unwrap();
@@ -68,7 +68,7 @@ fn inside() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let _dhcp = Service::start_ready(services::foreign_dhcp(folder.path()), LIMIT).unwrap();
     let daemon = ServiceSpec::new("daemon", "sh", folder.path())
-        .args(["-c", "setsid sleep 600 & echo gone"])
+        .args(["-c", "setsid sleep 600 & echo gone; sleep 3"])
         .ready(Ready::Line("gone".into()));
     let _daemon = Service::start_ready(daemon, LIMIT).unwrap();
     let listener = TcpListener::bind((net::SERVER, 8080)).unwrap();
