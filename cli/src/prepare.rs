@@ -21,7 +21,7 @@ use text::{
 };
 
 /// The most multiply-adds of a micro-batch where nobody says how many tokens it has: 2.5 GFLOP.
-/// An emulated machine does about 0.5 GFLOP a second, and should answer within some five.
+/// A core does that in some 30 ms, an emulated machine in some 40 s, and a step may wait for it.
 pub const MOST_PRODUCTS: u64 = 1_250_000_000;
 /// Tokens of a micro-batch are chosen in steps of this.
 const TOKEN_GRAIN: u32 = 32;

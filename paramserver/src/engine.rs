@@ -188,7 +188,7 @@ impl Engine {
                     state
                 })
             };
-            state.restore(run, 0, 0, now);
+            state.restore(run, now);
             if answered {
                 state.give_up(&assignment);
             }
@@ -340,7 +340,10 @@ impl Engine {
         }
         for ((node, worker), spans) in present.iter().zip(&shares.runs) {
             let ms = worker.micro_batch.as_millis().max(1) as u64;
-            runs.extend(step.give(*node, spans, ms, now));
+            // Slower than the step's pace: it is waited for, as long as patience lasts.
+            let is_starved = worker.micro_batch > shares.pace;
+            let limit = is_starved.then(|| self.patience.left().as_millis() as u64);
+            runs.extend(step.give(*node, spans, ms, limit, now));
         }
         let id = self.job.id();
         let assign = Assign { job: id, epoch: step.epoch(), step: step.step(), runs };
@@ -468,6 +471,10 @@ impl Engine {
         self.note(&result.leaves, &outstanding.run, epoch, step, true);
         self.note_pace(now);
         if self.step.is_done() {
+            let products = self.products();
+            for (node, elapsed) in self.step.overdue(now) {
+                workers.at_most(&node, products, Duration::from_millis(elapsed));
+            }
             self.finish_step(now)?;
         }
         Ok(ResultReply::Used)

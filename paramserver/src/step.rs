@@ -28,6 +28,8 @@ pub struct Outstanding {
     pub expected_ms: u64,
     /// Runs of the same worker before this one, in expected milliseconds.
     pub queued_ms: u64,
+    /// How long a step that waits for a slow worker alone can wait at most, milliseconds.
+    pub limit_ms: Option<u64>,
 }
 
 impl Outstanding {
@@ -38,7 +40,9 @@ impl Outstanding {
 
     /// From when on the run is late, and its micro-batches may go to another.
     pub fn late_at(&self) -> u64 {
-        let patience = |expected: u64| (expected * LATE_FACTOR).max(LATE_FLOOR_MS);
+        let patience = |expected: u64| {
+            self.limit_ms.unwrap_or_else(|| (expected * LATE_FACTOR).max(LATE_FLOOR_MS))
+        };
         match self.pulled_at {
             Some(at) => at + patience(self.expected_ms),
             None => self.assigned_at + patience(self.queued_ms + self.expected_ms),
@@ -139,12 +143,14 @@ impl StepState {
     }
 
     /// Gives `spans` to a worker; they come to it in that order, each expected to take
-    /// `micro_batch_ms` a micro-batch. The runs are what the ledger is to be told.
+    /// `micro_batch_ms` a micro-batch, and waited for no longer than `limit_ms`, where that is
+    /// given. The runs are what the ledger is to be told.
     pub fn give(
         &mut self,
         node: PublicKey,
         spans: &[Span],
         micro_batch_ms: u64,
+        limit_ms: Option<u64>,
         now: u64,
     ) -> Vec<Run> {
         let mut queued_ms = 0;
@@ -156,7 +162,7 @@ impl StepState {
             attempts.fill(attempt);
             let run = Run { first: BatchPart::Micro(span.first), count: span.count, node, attempt };
             let expected_ms = micro_batch_ms * u64::from(span.count);
-            self.restore(run, expected_ms, queued_ms, now);
+            self.insert(run, (expected_ms, queued_ms, limit_ms), now);
             queued_ms += expected_ms;
             runs.push(run);
         }
@@ -164,7 +170,12 @@ impl StepState {
     }
 
     /// Takes note of a run that was assigned before (by this process's predecessor, too).
-    pub fn restore(&mut self, run: Run, expected_ms: u64, queued_ms: u64, now: u64) {
+    pub fn restore(&mut self, run: Run, now: u64) {
+        self.insert(run, (0, 0, None), now);
+    }
+
+    fn insert(&mut self, run: Run, times: (u64, u64, Option<u64>), now: u64) {
+        let (expected_ms, queued_ms, limit_ms) = times;
         let Some(span) = span_of(&run) else { return };
         for i in span.micro_batches() {
             if let Some(attempt) = self.attempts.get_mut(i as usize) {
@@ -174,7 +185,14 @@ impl StepState {
         let id = assignment_id(&self.job, self.epoch, self.step, &run);
         self.outstanding.insert(
             id,
-            Outstanding { run, pulled_at: None, assigned_at: now, expected_ms, queued_ms },
+            Outstanding {
+                run,
+                pulled_at: None,
+                assigned_at: now,
+                expected_ms,
+                queued_ms,
+                limit_ms,
+            },
         );
     }
 
@@ -194,6 +212,12 @@ impl StepState {
     /// An outstanding run by its assignment's id.
     pub fn outstanding(&self, id: &Digest) -> Option<&Outstanding> {
         self.outstanding.get(id)
+    }
+
+    /// Who pulled a run and did not return it, and for how long it has been out, milliseconds.
+    pub fn overdue(&self, now: u64) -> Vec<(PublicKey, u64)> {
+        let all = self.outstanding.values();
+        all.filter_map(|o| Some((o.run.node, now.saturating_sub(o.pulled_at?)))).collect()
     }
 
     /// Runs that were given and not returned.
@@ -257,7 +281,7 @@ mod tests {
     #[test]
     fn runs_come_to_their_worker_in_order_and_to_nobody_else() {
         let mut state = state(8);
-        let runs = state.give(node(1), &[span(0, 4), span(4, 2)], 10, 0);
+        let runs = state.give(node(1), &[span(0, 4), span(4, 2)], 10, None, 0);
         assert_eq!(runs.iter().map(|run| run.attempt).collect::<Vec<_>>(), [1, 1]);
         assert_eq!(state.open(0), [6, 7]);
         assert!(state.pull(&node(2), 5).is_none());
@@ -269,11 +293,11 @@ mod tests {
     #[test]
     fn a_late_run_opens_again_under_a_new_attempt_and_its_own_result_still_counts() {
         let mut state = state(2);
-        let first = state.give(node(1), &[span(0, 2)], 10, 0)[0];
+        let first = state.give(node(1), &[span(0, 2)], 10, None, 0)[0];
         let (id, _) = state.pull(&node(1), 100).unwrap();
         assert!(state.open(2_099).is_empty());
         assert_eq!(state.open(2_100), [0, 1]);
-        let second = state.give(node(2), &[span(0, 2)], 10, 2_100)[0];
+        let second = state.give(node(2), &[span(0, 2)], 10, None, 2_100)[0];
         assert_eq!((first.attempt, second.attempt), (1, 2));
         assert_eq!(state.finish(&id).unwrap().1, Verdict::Used);
         assert!(state.is_done());
@@ -284,7 +308,7 @@ mod tests {
     #[test]
     fn a_result_counts_once_and_a_stranger_s_never() {
         let mut state = state(1);
-        state.give(node(1), &[span(0, 1)], 10, 0);
+        state.give(node(1), &[span(0, 1)], 10, None, 0);
         let (id, _) = state.pull(&node(1), 1).unwrap();
         assert!(state.finish(&Digest::of_bytes(b"nonsense")).is_none());
         assert!(state.finish(&id).is_some());
@@ -294,9 +318,18 @@ mod tests {
     #[test]
     fn a_worker_that_never_pulls_is_late_too() {
         let mut state = state(1);
-        state.give(node(1), &[span(0, 1)], 1_000, 0);
+        state.give(node(1), &[span(0, 1)], 1_000, None, 0);
         assert!(state.open(2_999).is_empty());
         assert_eq!(state.next_late(0), Some(3_000));
         assert_eq!(state.open(3_000), [0]);
+    }
+    #[test]
+    fn a_slow_worker_is_waited_for_as_long_as_was_said_and_no_longer() {
+        let mut state = state(1);
+        state.give(node(1), &[span(0, 1)], 1_000, Some(9_000), 0);
+        state.pull(&node(1), 500);
+        assert!(state.open(9_499).is_empty());
+        assert_eq!(state.open(9_500), [0]);
+        assert_eq!(state.overdue(9_500), [(node(1), 9_000)]);
     }
 }

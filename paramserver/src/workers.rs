@@ -11,8 +11,9 @@ pub const MAX_WORKERS: usize = 10_000;
 const PRESENT_MS: u64 = 5_000;
 /// How much the newest measurement counts, in quarters.
 const NEWEST_QUARTERS: f64 = 1.0;
-/// What a worker is taken to be able to do that said nothing: 0.1 G multiply-adds a second.
-const LEAST_SPEED: f64 = 1e8;
+/// What a worker is taken to be able to do that said less, until it was measured: 0.04 G
+/// multiply-adds a second, an emulated machine's. Its own word is of a busy moment at its start.
+const LEAST_SPEED: f64 = 4e7;
 
 /// One worker.
 #[derive(Clone, Debug)]
@@ -104,6 +105,14 @@ impl Workers {
             worker.speed = worker.speed.max(1.0);
             worker.measured = true;
             worker.seen = now;
+        }
+    }
+
+    /// A worker has not returned a micro-batch of `products` multiply-adds after `elapsed`.
+    pub fn at_most(&mut self, node: &PublicKey, products: u64, elapsed: Duration) {
+        if let Some(worker) = self.all.get_mut(node) {
+            let speed = products as f64 / elapsed.as_secs_f64().max(1e-6);
+            worker.speed = worker.speed.min(speed).max(1.0);
         }
     }
 

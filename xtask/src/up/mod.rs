@@ -56,7 +56,8 @@ pub struct Flags {
     /// Train on all of the corpus.
     #[arg(long)]
     full: bool,
-    /// Train a tiny model on the project's own grammar instead: seconds, and no corpus to fetch.
+    /// Train a tiny model on the project's own grammar instead: seconds, and no corpus to fetch. It
+    /// shows the path and learns nothing to speak of.
     #[arg(long, conflicts_with_all = ["full", "corpus", "source"])]
     small: bool,
     /// The machines that boot.
