@@ -15,7 +15,9 @@ use protocol::{
     job::Work,
 };
 use serde::Serialize;
+use std::time::{Duration, Instant};
 use text::{Tokenizer, tokenizer::TokenizerError};
+use tokio::time::sleep;
 
 /// A result cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -176,12 +178,31 @@ pub struct ResultProof {
     pub contradicted: Vec<ReceiptId>,
 }
 
+/// How long confirmations of a result that is just done are waited for: a state is proven by the
+/// header after the next.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks for them.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Proves that receipts on the chain name this very result; none where they do not stand
-/// confirmed yet.
+/// confirmed, not even after a while.
 ///
 /// # Errors
 /// [`FetchError::Lie`] where they name another one; [`VerifyError`].
 pub async fn prove_result(
+    ledger: &mut Ledger,
+    fetched: &Fetched,
+) -> Result<Option<ResultProof>, FetchError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match prove_now(ledger, fetched).await? {
+            None if Instant::now() < end => sleep(AGAIN).await,
+            found => return Ok(found),
+        }
+    }
+}
+
+async fn prove_now(
     ledger: &mut Ledger,
     fetched: &Fetched,
 ) -> Result<Option<ResultProof>, FetchError> {

@@ -14,12 +14,6 @@ use protocol::{
     ChainId, JobId, SecretKey,
     api::{JobPhase, JobStatus},
 };
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-
-/// How long confirmed receipts may take to be provable: a block or two.
-const PROOF_PATIENCE: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// Who asks, and whom.
 #[derive(Debug)]
@@ -70,19 +64,12 @@ pub async fn translate_on_network(
         return Err(TranslateError::Failed(why.clone()).into());
     }
     let fetched = fetch(server, order.id()).await?;
-    let end = Instant::now() + PROOF_PATIENCE;
-    let proof = loop {
-        match prove_result(ledger, &fetched).await? {
-            Some(proof) => break proof,
-            None if Instant::now() < end => sleep(AGAIN).await,
-            None => {
-                return Err(Error::Refused(format!(
-                    "job {} is said to be done, but its receipts are not confirmed on the chain: \
-                     its server is wrong, or the ledger's is behind",
-                    order.id()
-                )));
-            }
-        }
+    let Some(proof) = prove_result(ledger, &fetched).await? else {
+        return Err(Error::Refused(format!(
+            "job {} is said to be done, but its receipts are not confirmed on the chain: its \
+             server is wrong, or the ledger's is behind",
+            order.id()
+        )));
     };
     let Product::Translations { text, .. } = fetched.product else {
         return Err(TranslateError::Failed("its result is a model".into()).into());

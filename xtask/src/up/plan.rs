@@ -39,7 +39,7 @@ pub enum Size {
 }
 
 /// Pairs that the default job trains on.
-pub const DEFAULT_PAIRS: usize = 30_000;
+pub const DEFAULT_PAIRS: usize = 24_000;
 
 impl Size {
     /// The job's settings.
