@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", protocol::told(error.as_ref()));
             ExitCode::FAILURE
         }
     }

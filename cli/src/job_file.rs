@@ -15,6 +15,13 @@ use text::{
 /// A commented JOB.toml that says every default; `alia job example` prints it.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
+/// [`EXAMPLE`] with a corpus named in it.
+pub fn example(corpus: Option<&Path>) -> String {
+    let Some(corpus) = corpus else { return EXAMPLE.into() };
+    let value = toml::Value::String(corpus.to_string_lossy().into_owned());
+    EXAMPLE.replacen("corpus = \"corpus.tsv\"", &format!("corpus = {value}"), 1)
+}
+
 const CORPUS_KEYS: [&str; 3] = ["corpus", "source", "target"];
 const KEYS: [&str; 14] = [
     "label",
@@ -368,6 +375,8 @@ mod tests {
         let label = file.settings.label.clone();
         assert_eq!(file.settings, JobSettings { label, ..JobSettings::default() });
         parse(&uncommented).unwrap();
+        let named = example(Some(Path::new("/data/a \"b\".tsv")));
+        assert_eq!(parse(&named).unwrap().corpus, CorpusFiles::Tsv("/data/a \"b\".tsv".into()));
     }
 
     #[test]

@@ -115,7 +115,7 @@ mod tests {
             epochs: 13,
             step: 4,
             steps: 88,
-            loss: Some(3.14159),
+            loss: Some(2.51637),
             tokens_per_second: 15_234.4,
             parameters: None,
             result: None,
@@ -132,11 +132,11 @@ mod tests {
     fn a_job_is_shown_with_what_changes() {
         assert_eq!(
             job_line(&status(JobPhase::Running)),
-            "abababab epoch 2 of 13, step 5 of 88, loss 3.142, 15234 tokens/s, 0 working, 1700 receipts (1690 on the chain)"
+            "abababab epoch 2 of 13, step 5 of 88, loss 2.516, 15234 tokens/s, 0 working, 1700 receipts (1690 on the chain)"
         );
         assert_eq!(
             job_line(&status(JobPhase::Settling)),
-            "abababab computed; 1650 of 1700 receipts confirmed on the chain, loss 3.142"
+            "abababab computed; 1650 of 1700 receipts confirmed on the chain, loss 2.516"
         );
         let failed = job_line(&status(JobPhase::Failed("the disk is full".into())));
         assert!(failed.contains("failed: the disk is full"), "{failed}");

@@ -16,7 +16,7 @@ fn receipts(network: &Network, job: &str) -> Vec<Value> {
     listed.json()["receipts"].as_array().unwrap().clone()
 }
 
-fn id_where<'a>(receipts: &'a [Value], wanted: impl Fn(&Value) -> bool) -> &'a str {
+fn id_where(receipts: &[Value], wanted: impl Fn(&Value) -> bool) -> &str {
     receipts.iter().find(|line| wanted(line)).unwrap()["receipt"].as_str().unwrap()
 }
 

@@ -8,7 +8,7 @@ use ledger_client::Client;
 use protocol::{
     ChainId, Digest, SecretKey, boot::ComputeConfig, inventory::Inventory, node::NodeRole,
 };
-use std::{fs, path::PathBuf, thread};
+use std::{fs, path::PathBuf, process::ExitCode, thread};
 
 /// Takes micro-batches from parameter servers, does them, and hands a receipt for each to the
 /// ledger.
@@ -56,14 +56,23 @@ struct Standalone {
     servers: Vec<String>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
         .with_target(false)
         .with_ansi(false)
         .init();
-    let flags = Flags::parse();
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", protocol::told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
     if let Ok(name) = std::env::var("ALIA_ISA") {
         kernels::isa::force(name.parse()?)?;
     }

@@ -26,7 +26,8 @@ use protocol::{
     receipt::{self, Salt},
     transaction::{Assign, Confirm, Confirmation, MAX_CONFIRMATIONS, Run, assignment_id},
     work::{
-        Assignment, LeafResult, MAX_RECORDS, ResultMessage, ResultReply, Telemetry, telemetry_root,
+        Assignment, LeafResult, MAX_RECORDS, ResultMessage, ResultReply, Telemetry, WorkResult,
+        telemetry_root,
     },
 };
 use std::{
@@ -48,7 +49,7 @@ pub enum EngineError {
     Store(#[from] StoreError),
     /// Its numbers.
     #[error(transparent)]
-    Training(#[from] TrainingError),
+    Training(TrainingError),
     /// A file that it needs is not what the job names.
     #[error("the job's {what}: {why}")]
     File {
@@ -60,6 +61,16 @@ pub enum EngineError {
     /// The operating system gave no randomness.
     #[error(transparent)]
     Key(#[from] protocol::key::KeyError),
+}
+
+/// A disk that fails under the numbers is the disk, which may pass; the numbers are as they were.
+impl From<TrainingError> for EngineError {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Store(error) => Self::Store(error),
+            other => Self::Training(other),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -166,8 +177,6 @@ impl Engine {
     /// Takes up what was assigned and returned of the step in progress.
     fn restore(&mut self, now: u64) -> Result<(), EngineError> {
         let id = self.job.id();
-        self.batches = self.store.receipt_counts(&id)?;
-        self.receipts = self.batches.values().map(|(_, all)| all).sum();
         if let Progressing::Train(training) = &self.progressing {
             let ordinal = self.ordinal();
             let digest = training.digest;
@@ -198,28 +207,53 @@ impl Engine {
             if (part.epoch, part.step) != (self.step.epoch(), self.step.step()) {
                 continue;
             }
-            let path = self.store.part_path(&id, part.span());
-            match &mut self.progressing {
-                Progressing::Train(training) => {
-                    let sum = training::read_floats(&path, training.elements())?;
-                    training.insert(part.span(), sum).map_err(TrainingError::from)?;
+            let payload = read_file(&self.store.part_path(&id, part.span()));
+            let payload = payload.map_err(|error| error.to_string()).and_then(|payload| {
+                let found = self.payload_digest(part.span(), &payload)?;
+                if found != part.payload {
+                    return Err(format!("it is {found}, not {}", part.payload));
                 }
-                Progressing::Translate { .. } => {
-                    let payload = read_file(&path)?;
-                    self.take_translations(part.span(), &payload)
-                        .map_err(|what| TrainingError::Damaged { path, what })?;
+                Ok(payload)
+            });
+            match payload {
+                Ok(payload) => {
+                    self.insert(part.span(), &payload)?;
+                    self.step.finish_span(part.span());
+                    self.loss += part.loss;
+                    self.confirmations.extend(part.receipts);
                 }
+                Err(why) => self.lose(&part, &why)?,
             }
-            self.step.finish_span(part.span());
-            self.loss += part.loss;
-            self.confirmations.extend(part.receipts);
         }
+        self.batches = self.store.receipt_counts(&id)?;
+        self.receipts = self.batches.values().map(|(_, all)| all).sum();
         match (&self.entry.standing, self.ordinal() >= self.last_ordinal()) {
             (Standing::Computed(result), _) => self.finished = Some(*result),
             (_, true) => self.finish_job()?,
             _ if self.step.is_done() => self.finish_step(now)?,
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Forgets a partial sum whose file did not outlive a power cut: its micro-batches are open
+    /// again. Whoever did them is confirmed all the same.
+    fn lose(&mut self, part: &PartEntry, why: &str) -> Result<(), EngineError> {
+        let id = self.job.id();
+        let (first, last) = (part.first, part.first + part.count - 1);
+        tracing::warn!(job = %id, "micro-batches {first}-{last} are done again: {why}");
+        let mut receipts = Vec::new();
+        for confirmation in &part.receipts {
+            if let Some(entry) = self.store.receipt(&confirmation.receipt)? {
+                receipts.push((confirmation.receipt, ReceiptEntry { used: false, ..entry }));
+            }
+        }
+        let messages = self.confirm_messages(part.receipts.clone());
+        self.store.write(|changes| {
+            changes.drop_part(&id, part)?;
+            receipts.iter().try_for_each(|(id, entry)| changes.put_receipt(id, entry))?;
+            messages.iter().try_for_each(|message| changes.push_outgoing(message))
+        })?;
         Ok(())
     }
 
@@ -381,21 +415,25 @@ impl Engine {
         now: u64,
     ) -> Result<ResultReply, EngineError> {
         let ResultMessage { result, payload } = message;
-        if let Some(reply) = self.answered_before(&result.leaves)? {
-            self.refuse(&result.assignment);
-            return Ok(reply);
-        }
         let of = |state: &StepState| state.outstanding(&result.assignment).copied();
         let (outstanding, is_current) = match (of(&self.step), self.previous.as_ref().and_then(of))
         {
             (Some(outstanding), _) => (outstanding, true),
             (None, Some(outstanding)) => (outstanding, false),
             (None, None) => {
-                return Ok(ResultReply::Refused(
-                    "no such assignment is outstanding: the step was finished without it".into(),
-                ));
+                let finished = "no such assignment is outstanding: the step was finished without it";
+                let before = self.answered_before(&result.leaves)?;
+                return Ok(before.unwrap_or_else(|| ResultReply::Refused(finished.into())));
             }
         };
+        // Anybody can send these bytes: what is not the worker's own word costs it nothing.
+        if let Err(why) = self.check_origin(&result, &outstanding.run.node) {
+            return Ok(ResultReply::Refused(why));
+        }
+        if let Some(reply) = self.answered_before(&result.leaves)? {
+            self.refuse(&result.assignment);
+            return Ok(reply);
+        }
         let Some(span) = outstanding.span() else {
             return Ok(ResultReply::Refused("the assignment is the server's own".into()));
         };
@@ -443,6 +481,7 @@ impl Engine {
             first: span.first,
             count: span.count,
             loss: result.leaves.iter().map(|leaf| leaf.loss).sum(),
+            payload: result.payload,
             receipts: confirmations.clone(),
             node: outstanding.run.node,
         };
@@ -454,17 +493,7 @@ impl Engine {
             changes.put_assigned(&id, &result.assignment, &answered)?;
             changes.put_part(&id, &part)
         })?;
-        match &mut self.progressing {
-            Progressing::Train(training) => {
-                let elements = training.elements();
-                let sum = floats(&payload, elements).unwrap_or_default();
-                training.insert(span, sum).map_err(TrainingError::from)?;
-            }
-            Progressing::Translate { .. } => {
-                // Checked above.
-                let _ = self.take_translations(span, &payload);
-            }
-        }
+        self.insert(span, &payload)?;
         self.step = after;
         self.loss += part.loss;
         self.confirmations.extend(confirmations);
@@ -492,6 +521,27 @@ impl Engine {
         }
         let reply = if used { ResultReply::Used } else { ResultReply::Late };
         Ok((!leaves.is_empty()).then_some(reply))
+    }
+
+    /// That a result is what the node of its assignment says of it, signed.
+    fn check_origin(&self, result: &WorkResult, node: &PublicKey) -> Result<(), String> {
+        if result.leaves.is_empty() {
+            return Err("the result has no receipt".into());
+        }
+        for leaf in &result.leaves {
+            let body = &leaf.receipt.body;
+            let wrong = |what: &str| Err(format!("the receipt of {}: {what}", body.batch));
+            if body.assignment != result.assignment {
+                return wrong("it answers another assignment");
+            }
+            if body.node() != *node {
+                return wrong("it is another node's than the assignment's");
+            }
+            if let Err(error) = receipt::verify(&leaf.receipt, &self.identity.chain) {
+                return wrong(&error.to_string());
+            }
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, assignment: &Digest) {
@@ -525,7 +575,8 @@ impl Engine {
         Ok(ResultReply::Late)
     }
 
-    /// What a result's receipts must say, whoever made them.
+    /// What a result's receipts must say beside who made them for which assignment
+    /// ([`Engine::check_origin`]).
     fn check(
         &self,
         leaves: &[LeafResult],
@@ -538,22 +589,12 @@ impl Engine {
             return Err(format!("{} micro-batches were wanted, {} came", span.count, leaves.len()));
         }
         let parameters = self.parameters_of(epoch, step);
-        let assign = Assign { job: self.job.id(), epoch, step, runs: Vec::new() };
         for (leaf, micro) in leaves.iter().zip(span.micro_batches()) {
             let wrong = |what: &str| Err(format!("the receipt of micro-batch {micro}: {what}"));
             let batch = self.job.batch(epoch, step, BatchPart::Micro(micro));
             let body = &leaf.receipt.body;
-            if let Err(error) = receipt::verify(&leaf.receipt, &self.identity.chain) {
-                return wrong(&error.to_string());
-            }
-            if body.node() != run.node {
-                return wrong("it is another node's than the assignment's");
-            }
             if body.batch != batch || body.attempt != run.attempt {
                 return wrong("it is for another batch or attempt");
-            }
-            if body.assignment != assign.assignment(run) {
-                return wrong("it answers another assignment");
             }
             if parameters.is_some_and(|wanted| wanted != body.parameters) {
                 return wrong("it began from other parameters than were assigned");
@@ -600,7 +641,35 @@ impl Engine {
         claimed: &Digest,
         payload: &[u8],
     ) -> Result<(), String> {
-        let found = match &self.progressing {
+        let found = self.payload_digest(span, payload)?;
+        if found != *claimed {
+            return Err(format!(
+                "the payload is {found}, not {claimed} as said: it was damaged on the way"
+            ));
+        }
+        match &self.progressing {
+            Progressing::Train(_) => {
+                if let [one] = leaves
+                    && one.receipt.body.result != found
+                {
+                    return Err("the gradient is not the one of the receipt".into());
+                }
+            }
+            Progressing::Translate { .. } => {
+                let translations = self.read_translations(span, payload)?;
+                for (leaf, translations) in leaves.iter().zip(&translations) {
+                    if translations_digest(translations) != leaf.receipt.body.result {
+                        return Err("the translations are not those of the receipt".into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of a payload that is one for these micro-batches.
+    fn payload_digest(&self, span: Span, payload: &[u8]) -> Result<Digest, String> {
+        Ok(match &self.progressing {
             Progressing::Train(training) => {
                 let parameters = &training.numbers.parameters;
                 let Some(sum) = floats(payload, training.elements()) else {
@@ -616,26 +685,24 @@ impl Engine {
                 gradient_digest(parameters, &sum)
             }
             Progressing::Translate { .. } => {
-                let translations = self.read_translations(span, payload)?;
-                for (leaf, translations) in leaves.iter().zip(&translations) {
-                    if translations_digest(translations) != leaf.receipt.body.result {
-                        return Err("the translations are not those of the receipt".into());
-                    }
-                }
-                translations_digest(&translations.concat())
+                translations_digest(&self.read_translations(span, payload)?.concat())
             }
-        };
-        if found != *claimed {
-            return Err(format!(
-                "the payload is {found}, not {claimed} as said: it was damaged on the way"
-            ));
-        }
-        match (&self.progressing, leaves) {
-            (Progressing::Train(_), [one]) if one.receipt.body.result != found => {
-                Err("the gradient is not the one of the receipt".into())
+        })
+    }
+
+    /// Puts a payload that was checked in its place.
+    fn insert(&mut self, span: Span, payload: &[u8]) -> Result<(), EngineError> {
+        match &mut self.progressing {
+            Progressing::Train(training) => {
+                let sum = floats(payload, training.elements()).unwrap_or_default();
+                training.insert(span, sum).map_err(TrainingError::from)?;
             }
-            _ => Ok(()),
+            Progressing::Translate { .. } => {
+                // Read once before, when it was checked.
+                let _ = self.take_translations(span, payload);
+            }
         }
+        Ok(())
     }
 
     /// A translation payload, by micro-batch.

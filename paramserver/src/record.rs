@@ -113,6 +113,8 @@ pub struct PartEntry {
     pub count: u32,
     /// Summed loss over its target tokens.
     pub loss: f32,
+    /// What its file must give: the digest that came with the result.
+    pub payload: Digest,
     /// Its receipts, to be confirmed when the step is done.
     pub receipts: Vec<Confirmation>,
     /// Who did it.

@@ -52,10 +52,30 @@ pub enum ServerError {
     Store(#[from] StoreError),
     /// A job.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// A job's numbers.
     #[error(transparent)]
-    Training(#[from] TrainingError),
+    Training(TrainingError),
+}
+
+/// Whatever the disk fails under, it is the disk.
+impl From<EngineError> for ServerError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+            EngineError::Training(error) => error.into(),
+            other => Self::Engine(other),
+        }
+    }
+}
+
+impl From<TrainingError> for ServerError {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Store(error) => Self::Store(error),
+            other => Self::Training(other),
+        }
+    }
 }
 
 impl From<Replayed> for ServerError {
@@ -248,7 +268,7 @@ impl Server {
                 Self::retire(&mut state);
             }
             // What a full disk or a lost file does may pass: the job is left as it is.
-            Err(ServerError::Engine(EngineError::Store(error))) => return Err(error.into()),
+            Err(error @ ServerError::Store(_)) => return Err(error),
             Err(error) => self.fail(id, error.to_string())?,
         }
         self.changed.notify_waiters();
@@ -361,7 +381,12 @@ impl Server {
             job: *id,
             label: spec.label.clone(),
             kind: kind.into(),
-            phase: JobPhase::Waiting,
+            // Until it is taken up, or again: Standing says more where there is more to say.
+            phase: match &entry.standing {
+                Standing::Waiting => JobPhase::Waiting,
+                Standing::Computed(_) => JobPhase::Settling,
+                Standing::Running | Standing::Failed(_) => JobPhase::Running,
+            },
             epoch: 0,
             epochs,
             step: 0,
@@ -369,7 +394,10 @@ impl Server {
             loss: None,
             tokens_per_second: 0.0,
             parameters: None,
-            result: None,
+            result: match &entry.standing {
+                Standing::Computed(result) => Some(*result),
+                _ => None,
+            },
             receipts: 0,
             receipts_on_chain: 0,
             receipts_confirmed: 0,
@@ -452,18 +480,16 @@ impl Server {
         };
         let reply = engine.accept(message, workers, now_ms());
         slot.entry = engine.entry().clone();
+        if let Err(EngineError::Store(_)) = reply {
+            // What is in memory may be ahead of the disk, which is what counts: the job is taken
+            // up from there once it can be written again, and nobody meets it before.
+            slot.last = slot.engine.take().map(|engine| engine.status(workers, now_ms()));
+        }
         drop(state);
         self.changed.notify_waiters();
         match reply {
             Ok(reply) => Ok(reply),
-            Err(EngineError::Store(error)) => {
-                // What is in memory may be ahead of the disk, which is what counts: the job is
-                // taken up from there once it can be written again.
-                if let Some(slot) = self.lock().jobs.get_mut(&job) {
-                    slot.engine = None;
-                }
-                Err(error.into())
-            }
+            Err(EngineError::Store(error)) => Err(error.into()),
             Err(error) => {
                 // Its own numbers are wrong: going on would only make it worse.
                 self.fail(&job, error.to_string())?;

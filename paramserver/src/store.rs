@@ -410,6 +410,12 @@ impl Changes<'_> {
         Ok(())
     }
 
+    /// Forgets a partial sum of the step in progress.
+    pub fn drop_part(&self, job: &JobId, entry: &PartEntry) -> Result<(), redb::Error> {
+        self.transaction.open_table(PARTS)?.remove((job.0.0, entry.first, entry.count))?;
+        Ok(())
+    }
+
     /// Adds something that the chain is to be told.
     pub fn push_outgoing(&self, message: &Outgoing) -> Result<(), redb::Error> {
         let mut table = self.transaction.open_table(OUTGOING)?;
@@ -458,7 +464,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 /// As [`write_file`] without waiting for the disk: enough against a killed process, and what is
-/// lost with the power can be done again.
+/// lost with the power is done again.
 pub fn write_file_soon(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     write_new(path, bytes, false)
 }

@@ -5,15 +5,16 @@ use clap::{Parser, Subcommand};
 use protocol::SecretKey;
 use provisioner::{
     config::Options,
-    net, run,
+    net,
     tftp::server::{Report, Server},
 };
 use std::{
     fs::OpenOptions,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal, Write},
     net::SocketAddrV4,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -64,10 +65,23 @@ there has to be changed. In full mode there must be no other one on the network.
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", protocol::told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Key { file } => key(&file),
         Command::Serve(options) => {
@@ -81,7 +95,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    let running = run::start(options.with_file()?).await?;
+    let running = provisioner::run::start(options.with_file()?).await?;
     println!("{}\nready", running.banner);
     told_to_stop().await?;
     tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;

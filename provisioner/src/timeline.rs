@@ -31,6 +31,8 @@ const BATCH: usize = 256;
 /// News that a slow watcher may be behind; then it misses some, and its next look at the whole
 /// mends that.
 const NEWS: usize = 1_024;
+/// Between two attempts at a store that is full.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The longest text of an event.
 pub const MAX_TEXT_LEN: usize = 2_400;
 
@@ -226,6 +228,24 @@ fn log(record: &Record) {
     tracing::info!(target: "timeline", mac = %record.mac, kind, "{}", record.text);
 }
 
+/// Writes records, again and again while the disk is full: meanwhile others wait in the queue,
+/// and only what that cannot hold is lost.
+fn record_patiently<'a>(store: &Store, batch: &'a [Record]) -> Result<Vec<&'a Record>, StoreError> {
+    let mut told = false;
+    loop {
+        match store.record(batch) {
+            Err(error) if error.may_pass() => {
+                if !told {
+                    tracing::error!("events wait to be written: {error}");
+                    told = true;
+                }
+                thread::sleep(AGAIN);
+            }
+            done => return done,
+        }
+    }
+}
+
 fn write(
     waiting: &Receiver<Message>,
     store: &Store,
@@ -249,7 +269,7 @@ fn write(
                 Message::Flush(done) => flushed.push(done),
             }
         }
-        match store.record(&batch) {
+        match record_patiently(store, &batch) {
             Ok(new) => {
                 for record in new {
                     let _ = news.send(News::Timeline(record.event()));

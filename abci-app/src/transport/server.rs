@@ -7,7 +7,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::{
-        fs::PermissionsExt,
+        fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     panic::{AssertUnwindSafe, catch_unwind},
@@ -123,11 +123,10 @@ impl Server {
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_err() {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    // A socket that nobody answers on is left from a run before. Anything else is not ours.
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
+        fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     // Whoever may connect decides what the ledger holds.

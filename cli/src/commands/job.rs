@@ -20,8 +20,12 @@ use std::path::PathBuf;
 #[derive(Subcommand)]
 pub(crate) enum Job {
     /// Print a commented JOB.toml with every default.
-    #[command(after_help = "Example: alia job example > JOB.toml")]
-    Example,
+    #[command(after_help = "Example: alia job example --corpus pairs.tsv > JOB.toml")]
+    Example {
+        /// The corpus that it names, a file of `source<TAB>target` lines.
+        #[arg(long, value_name = "FILE")]
+        corpus: Option<PathBuf>,
+    },
     Submit(Submit),
     Watch(Watching),
     /// List the parameter server's jobs, newest first.
@@ -93,8 +97,10 @@ pub(crate) struct Score {
 impl Job {
     pub(crate) async fn run(self, home: &HomeFlag, output: &Output) -> Result<Exit, Error> {
         match self {
-            Self::Example => {
-                output.raw(cli::job_file::EXAMPLE);
+            Self::Example { corpus } => {
+                // The job file may be kept anywhere.
+                let corpus = corpus.map(std::path::absolute).transpose().unwrap_or_default();
+                output.raw(cli::job_file::example(corpus.as_deref()));
                 Ok(Exit::Ok)
             }
             Self::Submit(command) => command.run(home, output).await,

@@ -61,6 +61,16 @@ pub enum StoreError {
     Stopping,
 }
 
+impl StoreError {
+    /// Whether the same may succeed later, once somebody made room or let go.
+    pub fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+        let Self::Sqlite(error) = self else { return false };
+        let code = error.sqlite_error_code();
+        matches!(code, Some(DiskFull | DatabaseBusy | DatabaseLocked | SystemIoFailure))
+    }
+}
+
 fn hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => " (free some space on its disk)",
@@ -138,7 +148,10 @@ pub(crate) fn temporary() -> (tempfile::TempDir, Arc<Store>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Kind, Record, Sighting};
+    use crate::{
+        counters::Counters,
+        timeline::{Kind, Record, Sighting, Timeline},
+    };
 
     #[test]
     fn a_full_disk_is_told_with_what_to_do_and_nothing_written_before_is_lost() {
@@ -162,5 +175,18 @@ mod tests {
         store.writer().pragma_update(None, "max_page_count", 1 << 30).unwrap();
         store.record(&records(100)).unwrap();
         assert_eq!(store.count_machines().unwrap(), 200);
+
+        // The timeline waits for room, and loses nothing of what its queue holds.
+        let pages: i64 =
+            store.writer().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.writer().pragma_update(None, "max_page_count", pages).unwrap();
+        let counters = Arc::new(Counters::default());
+        let timeline = Timeline::start(store.clone(), counters.clone()).unwrap();
+        records(200).into_iter().for_each(|record| timeline.record(record));
+        timeline.flush(Duration::from_millis(300));
+        assert_eq!(store.count_machines().unwrap(), 200);
+        store.writer().pragma_update(None, "max_page_count", 1 << 30).unwrap();
+        timeline.flush(Duration::from_secs(20));
+        assert_eq!((store.count_machines().unwrap(), counters.all().len()), (300, 0));
     }
 }

@@ -1,9 +1,10 @@
 //! `up`, inside its sandbox: everything runs here, and ends with this process.
 
 use super::{
+    corpus::make_job,
     network::{CHAIN, Network},
     picture,
-    plan::{Corpus, Plan, SMALL_PAIRS},
+    plan::{Plan, Size},
     summary::{
         MachineSummary, ModelSummary, SampleSummary, Stage, Summary, TranslationSummary,
         WorkerSummary,
@@ -17,7 +18,6 @@ use cli::{
     fetch::{Fetched, Product, fetch, prove_result},
     folder::JobFolder,
     home::Settings,
-    prepare,
     prove::prove_receipt,
     score::score,
     submit::submit,
@@ -32,12 +32,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use text::{
-    Pair,
-    catalogues::Collected,
-    corpus::{read_parallel, read_tsv},
-    grammar,
-};
+use text::Pair;
 use tokio::{signal::ctrl_c, time::interval};
 
 /// Between two looks at the services.
@@ -114,7 +109,9 @@ impl Run {
         let (plan, requester) = (self.plan.clone(), network.owner.public());
         let prepared = self
             .meanwhile(&mut network, &watcher, None, async move {
-                let task = tokio::task::spawn_blocking(move || make_job(&plan, requester));
+                let task = tokio::task::spawn_blocking(move || {
+                    make_job(&plan.corpus, plan.size, requester)
+                });
                 task.await.context("preparing the job")?
             })
             .await?;
@@ -163,7 +160,7 @@ impl Run {
         self.stage("proving", at);
         self.finish(&network, &watcher, &results, &home).await?;
         if self.plan.exit_when_done {
-            return Ok(());
+            return self.all_worked();
         }
         println!("\nrunning until Ctrl-C");
         let mut ticks = interval(LOOK);
@@ -383,6 +380,19 @@ impl Run {
         Ok(())
     }
 
+    /// That each machine that booted has a receipt; a small job is over before they are up.
+    fn all_worked(&self) -> anyhow::Result<()> {
+        let idle = self.summary.machines.iter().find(|machine| machine.receipts == 0);
+        match idle {
+            Some(machine) if self.plan.size != Size::Small => bail!(
+                "{} did no work that counted: its console is in {}",
+                machine.name,
+                self.plan.folder.join("machines").display()
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn machines(&self, network: &Network, status: Option<&JobStatus>) -> Vec<MachineSummary> {
         let summary = |each: &super::network::LabMachine| {
             let spec = each.machine.spec();
@@ -484,74 +494,11 @@ impl Run {
         }
         let folder = results.folder.path().display();
         out.push(format!("  {alia} translate --job {folder} \"Open the file\""));
-        out.push(format!("  {alia} job example > JOB.toml && {alia} job submit JOB.toml"));
+        let corpus = results.folder.path().join("corpus.tsv");
+        out.push(format!(
+            "  {alia} job example --corpus {} > JOB.toml && {alia} job submit JOB.toml",
+            corpus.display()
+        ));
         out
     }
-}
-
-fn make_job(plan: &Plan, requester: protocol::PublicKey) -> anyhow::Result<Prepared> {
-    let (pairs, label) = match &plan.corpus {
-        Corpus::Catalogues { language, packages } => {
-            let mut collected = Collected::default();
-            for (package, root) in packages {
-                collect(&mut collected, package, root, language)?;
-            }
-            if collected.pairs.is_empty() {
-                let known: Vec<&str> = collected.languages.iter().map(String::as_str).collect();
-                bail!(
-                    "the catalogues have no language {language:?}; they have {}",
-                    known.join(", ")
-                );
-            }
-            (collected.pairs, format!("en-{language} from gettext catalogues"))
-        }
-        Corpus::Tsv(path) => {
-            let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-            (read_tsv(&bytes).with_context(|| path.display().to_string())?, name(path))
-        }
-        Corpus::Parallel(source, target) => {
-            let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-            let pairs = read_parallel(&read(source)?, &read(target)?);
-            let what = || format!("{} and {}", source.display(), target.display());
-            (pairs.with_context(what)?, format!("{} to {}", name(source), name(target)))
-        }
-        Corpus::Grammar => {
-            let pairs = grammar::corpus(1, SMALL_PAIRS).pairs().to_vec();
-            (pairs, "the project's grammar".to_string())
-        }
-    };
-    // A character has four bytes at most.
-    let label = label.chars().take(protocol::job::MAX_LABEL_LEN / 4).collect();
-    Ok(prepare(&plan.size.settings(label), pairs, requester)?)
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
-fn collect(
-    collected: &mut Collected,
-    package: &str,
-    root: &Path,
-    language: &str,
-) -> anyhow::Result<()> {
-    let mut folders = vec![root.to_path_buf()];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() && !path.is_symlink() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "mo") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    for path in files {
-        let inside = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        collected.add(package, &inside, &bytes, language)?;
-    }
-    Ok(())
 }

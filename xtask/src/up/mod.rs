@@ -3,6 +3,7 @@
 //! Outside: what is missing is installed and fetched, programs and image are built. Then the rest
 //! runs [`inside`] a sandbox that leaves nothing behind.
 
+pub mod corpus;
 pub mod inside;
 pub mod network;
 pub mod picture;
@@ -22,6 +23,7 @@ use lab::{
 };
 use network::{PAGE_PORT, RPC_PORT, SERVER_PORT};
 use plan::{Corpus, MachineKind, Plan, Size};
+use protocol::SecretKey;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -93,6 +95,9 @@ pub struct Flags {
     no_build: bool,
 }
 
+/// A file that says whose a run's folder is.
+const MARK: &str = ".alia-up";
+
 /// Runs `up`.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     let begun = Instant::now();
@@ -103,6 +108,12 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         stages.push(Stage { name: name.into(), seconds });
     };
     let corpus_files = corpus_of(&flags)?;
+    let size = match (flags.small, flags.full) {
+        (true, _) => Size::Small,
+        (_, true) => Size::Full,
+        _ => Size::Default,
+    };
+    check(&flags)?;
     let catalogues = format!("{}: the corpus", PACKAGES.join(", "));
     let more: &[&str] = if corpus_files.is_none() { &[&catalogues] } else { &[] };
     if !flags.no_build && !setup::announce(&flags.sources, Purpose::Up, more)? {
@@ -110,6 +121,9 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     // What cannot work is said before an hour goes into it.
     let privilege = sandbox::privilege()?;
+    if let Some(corpus) = &corpus_files {
+        check_corpus(corpus, size)?;
+    }
 
     let at = Instant::now();
     setup::install(Purpose::Up)?;
@@ -122,7 +136,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         None => {
             let fetched = packages.fetch(&PACKAGES)?;
             let roots = fetched.into_iter().map(|each| (each.origin.name.clone(), each.root));
-            Corpus::Catalogues { language: flags.lang.clone(), packages: roots.collect() }
+            let packages = roots.collect();
+            let corpus = Corpus::Catalogues { language: flags.lang.clone(), packages };
+            check_corpus(&corpus, size)?;
+            corpus
         }
     };
     stage("catalogues", at);
@@ -163,11 +180,6 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         relay("ledger", RPC_PORT, RPC_PORT),
     ];
     let address = |relay: &Relay| (relay.name.clone(), format!("127.0.0.1:{}", relay.port));
-    let size = match (flags.small, flags.full) {
-        (true, _) => Size::Small,
-        (_, true) => Size::Full,
-        _ => Size::Default,
-    };
     let plan = Plan {
         folder: folder.clone(),
         corpus,
@@ -201,6 +213,27 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         Some(0) => Ok(()),
         _ => bail!("the run ended with {status}; logs are in {}", folder.display()),
     }
+}
+
+/// What else can be wrong with the flags.
+fn check(flags: &Flags) -> anyhow::Result<()> {
+    if let Some(name) = &flags.isa {
+        let isa: kernels::Isa = name.parse()?;
+        if !isa.is_available() {
+            bail!("this processor has no {isa}; it has {}", kernels::Isa::detect());
+        }
+    }
+    if let Some(path) = &flags.json {
+        // Now, and not after the training.
+        let file = fs::OpenOptions::new().create(true).append(true).open(path);
+        file.with_context(|| format!("the summary cannot be written to {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// That a job can be made of a corpus.
+fn check_corpus(corpus: &Corpus, size: Size) -> anyhow::Result<()> {
+    corpus::make_job(corpus, size, SecretKey::generate()?.public()).map(drop)
 }
 
 /// The user's own corpus, or the grammar's; none for the catalogues.
@@ -241,12 +274,14 @@ fn free_port(wanted: u16) -> u16 {
 fn fresh_folder(folder: &std::path::Path) -> anyhow::Result<()> {
     let said = || format!("the run's folder {}", folder.display());
     if folder.exists() {
-        let is_ours = folder.join("plan.json").exists()
-            || fs::read_dir(folder).with_context(said)?.next().is_none();
+        let is_ours =
+            folder.join(MARK).exists() || fs::read_dir(folder).with_context(said)?.next().is_none();
         if !is_ours {
             bail!("{} holds something else: name another --folder", folder.display());
         }
         fs::remove_dir_all(folder).with_context(said)?;
     }
-    fs::create_dir_all(folder).with_context(said)
+    fs::create_dir_all(folder).with_context(said)?;
+    fs::write(folder.join(MARK), "`cargo xtask up` made this folder and will empty it.\n")
+        .with_context(said)
 }
