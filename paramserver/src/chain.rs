@@ -33,6 +33,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 const BLOCK_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a message that the chain cannot take yet waits.
 const NOT_YET: Duration = Duration::from_millis(500);
+/// How often a job that a failing disk stopped is tried again.
+const STOPPED_AGAIN: Duration = Duration::from_secs(5);
 /// The longest wait between attempts at a chain that is away.
 const MAX_AWAY: Duration = Duration::from_secs(10);
 /// Nodes known to be registered; when full it is emptied and learnt again.
@@ -90,7 +92,8 @@ impl Registry {
 
 /// Runs until the process ends.
 pub async fn run(server: Arc<Server>, client: Client) {
-    let mut teller = Teller { server, client, sent: BTreeMap::new(), away: Duration::ZERO };
+    let mut teller =
+        Teller { server, client, sent: BTreeMap::new(), away: Duration::ZERO, stopped: None };
     let mut last_poll = Instant::now();
     loop {
         if let Err(error) = teller.turn().await {
@@ -112,6 +115,8 @@ struct Teller {
     sent: BTreeMap<u64, Sent>,
     /// Grows while no ledger answers.
     away: Duration,
+    /// When jobs that a failing disk stopped were last tried.
+    stopped: Option<Instant>,
 }
 
 /// What became of one look at one message.
@@ -272,22 +277,28 @@ impl Teller {
     }
 
     /// Starts jobs that have come onto the chain, and keeps the chain's counts of all open ones.
-    async fn poll_jobs(&self) -> Result<(), ServerError> {
+    async fn poll_jobs(&mut self) -> Result<(), ServerError> {
         for id in self.server.ready_jobs() {
             if let Ok(Some(record)) = self.client.record::<JobRecord>(&StateKey::Job(id)).await {
                 self.server.note_chain(&id, record);
                 let server = self.server.clone();
                 let started = tokio::task::spawn_blocking(move || server.start(&id)).await;
                 match started {
-                    Ok(result) => result?,
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(job = %id, "the job does not begin: {error}"),
                     Err(error) => self.server.fail(&id, error.to_string())?,
                 }
             }
         }
-        for id in self.server.stopped_jobs() {
+        let again = self.stopped.is_none_or(|last| last.elapsed() >= STOPPED_AGAIN);
+        for id in self.server.stopped_jobs().into_iter().filter(|_| again) {
+            self.stopped = Some(Instant::now());
             let server = self.server.clone();
-            if let Ok(started) = tokio::task::spawn_blocking(move || server.start(&id)).await {
-                started?;
+            let started = tokio::task::spawn_blocking(move || server.start(&id)).await;
+            match started {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(job = %id, "the job stands still: {error}"),
+                Err(error) => self.server.fail(&id, error.to_string())?,
             }
         }
         for id in self.server.unsettled() {

@@ -9,7 +9,7 @@ use crate::{
     share::{self, Patience},
     step::{StepState, Verdict},
     store::{Store, StoreError, read_file, write_file, write_file_soon},
-    training::{self, CHECKPOINT_STEPS, Numbers, Training, TrainingError, floats},
+    training::{self, Keep, Numbers, Training, TrainingError, floats},
     workers::Workers,
 };
 use borsh::BorshDeserialize;
@@ -85,7 +85,7 @@ pub struct Engine {
     entry: JobEntry,
     store: Arc<Store>,
     identity: Arc<NodeIdentity>,
-    keep: u64,
+    keep: Keep,
     step: StepState,
     /// The step before: its stragglers may still answer.
     previous: Option<StepState>,
@@ -116,7 +116,7 @@ impl Engine {
         entry: JobEntry,
         store: Arc<Store>,
         identity: Arc<NodeIdentity>,
-        keep: u64,
+        keep: Keep,
         now: u64,
     ) -> Result<Self, EngineError> {
         let id = job.id();
@@ -146,6 +146,14 @@ impl Engine {
                 what: format!("the rebuilt parameters are {}, not {}", training.digest, last.after),
             }
             .into());
+        }
+        if let Progressing::Train(training) = &progressing {
+            // A disk that was full when one was due must not make every later restart longer.
+            let newest = store.ordinals(&id, "checkpoints")?.last().map_or(0, |(at, _)| *at);
+            if ordinal.saturating_sub(newest) >= keep.checkpoint_steps.max(1) {
+                training.numbers.write_checkpoint(&id, &store, ordinal)?;
+                training::trim(&id, &store, keep.bytes)?;
+            }
         }
         let mut engine = Self {
             step: StepState::new(id, epoch, step, count),
@@ -421,7 +429,8 @@ impl Engine {
             (Some(outstanding), _) => (outstanding, true),
             (None, Some(outstanding)) => (outstanding, false),
             (None, None) => {
-                let finished = "no such assignment is outstanding: the step was finished without it";
+                let finished =
+                    "no such assignment is outstanding: the step was finished without it";
                 let before = self.answered_before(&result.leaves)?;
                 return Ok(before.unwrap_or_else(|| ResultReply::Refused(finished.into())));
             }
@@ -802,10 +811,10 @@ impl Engine {
         let fresh = StepState::new(id, next_epoch, next_step, count);
         self.previous = Some(std::mem::replace(&mut self.step, fresh));
         if let Progressing::Train(training) = &self.progressing
-            && (ordinal + 1).is_multiple_of(CHECKPOINT_STEPS)
+            && (ordinal + 1).is_multiple_of(self.keep.checkpoint_steps.max(1))
         {
             training.numbers.write_checkpoint(&id, &self.store, ordinal + 1)?;
-            training::trim(&id, &self.store, self.keep)?;
+            training::trim(&id, &self.store, self.keep.bytes)?;
         }
         if next.is_none() {
             self.finish_job()?;

@@ -18,3 +18,6 @@ pub mod step;
 pub mod store;
 pub mod training;
 pub mod workers;
+
+#[cfg(test)]
+mod tests;

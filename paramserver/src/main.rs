@@ -9,6 +9,7 @@ use paramserver::{
     http,
     server::Server,
     store::Store,
+    training::{CHECKPOINT_STEPS, Keep},
 };
 use protocol::{ChainId, Digest, node::NodeRole};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -46,6 +47,9 @@ struct Flags {
     /// rebuilt, and receipts of those steps no longer be replayed.
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     keep: u64,
+    /// Steps between checkpoints; for tests.
+    #[arg(long, value_name = "STEPS", hide = true, default_value_t = CHECKPOINT_STEPS)]
+    checkpoint_steps: u32,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -90,7 +94,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let role = NodeRole::ParameterServer;
     register(&client, &identity, ownership, role, inventory).await?;
     tracing::info!(%node, "registered on the ledger");
-    let server = Arc::new(Server::open(store, identity, flags.keep << 30)?);
+    let keep = Keep { bytes: flags.keep << 30, checkpoint_steps: flags.checkpoint_steps };
+    let server = Arc::new(Server::open(store, identity, keep)?);
     tokio::spawn(chain::run(server.clone(), client.clone()));
     tracing::info!(address = %flags.listen, "serving");
     let router = http::router(server, Registry::new(client));

@@ -5,7 +5,7 @@ use crate::{
     engine::{Engine, EngineError},
     record::{JobEntry, Outgoing, ReceiptEntry, Standing},
     store::{Store, StoreError},
-    training::{Numbers, TrainingError},
+    training::{Keep, Numbers, TrainingError},
     workers::{Replayed, Workers},
 };
 use identity::NodeIdentity;
@@ -120,7 +120,7 @@ pub struct Server {
     pub store: Arc<Store>,
     /// The keys.
     pub identity: Arc<NodeIdentity>,
-    keep: u64,
+    keep: Keep,
     state: Mutex<State>,
     /// Rings when work may have become available, or a job's standing changed.
     pub changed: Notify,
@@ -130,9 +130,9 @@ impl Server {
     /// A server over a store; its jobs go on.
     ///
     /// # Errors
-    /// [`ServerError`]: the disk. A job that cannot be opened is marked as failed and does not
-    /// keep the others from going on.
-    pub fn open(store: Store, identity: NodeIdentity, keep: u64) -> Result<Self, ServerError> {
+    /// [`ServerError`]: the disk. A job that cannot be opened is marked as failed, one that the
+    /// disk stops is left as it is, and neither keeps the others from going on.
+    pub fn open(store: Store, identity: NodeIdentity, keep: Keep) -> Result<Self, ServerError> {
         let store = Arc::new(store);
         let mut state = State::default();
         for (id, entry) in store.jobs()? {
@@ -146,8 +146,9 @@ impl Server {
             let entry = server.lock().jobs.get(&id).map(|slot| slot.entry.clone());
             if let Some(entry) = entry
                 && entry.standing != Standing::Waiting
+                && let Err(error) = server.start(&id)
             {
-                server.start(&id)?;
+                tracing::error!(job = %id, "the job stands still: {error}");
             }
         }
         Ok(server)

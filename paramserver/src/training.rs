@@ -14,6 +14,15 @@ use std::path::PathBuf;
 /// Steps between checkpoints.
 pub const CHECKPOINT_STEPS: u32 = 64;
 
+/// What is kept of a job's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// At most so many bytes of gradient sums and checkpoints, apart from the newest stretch.
+    pub bytes: u64,
+    /// Steps between checkpoints: [`CHECKPOINT_STEPS`] but in tests.
+    pub checkpoint_steps: u32,
+}
+
 /// A training job's numbers cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {

@@ -1,0 +1,100 @@
+//! A disk that is full, or that lost something with the power, stops a job and never fails it.
+
+use super::*;
+use crate::{server::ServerError, store::StoreError};
+use std::{fs, io, os::unix::fs::symlink};
+
+/// The next file of this name ends at a device that is always full.
+fn fill(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    symlink("/dev/full", path.with_extension("new")).unwrap();
+}
+
+fn is_full(error: &ServerError) -> bool {
+    matches!(error, ServerError::Store(StoreError::File { source, .. })
+        if source.kind() == io::ErrorKind::StorageFull)
+}
+
+/// Works until a result cannot be taken; what was not taken, and why.
+fn work_until_stopped(bench: &mut Bench, worker: &NodeIdentity) -> (ResultMessage, ServerError) {
+    loop {
+        let assignment = bench.pull(worker, 2).unwrap();
+        let message = bench.answer(worker, &assignment);
+        if let Err(error) = bench.server.accept(message.clone()) {
+            return (message, error);
+        }
+    }
+}
+
+/// Goes on after the disk has room again, to the end.
+fn goes_on(mut bench: Bench, worker: &NodeIdentity) -> Bench {
+    assert_eq!(bench.standing(), Standing::Running);
+    assert_eq!(bench.server.stopped_jobs(), [bench.id()]);
+    assert_eq!(bench.status().phase, protocol::api::JobPhase::Running);
+    bench.server.start(&bench.id()).unwrap();
+    bench.work(worker, usize::MAX);
+    let (last, _) = plainly(&bench.job).pop().unwrap();
+    assert_eq!(bench.status().parameters, Some(last.digest()));
+    bench
+}
+
+#[test]
+fn a_disk_without_room_for_a_sum_stops_the_job_until_there_is() {
+    let (mut bench, worker) = (Bench::new(2, EVERYTHING), identity(10));
+    fill(&bench.server.store.sum_path(&bench.id(), 1));
+    let (message, error) = work_until_stopped(&mut bench, &worker);
+    assert!(is_full(&error) && error.to_string().contains("make room"), "{error}");
+    assert!(matches!(bench.server.accept(message), Err(ServerError::Unavailable(_))));
+    goes_on(bench, &worker);
+}
+
+#[test]
+fn a_disk_without_room_for_a_checkpoint_stops_the_job_until_there_is() {
+    let (mut bench, worker) = (Bench::new(2, EVERYTHING), identity(10));
+    fill(&bench.server.store.checkpoint_path(&bench.id(), 2));
+    let (_, error) = work_until_stopped(&mut bench, &worker);
+    assert!(is_full(&error), "{error}");
+    let checkpoint = bench.server.store.checkpoint_path(&bench.id(), 2);
+    assert!(!checkpoint.is_file());
+    // It is made up for when the job is taken up again.
+    let _bench = goes_on(bench, &worker);
+    assert!(checkpoint.is_file());
+}
+
+#[test]
+fn a_restart_on_a_full_disk_leaves_the_job_as_it_is() {
+    let (mut bench, worker) = (Bench::new(2, EVERYTHING), identity(10));
+    fill(&bench.server.store.sum_path(&bench.id(), 1));
+    work_until_stopped(&mut bench, &worker);
+    fill(&bench.server.store.sum_path(&bench.id(), 1));
+    let bench = bench.reopen(EVERYTHING);
+    assert!(!bench.is_open());
+    goes_on(bench, &worker);
+}
+
+#[test]
+fn partial_sums_lost_with_the_power_are_done_again_and_their_receipts_confirmed() {
+    for (lost, damage) in [
+        ("missing", (|path| fs::remove_file(path).unwrap()) as fn(&Path)),
+        ("cut short", |path| fs::write(path, [0; 5]).unwrap()),
+        ("zeroed", |path| {
+            fs::write(path, vec![0; fs::metadata(path).unwrap().len() as usize]).unwrap()
+        }),
+    ] {
+        let (mut bench, worker) = (Bench::new(2, EVERYTHING), identity(10));
+        assert_eq!(bench.work(&worker, 1), 1);
+        let parts = bench.server.store.parts(&bench.id()).unwrap();
+        let span = parts[0].span();
+        damage(&bench.server.store.part_path(&bench.id(), span));
+        let receipts: Vec<_> = parts[0].receipts.iter().map(|c| c.receipt).collect();
+        let mut bench = bench.reopen(EVERYTHING);
+        assert!(bench.is_open(), "{lost}");
+        assert!(bench.server.store.parts(&bench.id()).unwrap().is_empty(), "{lost}");
+        let told = bench.server.store.outgoing(100).unwrap();
+        assert!(told.iter().any(|(_, message)| message.receipts() == receipts), "{lost}");
+        assert!(!bench.server.receipt(&receipts[0]).unwrap().used, "{lost}");
+        bench.work(&worker, usize::MAX);
+        let (last, _) = plainly(&bench.job).pop().unwrap();
+        assert_eq!(bench.status().parameters, Some(last.digest()), "{lost}");
+    }
+}
