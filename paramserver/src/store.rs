@@ -15,14 +15,13 @@ use crate::record::{AssignedEntry, JobEntry, Outgoing, PartEntry, ReceiptEntry, 
 use borsh::{BorshDeserialize, BorshSerialize};
 use job::tree::Span;
 use protocol::{BatchPart, Digest, JobId, PublicKey, ReceiptId};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::{
     collections::BTreeMap,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 
 const JOBS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("jobs");
@@ -46,7 +45,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database.
-    #[error("the database {path}: {source}")]
+    #[error("the database {path}: {source}{}", mend_database(.source))]
     Database {
         /// Its file.
         path: PathBuf,
@@ -85,22 +84,42 @@ fn mend(error: &io::Error) -> &'static str {
     }
 }
 
+fn mend_database(error: &redb::Error) -> &'static str {
+    match error {
+        redb::Error::Io(error) => mend(error),
+        redb::Error::PreviousIo => {
+            "; the disk failed or is full: make room, nothing that was taken is lost"
+        }
+        redb::Error::DatabaseAlreadyOpen => {
+            "; another parameter server works on this folder: stop it, or give this one another"
+        }
+        _ => "",
+    }
+}
+
 /// The disk of one parameter server.
 pub struct Store {
     root: PathBuf,
-    database: Database,
+    opener: Opener,
+    /// None until the next use after a failure.
+    database: RwLock<Option<Database>>,
 }
+
+/// Opens the database in a file, making it where there is none.
+pub(crate) type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::Error> + Send + Sync>;
 
 impl Store {
     /// Opens the store in a folder, making it where there is none.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_by(root, Box::new(|path| Ok(Database::create(path)?)))
+    }
+
+    /// As [`Store::open`], with another way to open its database.
+    pub(crate) fn open_by(root: &Path, opener: Opener) -> Result<Self, StoreError> {
         for folder in ["blobs", "jobs"] {
             make_folder(&root.join(folder))?;
         }
-        let path = root.join("state.redb");
-        let database = Database::create(&path)
-            .map_err(|error| StoreError::Database { path, source: Box::new(error.into()) })?;
-        let store = Self { root: root.to_owned(), database };
+        let store = Self { root: root.to_owned(), opener, database: RwLock::new(None) };
         // So that readers find every table.
         store.write(|_| Ok(()))?;
         Ok(store)
@@ -126,8 +145,35 @@ impl Store {
         })
     }
 
-    fn read(&self) -> Result<ReadTransaction, StoreError> {
-        self.database.begin_read().map_err(|error| self.broken(error))
+    /// Runs on the database, which is opened again where an earlier failure closed it: after one
+    /// failed write redb refuses everything, though the disk may have room again.
+    fn with<T>(
+        &self,
+        run: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let result = self.try_with(run);
+        if let Err(redb::Error::Io(_) | redb::Error::PreviousIo) = &result {
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        result.map_err(|error| self.broken(error))
+    }
+
+    fn try_with<T>(
+        &self,
+        run: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        loop {
+            {
+                let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+                if let Some(database) = &*database {
+                    return run(database);
+                }
+            }
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if database.is_none() {
+                *database = Some((self.opener)(&self.path())?);
+            }
+        }
     }
 
     /// Several changes in one durable commit: all of them stand afterwards, or none.
@@ -135,30 +181,27 @@ impl Store {
         &self,
         change: impl FnOnce(&Changes<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let run = || -> Result<T, redb::Error> {
-            let transaction = self.database.begin_write()?;
+        self.with(|database| {
+            let transaction = database.begin_write()?;
             let changes = Changes { transaction: &transaction };
             changes.open_all()?;
             let value = change(&changes)?;
             transaction.commit()?;
             Ok(value)
-        };
-        run().map_err(|error| self.broken(error))
+        })
     }
 
     /// Every job, in order of arrival.
     pub fn jobs(&self) -> Result<Vec<(JobId, JobEntry)>, StoreError> {
-        let run = || -> Result<Vec<_>, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            let table = transaction.open_table(JOBS)?;
+        let rows = self.with(|database| {
+            let table = database.begin_read()?.open_table(JOBS)?;
             let mut rows = Vec::new();
             for row in table.iter()? {
                 let (key, value) = row?;
                 rows.push((JobId(Digest(key.value())), value.value().to_vec()));
             }
             Ok(rows)
-        };
-        let rows = run().map_err(|error| self.broken(error))?;
+        })?;
         let mut jobs = rows
             .into_iter()
             .map(|(id, bytes)| Ok((id, self.decode::<JobEntry>("job", &bytes)?)))
@@ -169,34 +212,38 @@ impl Store {
 
     /// The steps of a job from `from` on, by ordinal.
     pub fn steps(&self, job: &JobId, from: u32) -> Result<Vec<(u32, StepEntry)>, StoreError> {
-        let run = || -> Result<Vec<_>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(STEPS)?;
+        let rows = self.with(|database| {
+            let table = database.begin_read()?.open_table(STEPS)?;
             let mut rows = Vec::new();
             for row in table.range((job.0.0, from)..=(job.0.0, u32::MAX))? {
                 let (key, value) = row?;
                 rows.push((key.value().1, value.value().to_vec()));
             }
             Ok(rows)
-        };
-        let rows = run().map_err(|error| self.broken(error))?;
+        })?;
         rows.into_iter().map(|(at, bytes)| Ok((at, self.decode("step", &bytes)?))).collect()
     }
 
     /// The job and the ordinal of the step that began from these parameters.
     pub fn parameters(&self, digest: &Digest) -> Result<Option<(JobId, u32)>, StoreError> {
-        let table = self.read()?.open_table(PARAMETERS).map_err(|error| self.broken(error))?;
-        let found = table.get(digest.0).map_err(|error| self.broken(error))?;
-        Ok(found.map(|value| {
-            let (job, ordinal) = value.value();
-            (JobId(Digest(job)), ordinal)
-        }))
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(PARAMETERS)?;
+            let found = table.get(digest.0)?;
+            Ok(found.map(|value| {
+                let (job, ordinal) = value.value();
+                (JobId(Digest(job)), ordinal)
+            }))
+        })
     }
 
     /// A receipt.
     pub fn receipt(&self, id: &ReceiptId) -> Result<Option<ReceiptEntry>, StoreError> {
-        let table = self.read()?.open_table(RECEIPTS).map_err(|error| self.broken(error))?;
-        let found = table.get(id.0.0).map_err(|error| self.broken(error))?;
-        found.map(|value| self.decode("receipt", value.value())).transpose()
+        let found = self.with(|database| {
+            let table = database.begin_read()?.open_table(RECEIPTS)?;
+            let found = table.get(id.0.0)?;
+            Ok(found.map(|value| self.decode("receipt", value.value())))
+        })?;
+        found.transpose()
     }
 
     /// Every receipt of a job: by node, how many were used and how many there are.
@@ -204,62 +251,67 @@ impl Store {
         &self,
         job: &JobId,
     ) -> Result<BTreeMap<PublicKey, (u64, u64)>, StoreError> {
-        let table = self.read()?.open_table(RECEIPTS).map_err(|error| self.broken(error))?;
         let mut counts = BTreeMap::<_, (u64, u64)>::new();
-        for row in table.iter().map_err(|error| self.broken(error))? {
-            let (_, value) = row.map_err(|error| self.broken(error))?;
-            let entry: ReceiptEntry = self.decode("receipt", value.value())?;
+        let mut count = |bytes: &[u8]| -> Result<(), StoreError> {
+            let entry: ReceiptEntry = self.decode("receipt", bytes)?;
             let body = &entry.receipt.body;
             if body.batch.job == *job {
                 let (used, all) = counts.entry(body.node()).or_default();
                 *used += u64::from(entry.used && body.batch.part != BatchPart::Update);
                 *all += 1;
             }
-        }
+            Ok(())
+        };
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(RECEIPTS)?;
+            for row in table.iter()? {
+                if let Err(error) = count(row?.1.value()) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        })??;
         Ok(counts)
     }
 
     /// The assignments of the steps in progress.
     pub fn assigned(&self, job: &JobId) -> Result<Vec<(Digest, AssignedEntry)>, StoreError> {
-        let run = || -> Result<Vec<_>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(ASSIGNED)?;
+        let rows = self.with(|database| {
+            let table = database.begin_read()?.open_table(ASSIGNED)?;
             let mut rows = Vec::new();
             for row in table.range((job.0.0, [0; 32])..=(job.0.0, [255; 32]))? {
                 let (key, value) = row?;
                 rows.push((Digest(key.value().1), value.value().to_vec()));
             }
             Ok(rows)
-        };
-        let rows = run().map_err(|error| self.broken(error))?;
+        })?;
         rows.into_iter().map(|(id, bytes)| Ok((id, self.decode("assignment", &bytes)?))).collect()
     }
 
     /// The partial sums of the step in progress.
     pub fn parts(&self, job: &JobId) -> Result<Vec<PartEntry>, StoreError> {
-        let run = || -> Result<Vec<_>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(PARTS)?;
+        let rows = self.with(|database| {
+            let table = database.begin_read()?.open_table(PARTS)?;
             let mut rows = Vec::new();
             for row in table.range((job.0.0, 0, 0)..=(job.0.0, u32::MAX, u32::MAX))? {
                 rows.push(row?.1.value().to_vec());
             }
             Ok(rows)
-        };
-        let rows = run().map_err(|error| self.broken(error))?;
+        })?;
         rows.into_iter().map(|bytes| self.decode("partial sum", &bytes)).collect()
     }
 
     /// At most `limit` of what the chain is to be told, oldest first.
     pub fn outgoing(&self, limit: usize) -> Result<Vec<(u64, Outgoing)>, StoreError> {
-        let run = || -> Result<Vec<_>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(OUTGOING)?;
+        let rows = self.with(|database| {
+            let table = database.begin_read()?.open_table(OUTGOING)?;
             let mut rows = Vec::new();
             for row in table.iter()?.take(limit) {
                 let (key, value) = row?;
                 rows.push((key.value(), value.value().to_vec()));
             }
             Ok(rows)
-        };
-        let rows = run().map_err(|error| self.broken(error))?;
+        })?;
         rows.into_iter().map(|(at, bytes)| Ok((at, self.decode("message", &bytes)?))).collect()
     }
 

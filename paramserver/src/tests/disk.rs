@@ -1,8 +1,19 @@
 //! A disk that is full, or that lost something with the power, stops a job and never fails it.
 
 use super::*;
-use crate::{server::ServerError, store::StoreError};
-use std::{fs, io, os::unix::fs::symlink};
+use crate::{
+    server::ServerError,
+    store::{Opener, StoreError},
+};
+use redb::{Database, StorageBackend, backends::FileBackend};
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// The next file of this name ends at a device that is always full.
 fn fill(path: &Path) {
@@ -27,11 +38,15 @@ fn work_until_stopped(bench: &mut Bench, worker: &NodeIdentity) -> (ResultMessag
 }
 
 /// Goes on after the disk has room again, to the end.
-fn goes_on(mut bench: Bench, worker: &NodeIdentity) -> Bench {
+fn goes_on(bench: Bench, worker: &NodeIdentity) -> Bench {
     assert_eq!(bench.standing(), Standing::Running);
     assert_eq!(bench.server.stopped_jobs(), [bench.id()]);
     assert_eq!(bench.status().phase, protocol::api::JobPhase::Running);
     bench.server.start(&bench.id()).unwrap();
+    goes_on_from_here(bench, worker)
+}
+
+fn goes_on_from_here(mut bench: Bench, worker: &NodeIdentity) -> Bench {
     bench.work(worker, usize::MAX);
     let (last, _) = plainly(&bench.job).pop().unwrap();
     assert_eq!(bench.status().parameters, Some(last.digest()));
@@ -97,4 +112,80 @@ fn partial_sums_lost_with_the_power_are_done_again_and_their_receipts_confirmed(
         let (last, _) = plainly(&bench.job).pop().unwrap();
         assert_eq!(bench.status().parameters, Some(last.digest()), "{lost}");
     }
+}
+
+/// A file on a disk that is full while it is said to be.
+#[derive(Debug)]
+struct Filling(FileBackend, Arc<AtomicBool>);
+
+impl Filling {
+    fn room(&self) -> io::Result<()> {
+        match self.1.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Filling {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room()?;
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room()?;
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+fn opener(full: &Arc<AtomicBool>) -> Opener {
+    let full = full.clone();
+    Box::new(move |path| {
+        let mut options = fs::OpenOptions::new();
+        let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+        let backend = Filling(FileBackend::new(file)?, full.clone());
+        Ok(Database::builder().create_with_backend(backend)?)
+    })
+}
+
+#[test]
+fn a_database_on_a_disk_that_was_full_goes_on_when_there_is_room() {
+    let full = Arc::new(AtomicBool::new(false));
+    let open = |folder: &Path| Store::open_by(folder, opener(&full)).unwrap();
+    let (mut bench, worker) = (Bench::over(2, EVERYTHING, open), identity(10));
+    bench.work(&worker, 1);
+    let assignment = bench.pull(&worker, 2).unwrap();
+    let message = bench.answer(&worker, &assignment);
+    full.store(true, Ordering::Relaxed);
+    let error = bench.server.accept(message.clone()).unwrap_err();
+    assert!(error.to_string().contains("make room"), "{error}");
+    // Full as it is it says so each time, and nothing that it acknowledged is gone.
+    for _ in 0..3 {
+        let error = bench.server.start(&bench.id()).unwrap_err();
+        assert!(error.to_string().contains("make room"), "{error}");
+    }
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(bench.server.store.parts(&bench.id()).unwrap().len(), 1);
+    bench.server.start(&bench.id()).unwrap();
+    assert_eq!(bench.server.accept(message).unwrap(), ResultReply::Used);
+    goes_on_from_here(bench, &worker);
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_told_what_to_do() {
+    let bench = Bench::new(1, EVERYTHING);
+    let error = Store::open(bench.folder.path()).err().unwrap();
+    assert!(error.to_string().contains("another parameter server"), "{error}");
 }
