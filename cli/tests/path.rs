@@ -8,7 +8,7 @@ use common::{Network, SmallJob, cometbft, liar::Liar};
 use job::Terms;
 use protocol::{BatchPart, PublicKey};
 use serde_json::Value;
-use std::fs;
+use std::{fs, process::Command};
 
 /// The receipts of a job as the listing has them.
 fn receipts(network: &Network, job: &str) -> Vec<Value> {
@@ -18,6 +18,29 @@ fn receipts(network: &Network, job: &str) -> Vec<Value> {
 
 fn id_where(receipts: &[Value], wanted: impl Fn(&Value) -> bool) -> &str {
     receipts.iter().find(|line| wanted(line)).unwrap()["receipt"].as_str().unwrap()
+}
+
+/// That Python's libraries open the model's and the tokenizer's files.
+fn opens_elsewhere(network: &Network, small: &SmallJob) {
+    let Some(python) = std::env::var_os("ALIA_TOKENIZERS_PYTHON") else {
+        println!("skipped: ALIA_TOKENIZERS_PYTHON does not name a Python with safetensors");
+        return;
+    };
+    let script = r#"
+import sys
+from safetensors import safe_open
+from tokenizers import Tokenizer
+with safe_open(sys.argv[1], framework="np") as file:
+    elements = sum(file.get_tensor(name).size for name in file.keys())
+print(elements, Tokenizer.from_file(sys.argv[2]).get_vocab_size())
+"#;
+    let files = ["job-0/model.safetensors", "job-0/tokenizer.json"].map(|name| network.path(name));
+    let ran = Command::new(python).args(["-c", script]).args(&files).output().unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let prepared = small.prepared();
+    let parameters = prepared.forecast().unwrap().parameters;
+    let wanted = format!("{parameters} {}\n", prepared.job.shape().vocabulary);
+    assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[test]
@@ -37,6 +60,8 @@ fn a_job_is_submitted_trained_fetched_proven_replayed_and_its_model_translates()
     let digest = small.without_a_network();
     assert_eq!(fetched["parameters"], digest.to_string());
     assert!(fetched["proof"]["block"]["height"].as_u64().unwrap() > 0, "{fetched}");
+
+    opens_elsewhere(&network, &small);
 
     // Every batch of the job has a receipt, once, and all are confirmed.
     let all = receipts(&network, &job);
