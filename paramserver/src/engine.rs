@@ -179,6 +179,9 @@ impl Engine {
             worked_ms,
         };
         engine.restore(now)?;
+        if engine.store.parts(&id)?.is_empty() {
+            engine.store.remove_parts(&id);
+        }
         Ok(engine)
     }
 
@@ -801,6 +804,7 @@ impl Engine {
             }
             messages.iter().try_for_each(|message| changes.push_outgoing(message))
         })?;
+        self.store.remove_parts(&id);
         if let Some(leaf) = own {
             let node = self.identity.node();
             let run = Run { first: BatchPart::Update, count: 1, node, attempt: 1 };
@@ -917,6 +921,10 @@ impl Engine {
         let (id, entry) = (self.job.id(), &self.entry);
         self.store.write(|changes| changes.put_job(&id, entry))?;
         self.finished = Some(digest);
+        if let Err(error) = training::trim(&id, &self.store, self.keep.bytes) {
+            // The result stands; the room is all that is lost.
+            tracing::warn!(job = %id, "old steps could not be dropped: {error}");
+        }
         Ok(())
     }
 

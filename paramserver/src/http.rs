@@ -346,3 +346,34 @@ async fn take_log(
     blocking(move || server.take_log(&node, log.body)).await?;
     Ok(StatusCode::OK)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+pub(crate) mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    /// The HTTP status that a server answers a GET with.
+    pub(crate) fn status_of(server: Server, path: impl Fn(&Server) -> String) -> u16 {
+        let path = path(&server);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Discard: no chain answers there.
+            let client = ledger_client::Client::new(&["http://127.0.0.1:9".to_string()]).unwrap();
+            let router = router(Arc::new(server), Registry::new(client));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            answer.split(' ').nth(1).unwrap().parse().unwrap()
+        })
+    }
+}

@@ -43,8 +43,14 @@ struct Flags {
     /// Where workers and requesters come in.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8070")]
     listen: SocketAddr,
-    /// Gradient sums kept of each job, in GiB: parameters of steps further back can no longer be
-    /// rebuilt, and receipts of those steps no longer be replayed.
+    /// How much is kept of each job's past steps, in GiB.
+    ///
+    /// That is its gradient sums and checkpoints, dropped oldest first, 64 steps and their
+    /// checkpoint at a time, when a checkpoint is written and when the job is done. Parameters of
+    /// dropped steps can no longer be rebuilt (410 Gone), and receipts of those steps no longer be
+    /// replayed. Steps since the newest checkpoint are kept in any case, so a job may take 64 sums
+    /// and a checkpoint more than this: each sum 4 bytes a parameter, a checkpoint 12. Receipts,
+    /// the job's files and its result are never dropped.
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     keep: u64,
     /// Steps between checkpoints; for tests.

@@ -355,6 +355,18 @@ impl Store {
         self.job_folder(job, "parts").join(format!("{}-{}", span.first, span.count))
     }
 
+    /// Removes the partial sums of a step that is done: its whole sum is kept. Where they cannot
+    /// be removed they only take room until the next step's.
+    pub fn remove_parts(&self, job: &JobId) {
+        let folder = self.job_folder(job, "parts");
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!("{}: {error}", folder.display());
+            }
+            _ => {}
+        }
+    }
+
     /// The file of a checkpoint: parameters and moments before the step of that ordinal.
     pub fn checkpoint_path(&self, job: &JobId, ordinal: u32) -> PathBuf {
         self.job_folder(job, "checkpoints").join(format!("{ordinal:08}"))

@@ -17,7 +17,7 @@ pub const CHECKPOINT_STEPS: u32 = 64;
 /// What is kept of a job's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// At most so many bytes of gradient sums and checkpoints, apart from the newest stretch.
+    /// At most so many bytes of gradient sums and checkpoints, or one stretch ([`trim`]).
     pub bytes: u64,
     /// Steps between checkpoints: [`CHECKPOINT_STEPS`] but in tests.
     pub checkpoint_steps: u32,
@@ -50,7 +50,7 @@ pub enum TrainingError {
     },
     /// What would be needed is kept no longer.
     #[error(
-        "the parameters before step {ordinal} can no longer be rebuilt: their gradient sums were dropped when the job's files passed the limit; allow the server more with --keep"
+        "the parameters before step {ordinal} can no longer be rebuilt: the gradient sums and the checkpoint that they would need were dropped when the job's files passed the server's --keep; what was checked of it before stays on the chain"
     )]
     Gone {
         /// The step's number in the job, from 0.
@@ -207,29 +207,70 @@ impl Training {
     }
 }
 
-/// Drops the oldest gradient sums of a job until its sums take at most `keep` bytes, and the
-/// checkpoints that then serve no kept sum. The newest sums back to the last checkpoint stay: a
-/// restart needs them.
+/// Drops the oldest stretches of a job until what is left takes at most `keep` bytes.
+///
+/// A stretch is what rebuilds the parameters of the steps between two checkpoints: the first
+/// checkpoint and the gradient sums up to the second. Without one of its sums the later ones
+/// are of no use, so it goes as a whole. The newest stays: a restart needs it.
 pub fn trim(job: &JobId, store: &Store, keep: u64) -> Result<(), StoreError> {
     let sums = store.ordinals(job, "sums")?;
     let checkpoints = store.ordinals(job, "checkpoints")?;
-    let mut total: u64 = sums.iter().map(|(_, bytes)| bytes).sum();
-    let newest = checkpoints.last().map_or(0, |(at, _)| *at);
-    let mut oldest = sums.first().map_or(0, |(at, _)| *at);
-    for (at, bytes) in &sums {
-        if total <= keep || *at >= newest {
-            break;
-        }
-        remove_file(&store.sum_path(job, *at))?;
-        total -= bytes;
-        oldest = at + 1;
+    let dropped = dropped_before(&sums, &checkpoints, keep);
+    let old = |files: &[(u32, u64)]| -> Vec<u32> {
+        files.iter().map(|(at, _)| *at).filter(|at| *at < dropped).collect()
+    };
+    // Checkpoints first: killed in between, sums without one are seen and dropped the next time.
+    for at in old(&checkpoints) {
+        remove_file(&store.checkpoint_path(job, at))?;
     }
-    // A checkpoint serves the steps from itself to the next one; one step needs no sum.
-    for pair in checkpoints.windows(2) {
-        let [(at, _), (next, _)] = pair else { continue };
-        if *next <= oldest {
-            remove_file(&store.checkpoint_path(job, *at))?;
-        }
+    for at in old(&sums) {
+        remove_file(&store.sum_path(job, at))?;
     }
     Ok(())
+}
+
+/// The ordinal before which everything is to go: 0, or a checkpoint's.
+fn dropped_before(sums: &[(u32, u64)], checkpoints: &[(u32, u64)], keep: u64) -> u32 {
+    let newest = checkpoints.last().map_or(0, |(at, _)| *at);
+    let from = |start: u32| -> u64 {
+        let files = sums.iter().chain(checkpoints);
+        files.filter(|(at, _)| *at >= start).map(|(_, bytes)| bytes).sum()
+    };
+    // The first stretch begins at the initial parameters, which need no file.
+    let mut starts = std::iter::once(0).chain(checkpoints.iter().map(|(at, _)| *at));
+    starts.find(|&start| start >= newest || from(start) <= keep).unwrap_or(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dropped_before;
+    use proptest::prelude::*;
+
+    #[test]
+    fn whole_stretches_go_and_the_newest_stays_whatever_it_takes() {
+        let sums: Vec<_> = (0..7).map(|at| (at, 10)).collect();
+        let checkpoints = [(2, 30), (4, 30), (6, 30)];
+        let before = |keep| dropped_before(&sums, &checkpoints, keep);
+        assert_eq!((before(160), before(159)), (0, 2));
+        assert_eq!((before(140), before(139)), (2, 4));
+        assert_eq!((before(90), before(89), before(0)), (4, 6, 6));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_fits_or_is_one_stretch(
+            steps in 0u32..40, every in 1u32..9, sum in 1u64..9, checkpoint in 1u64..9,
+            keep in 0u64..400,
+        ) {
+            let sums: Vec<_> = (0..steps).map(|at| (at, sum)).collect();
+            let checkpoints: Vec<_> =
+                (1..=steps).filter(|at| at % every == 0).map(|at| (at, checkpoint)).collect();
+            let before = dropped_before(&sums, &checkpoints, keep);
+            let newest = checkpoints.last().map_or(0, |(at, _)| *at);
+            let left: u64 = sums.iter().chain(&checkpoints)
+                .filter(|(at, _)| *at >= before).map(|(_, bytes)| bytes).sum();
+            prop_assert!(left <= keep || before == newest);
+            prop_assert!(before == 0 || checkpoints.iter().any(|(at, _)| *at == before));
+        }
+    }
 }
