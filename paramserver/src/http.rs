@@ -171,6 +171,13 @@ async fn take_job(State(door): Shared, body: Bytes) -> Result<Response, Failure>
     }
     let create: Signed<CreateJob> = read("job", &body)?;
     let server = door.server.clone();
+    // The chain takes no job of a server that it does not know.
+    let mut registered = server.registered.subscribe();
+    let patience = Duration::from_secs(LONG_POLL_SECONDS);
+    if tokio::time::timeout(patience, registered.wait_for(|is| *is)).await.is_err() {
+        let why = "this server is not on the chain yet, which may be away: try again in a minute";
+        return Err(ServerError::Unavailable(why.into()).into());
+    }
     let taken = blocking(move || server.take_job(create)).await?;
     Ok(axum::Json(taken).into_response())
 }

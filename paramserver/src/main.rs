@@ -11,8 +11,11 @@ use paramserver::{
     store::Store,
     training::{CHECKPOINT_STEPS, Keep},
 };
-use protocol::{ChainId, Digest, node::NodeRole};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use protocol::{
+    ChainId, Digest,
+    node::{NodeRole, Ownership},
+};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 
 /// Runs parameter servers: takes jobs, gives their batches to workers, sums what comes back, takes
@@ -58,18 +61,33 @@ struct Flags {
     checkpoint_steps: u32,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let flags = Flags::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
         .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let flags = Flags::parse();
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", protocol::told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
     if let Ok(name) = std::env::var("ALIA_ISA") {
         kernels::isa::force(name.parse()?)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(flags))
+    let ended = runtime.block_on(serve(flags));
+    // A job that is being rebuilt need not be waited for: the disk has all of it.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(flags: Flags) -> anyhow::Result<()> {
@@ -91,25 +109,41 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let ownership = register::read_ownership(&delegation, &identity)?;
     let client = Client::new(&flags.ledgers)?;
     let listener = TcpListener::bind(flags.listen).await.with_context(|| {
-        format!("listening on {}: is another server there? `ss -ltnp` shows who", flags.listen)
+        let port = flags.listen.port();
+        format!(
+            "cannot listen on {}; `ss -ltnp sport = :{port}` shows who does, or choose another \
+             with --listen",
+            flags.listen
+        )
     })?;
     // Before anything is taken up: the store's lock shows a second server on the same data.
     let store = Store::open(&flags.data)?;
-    // A server is described by its program; what machine it runs on is nobody's business.
-    let inventory = Digest::of("aliaOS parameter server inventory v1", &release);
-    let role = NodeRole::ParameterServer;
-    register(&client, &identity, ownership, role, inventory).await?;
-    tracing::info!(%node, "registered on the ledger");
     let keep = Keep { bytes: flags.keep << 30, checkpoint_steps: flags.checkpoint_steps };
     let server = Arc::new(Server::open(store, identity, keep)?);
-    tokio::spawn(chain::run(server.clone(), client.clone()));
-    tracing::info!(address = %flags.listen, "serving");
-    let router = http::router(server, Registry::new(client));
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    // Served at once: while the chain is away, what is here can be asked for and worked on.
+    let router = http::router(server.clone(), Registry::new(client.clone()));
+    tracing::info!(address = %flags.listen, "serving");
     tokio::select! {
-        served = axum::serve(listener, router) => served?,
+        served = async { axum::serve(listener, router).await } => served?,
+        refused = work(server, client, ownership) => refused?,
         _ = terminate.recv() => tracing::info!("stopped: all that was taken is on disk"),
         _ = tokio::signal::ctrl_c() => tracing::info!("stopped: all that was taken is on disk"),
     }
+    Ok(())
+}
+
+/// Takes the jobs up again and enters the chain, then tells it what happens here.
+async fn work(server: Arc<Server>, client: Client, ownership: Ownership) -> anyhow::Result<()> {
+    let resuming = server.clone();
+    tokio::task::spawn_blocking(move || resuming.resume());
+    let identity = &server.identity;
+    // A server is described by its program; what machine it runs on is nobody's business.
+    let inventory = Digest::of("aliaOS parameter server inventory v1", &identity.release);
+    let role = NodeRole::ParameterServer;
+    let node = register(&client, identity, ownership, role, inventory).await?;
+    tracing::info!(%node, "registered on the ledger");
+    server.registered.send_replace(true);
+    chain::run(server, client).await;
     Ok(())
 }

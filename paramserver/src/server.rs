@@ -26,7 +26,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The most jobs that wait or run at once; more are refused until one is done.
 pub const MAX_OPEN_JOBS: usize = 64;
@@ -124,14 +124,17 @@ pub struct Server {
     state: Mutex<State>,
     /// Rings when work may have become available, or a job's standing changed.
     pub changed: Notify,
+    /// Whether the chain knows this server: no job is taken before.
+    pub registered: watch::Sender<bool>,
+    /// One job at a time is opened, and none twice.
+    starting: Mutex<()>,
 }
 
 impl Server {
-    /// A server over a store; its jobs go on.
+    /// A server over a store. Its jobs go on with [`Server::resume`].
     ///
     /// # Errors
-    /// [`ServerError`]: the disk. A job that cannot be opened is marked as failed, one that the
-    /// disk stops is left as it is, and neither keeps the others from going on.
+    /// [`ServerError`]: the disk.
     pub fn open(store: Store, identity: NodeIdentity, keep: Keep) -> Result<Self, ServerError> {
         let store = Arc::new(store);
         let mut state = State::default();
@@ -139,19 +142,28 @@ impl Server {
             state.jobs.insert(id, Slot { entry, engine: None, on_chain: None, last: None });
         }
         let identity = Arc::new(identity);
-        let server =
-            Self { store, identity, keep, state: Mutex::new(state), changed: Notify::new() };
-        let open: Vec<JobId> = server.ids(|standing| !matches!(standing, Standing::Failed(_)));
-        for id in open {
-            let entry = server.lock().jobs.get(&id).map(|slot| slot.entry.clone());
-            if let Some(entry) = entry
-                && entry.standing != Standing::Waiting
-                && let Err(error) = server.start(&id)
-            {
+        Ok(Self {
+            store,
+            identity,
+            keep,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            registered: watch::Sender::new(false),
+            starting: Mutex::new(()),
+        })
+    }
+
+    /// Opens the jobs that ran or were computed here: their parameters are rebuilt, which takes
+    /// its time. One that cannot be opened is marked as failed, one that the disk stops is left
+    /// as it is, and neither keeps the others from going on.
+    pub fn resume(&self) {
+        let running = self.ids(|standing| *standing == Standing::Running);
+        let computed = self.ids(|standing| matches!(standing, Standing::Computed(_)));
+        for id in running.into_iter().chain(computed) {
+            if let Err(error) = self.start(&id) {
                 tracing::error!(job = %id, "the job stands still: {error}");
             }
         }
-        Ok(server)
     }
 
     /// The state. A panic elsewhere cannot leave it half-changed: what counts is on disk.
@@ -251,8 +263,10 @@ impl Server {
     /// # Errors
     /// [`ServerError`]: the disk.
     pub fn start(&self, id: &JobId) -> Result<(), ServerError> {
-        let Some(mut entry) = self.lock().jobs.get(id).map(|slot| slot.entry.clone()) else {
-            return Ok(());
+        let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entry = match self.lock().jobs.get(id) {
+            Some(slot) if slot.engine.is_none() => slot.entry.clone(),
+            _ => return Ok(()),
         };
         if entry.standing == Standing::Waiting {
             entry.standing = Standing::Running;
@@ -474,7 +488,13 @@ impl Server {
             return Ok(ResultReply::Refused(format!("there is no job {job} here")));
         };
         let Some(engine) = &mut slot.engine else {
-            if slot.entry.standing == Standing::Running {
+            // Computed ones that were put away have left their status.
+            let is_coming = match &slot.entry.standing {
+                Standing::Running => true,
+                Standing::Computed(_) => slot.last.is_none(),
+                _ => false,
+            };
+            if is_coming {
                 return Err(ServerError::Unavailable(format!("job {job} is being taken up again")));
             }
             return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));

@@ -172,6 +172,7 @@ impl Bench {
         drop(server);
         let store = Store::open(folder.path()).unwrap();
         let server = Server::open(store, identity(200), keep).unwrap();
+        server.resume();
         Self { folder, job, server, sequence, workspace }
     }
 
