@@ -38,6 +38,9 @@ use std::{
 
 /// Batches shown as done last.
 const RECENT: usize = 64;
+/// No receipt with salt and telemetry is longer, nor is an operation's record.
+const LEAF_LEN: usize = 1 << 14;
+const RECORD_LEN: usize = 256;
 /// Tokens a second are counted over so much time.
 const RATE_WINDOW_MS: u64 = 60_000;
 
@@ -313,6 +316,22 @@ impl Engine {
         let sample = terms.shapes().iter().take(64);
         let units: Vec<u64> = sample.map(|shape| terms.graph().units(shape).product).collect();
         (units.iter().sum::<u64>() / units.len().max(1) as u64).max(1)
+    }
+
+    /// The longest body that a result of this job can have, generously.
+    pub fn max_result_len(&self) -> usize {
+        let terms = self.job.terms();
+        let leaves = terms.schedule().per_step.min(terms.schedule().batches) as usize;
+        let longest = self.job.shape().max_length as usize;
+        let operations = terms.graph().operations.len();
+        let (payload, records) = match &self.progressing {
+            Progressing::Train(training) => (training.elements() * 4, operations),
+            // A decoder's operations come once a position.
+            Progressing::Translate { .. } => {
+                (self.job.sentences() * (longest + 2) * 4, operations * (longest + 1))
+            }
+        };
+        payload + leaves * (LEAF_LEN + records.min(MAX_RECORDS) * RECORD_LEN)
     }
 
     /// When somebody's lateness may free work, milliseconds.

@@ -28,11 +28,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tokio_util::io::ReaderStream;
 
 /// How long a full log is waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(120);
+/// Parameters rebuilt at once: each takes a core, and memory for a model with its moments.
+const MAX_REBUILDS: usize = 2;
 /// Parameter files kept ready: this step's and the one before.
 const READY_PARAMETERS: usize = 2;
 
@@ -41,13 +46,19 @@ pub struct Door {
     server: Arc<Server>,
     registry: Registry,
     ready: Mutex<VecDeque<(Digest, Bytes)>>,
+    rebuilds: Arc<Semaphore>,
 }
 
 type Shared = State<Arc<Door>>;
 
 /// The routes of a server.
 pub fn router(server: Arc<Server>, registry: Registry) -> Router {
-    let door = Arc::new(Door { server, registry, ready: Mutex::default() });
+    let door = Arc::new(Door {
+        server,
+        registry,
+        ready: Mutex::default(),
+        rebuilds: Arc::new(Semaphore::new(MAX_REBUILDS)),
+    });
     let large = DefaultBodyLimit::max(MAX_RESULT_LEN);
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -62,7 +73,7 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         .route("/v1/receipts/{receipt}", get(receipt))
         .route("/v1/receipts/{receipt}/log", get(log))
         .route("/v1/work/pull", post(pull))
-        .route("/v1/work/result", post(result).layer(DefaultBodyLimit::max(MAX_RESULT_LEN)))
+        .route("/v1/work/result", post(result))
         .route("/v1/work/log", post(take_log))
         .with_state(door)
 }
@@ -198,12 +209,7 @@ async fn put_blob(
                 "no job here waits for {digest}: announce the job first"
             )));
         }
-        match server.store.put_blob(&digest, &body) {
-            Err(error @ crate::store::StoreError::WrongBlob { .. }) => {
-                Err(ServerError::Refused(error.to_string()))
-            }
-            other => Ok(other.map(|()| StatusCode::CREATED)?),
-        }
+        server.put_blob(&digest, &body).map(|()| StatusCode::CREATED)
     })
     .await
 }
@@ -228,8 +234,8 @@ async fn parameters(State(door): Shared, Path(digest): Path<String>) -> Result<R
     let bytes = match kept {
         Some(bytes) => bytes,
         None => {
-            let server = door.server.clone();
-            let bytes = Bytes::from(blocking(move || server.parameters(&digest)).await?);
+            let bytes = at_hand_or_rebuilt(&door, digest, Server::parameters).await?;
+            let bytes = Bytes::from(bytes);
             let mut ready = ready();
             ready.push_front((digest, bytes.clone()));
             ready.truncate(READY_PARAMETERS);
@@ -239,13 +245,31 @@ async fn parameters(State(door): Shared, Path(digest): Path<String>) -> Result<R
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
+/// Gives what belongs to parameters; where they have to be rebuilt, that waits for its turn.
+async fn at_hand_or_rebuilt(
+    door: &Door,
+    digest: Digest,
+    give: fn(&Server, &Digest) -> Result<Vec<u8>, ServerError>,
+) -> Result<Vec<u8>, Failure> {
+    let server = door.server.clone();
+    let turn = match server.is_current(&digest) {
+        true => None,
+        false => door.rebuilds.clone().acquire_owned().await.ok(),
+    };
+    blocking(move || {
+        // Held until it is done, also where whoever asked is gone.
+        let _turn = turn;
+        give(&server, &digest)
+    })
+    .await
+}
+
 async fn optimiser_state(
     State(door): Shared,
     Path(digest): Path<String>,
 ) -> Result<Response, Failure> {
     let digest: Digest = digest.parse().map_err(|error| bad("parameters", error))?;
-    let server = door.server.clone();
-    let bytes = blocking(move || server.optimiser_state(&digest)).await?;
+    let bytes = at_hand_or_rebuilt(&door, digest, Server::optimiser_state).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
@@ -332,9 +356,14 @@ impl Drop for Waiting {
     }
 }
 
-async fn result(State(door): Shared, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
+async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
     check_version(&headers)?;
     let server = door.server.clone();
+    let most = server.max_result_len();
+    let body = axum::body::to_bytes(body, most).await.map_err(|error| {
+        let why = format!("result: {error}; of the jobs here none has more than {most} bytes");
+        Failure(StatusCode::PAYLOAD_TOO_LARGE, why)
+    })?;
     let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
     drop(body);
     let reply = blocking(move || server.accept(message)).await?;
@@ -366,6 +395,12 @@ pub(crate) mod tests {
     /// The HTTP status that a server answers a GET with.
     pub(crate) fn status_of(server: Server, path: impl Fn(&Server) -> String) -> u16 {
         let path = path(&server);
+        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        answer(server, &head, &[])
+    }
+
+    /// The HTTP status that a server answers a request with.
+    pub(crate) fn answer(server: Server, head: &str, body: &[u8]) -> u16 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             // Discard: no chain answers there.
@@ -375,10 +410,11 @@ pub(crate) mod tests {
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move { axum::serve(listener, router).await });
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // It may be answered before all of it was read.
+            let _ = stream.write_all(body).await;
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
+            let _ = stream.read_to_end(&mut answer).await;
             let answer = String::from_utf8_lossy(&answer);
             answer.split(' ').nth(1).unwrap().parse().unwrap()
         })

@@ -19,7 +19,8 @@ use protocol::{
     state::JobRecord,
     transaction::CreateJob,
     work::{
-        Assignment, FullLog, LogRequest, MAX_RECORDS, Pull, PullReply, ResultMessage, ResultReply,
+        Assignment, FullLog, LogRequest, MAX_RECORDS, MAX_RESULT_LEN, Pull, PullReply,
+        ResultMessage, ResultReply,
     },
 };
 use std::{
@@ -30,8 +31,13 @@ use tokio::sync::{Notify, oneshot, watch};
 
 /// The most jobs that wait or run at once; more are refused until one is done.
 pub const MAX_OPEN_JOBS: usize = 64;
+/// A job that waits, and of which nothing came for so long, makes room for another where all
+/// places are taken: an announcement costs its sender nothing.
+pub const WAITING_PATIENCE_MS: u64 = 3_600_000;
 /// Computed jobs that stay in memory for their stragglers.
 const MAX_COMPUTED: usize = 8;
+/// A result's body may be so long in any case: results of jobs that are over are answered too.
+const LEAST_RESULT_LEN: usize = 1 << 20;
 /// The most full logs being waited for at once.
 pub const MAX_LOG_REQUESTS: usize = 64;
 
@@ -94,6 +100,14 @@ pub struct Slot {
     pub on_chain: Option<JobRecord>,
     /// The last status of a job whose engine is gone.
     last: Option<JobStatus>,
+    /// When something of it came last, milliseconds since 1970.
+    pub(crate) heard: u64,
+}
+
+impl Slot {
+    fn new(entry: JobEntry) -> Self {
+        Self { entry, engine: None, on_chain: None, last: None, heard: now_ms() }
+    }
 }
 
 /// A worker's wait for a full log to be made.
@@ -130,6 +144,14 @@ pub struct Server {
     starting: Mutex<()>,
 }
 
+/// The files that a job is made of.
+fn files(spec: &JobSpec) -> [Digest; 3] {
+    match &spec.work {
+        Work::Train(train) => [train.corpus, train.tokenizer, train.encoded],
+        Work::Translate(translate) => [translate.model, translate.tokenizer, translate.input],
+    }
+}
+
 impl Server {
     /// A server over a store. Its jobs go on with [`Server::resume`].
     ///
@@ -139,7 +161,7 @@ impl Server {
         let store = Arc::new(store);
         let mut state = State::default();
         for (id, entry) in store.jobs()? {
-            state.jobs.insert(id, Slot { entry, engine: None, on_chain: None, last: None });
+            state.jobs.insert(id, Slot::new(entry));
         }
         let identity = Arc::new(identity);
         Ok(Self {
@@ -210,7 +232,7 @@ impl Server {
             .jobs
             .values()
             .filter(|slot| matches!(slot.entry.standing, Standing::Waiting | Standing::Running));
-        if open.count() >= MAX_OPEN_JOBS {
+        if open.count() >= MAX_OPEN_JOBS && !self.make_room(&mut state)? {
             return Err(ServerError::Unavailable(format!(
                 "{MAX_OPEN_JOBS} jobs wait or run here already: try again when one is done"
             )));
@@ -218,16 +240,70 @@ impl Server {
         let arrived = state.jobs.values().map(|slot| slot.entry.arrived + 1).max().unwrap_or(0);
         let entry = JobEntry { create, arrived, standing: Standing::Waiting };
         self.store.write(|changes| changes.put_job(&id, &entry))?;
-        state.jobs.insert(id, Slot { entry, engine: None, on_chain: None, last: None });
+        state.jobs.insert(id, Slot::new(entry));
         Ok(JobTaken { job: id, missing })
     }
 
+    /// Forgets the waiting job of which nothing has come for longest; false where all are in time.
+    fn make_room(&self, state: &mut State) -> Result<bool, ServerError> {
+        let waiting =
+            state.jobs.iter().filter(|(_, slot)| slot.entry.standing == Standing::Waiting);
+        let oldest = waiting.min_by_key(|(_, slot)| slot.heard).map(|(id, slot)| (*id, slot.heard));
+        let Some((id, heard)) = oldest else { return Ok(false) };
+        if now_ms().saturating_sub(heard) < WAITING_PATIENCE_MS {
+            return Ok(false);
+        }
+        tracing::warn!(job = %id, "it waited too long for its files or its block: forgotten");
+        self.store.write(|changes| changes.drop_job(&id))?;
+        let Some(slot) = state.jobs.remove(&id) else { return Ok(true) };
+        for digest in files(&slot.entry.create.body.spec) {
+            let others = |other: &Slot| files(&other.entry.create.body.spec).contains(&digest);
+            if !state.jobs.values().any(others) {
+                crate::store::remove_file(&self.store.blob_path(&digest))?;
+            }
+        }
+        Ok(true)
+    }
+
     fn missing(&self, spec: &JobSpec) -> Vec<Digest> {
-        let files = match &spec.work {
-            Work::Train(train) => [train.corpus, train.tokenizer, train.encoded],
-            Work::Translate(translate) => [translate.model, translate.tokenizer, translate.input],
-        };
-        files.into_iter().filter(|digest| !self.store.has_blob(digest)).collect()
+        files(spec).into_iter().filter(|digest| !self.store.has_blob(digest)).collect()
+    }
+
+    /// Keeps a file that some job waits for.
+    ///
+    /// # Errors
+    /// Where it is another than its name says; the disk.
+    pub fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ServerError> {
+        match self.store.put_blob(digest, bytes) {
+            Err(error @ StoreError::WrongBlob { .. }) => {
+                return Err(ServerError::Refused(error.to_string()));
+            }
+            other => other?,
+        }
+        for slot in self.lock().jobs.values_mut() {
+            if files(&slot.entry.create.body.spec).contains(digest) {
+                slot.heard = now_ms();
+            }
+        }
+        Ok(())
+    }
+
+    /// The longest body that a result of a job here can have.
+    pub fn max_result_len(&self) -> usize {
+        let state = self.lock();
+        let open = state.jobs.values().filter_map(|slot| match &slot.engine {
+            Some(engine) => Some(engine.max_result_len()),
+            // Being taken up: how large its model is will be known then.
+            None => (slot.entry.standing == Standing::Running).then_some(MAX_RESULT_LEN),
+        });
+        open.max().unwrap_or(0).clamp(LEAST_RESULT_LEN, MAX_RESULT_LEN)
+    }
+
+    /// Whether parameters are those of a job's step in progress: they are at hand.
+    pub fn is_current(&self, digest: &Digest) -> bool {
+        let state = self.lock();
+        let mut engines = state.jobs.values().filter_map(|slot| slot.engine.as_ref());
+        engines.any(|engine| engine.current(digest).is_some())
     }
 
     /// Whether some job waits for this file: nothing else is kept.

@@ -415,6 +415,12 @@ impl Changes<'_> {
         Ok(())
     }
 
+    /// Forgets a job that never began.
+    pub fn drop_job(&self, id: &JobId) -> Result<(), redb::Error> {
+        self.transaction.open_table(JOBS)?.remove(id.0.0)?;
+        Ok(())
+    }
+
     /// Puts a finished step and forgets the assignments and parts that led to it.
     pub fn finish_step(
         &self,

@@ -1,6 +1,7 @@
 //! A small job on a server of its own, with workers that compute: no network, no clock to wait for.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod bounds;
 mod disk;
 mod kept;
 mod strangers;
@@ -130,6 +131,13 @@ fn compute(
     (all, tree.finish().unwrap())
 }
 
+fn create(job: &Job, server: &Server) -> Signed<CreateJob> {
+    let shapes = job.terms().shapes().to_vec();
+    let parameter_server = server.identity.node();
+    let create = CreateJob { spec: job.spec().clone(), shapes, parameter_server };
+    Signed::sign(&chain(), create, &SecretKey::from_seed([1; 32]))
+}
+
 /// A server on a folder that outlives it, with one job.
 struct Bench {
     folder: TempDir,
@@ -148,14 +156,10 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::open(store(folder.path()), identity(200), keep).unwrap();
         let job = small(epochs);
-        let shapes = job.terms().shapes().to_vec();
-        let parameter_server = server.identity.node();
-        let create = CreateJob { spec: job.spec().clone(), shapes, parameter_server };
-        let requester = SecretKey::from_seed([1; 32]);
-        let taken = server.take_job(Signed::sign(&chain(), create, &requester)).unwrap();
+        let taken = server.take_job(create(&job, &server)).unwrap();
         assert_eq!(taken.missing.len(), 3);
         for bytes in [b"corpus".as_slice(), b"tokenizer", &encoded().to_bytes()] {
-            server.store.put_blob(&Digest::of_bytes(bytes), bytes).unwrap();
+            server.put_blob(&Digest::of_bytes(bytes), bytes).unwrap();
         }
         server.start(&job.id()).unwrap();
         let workspace = Workspace::new(&shape()).unwrap();

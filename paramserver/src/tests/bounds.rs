@@ -1,0 +1,74 @@
+//! What strangers send is bounded.
+
+use super::*;
+use crate::{
+    http::tests::answer,
+    server::{MAX_OPEN_JOBS, ServerError, WAITING_PATIENCE_MS},
+};
+
+#[test]
+fn a_job_that_waited_too_long_makes_room_and_no_other_does() {
+    let bench = Bench::new(1, EVERYTHING);
+    let server = &bench.server;
+    let jobs: Vec<Job> = (2..MAX_OPEN_JOBS as u32 + 2).map(small).collect();
+    let (last, others) = jobs.split_last().unwrap();
+    for job in others {
+        server.take_job(create(job, server)).unwrap();
+    }
+    let refused = server.take_job(create(last, server));
+    assert!(matches!(refused, Err(ServerError::Unavailable(_))), "{refused:?}");
+    // The running one is older, and stays.
+    let (old, running) = (others[7].id(), bench.id());
+    for id in [&old, &running] {
+        server.lock().jobs.get_mut(id).unwrap().heard -= WAITING_PATIENCE_MS;
+    }
+    server.take_job(create(last, server)).unwrap();
+    let kept: Vec<JobId> = server.store.jobs().unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(kept.len(), MAX_OPEN_JOBS);
+    assert!(!kept.contains(&old) && kept.contains(&running) && kept.contains(&last.id()));
+    assert!(server.status(&old).is_none() && server.status(&last.id()).is_some());
+    // Its files are others' too.
+    assert!(server.store.has_blob(&Digest::of_bytes(b"corpus")));
+}
+
+#[test]
+fn a_file_that_comes_is_progress() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let server = Server::open(store, identity(200), EVERYTHING).unwrap();
+    let job = small(1);
+    server.take_job(create(&job, &server)).unwrap();
+    let heard = || server.lock().jobs[&job.id()].heard;
+    server.lock().jobs.get_mut(&job.id()).unwrap().heard = 1;
+    server.put_blob(&Digest::of_bytes(b"corpus"), b"corpus").unwrap();
+    assert!(heard() > 1);
+}
+
+#[test]
+fn a_result_s_body_is_read_no_further_than_a_job_s_results_go() {
+    let mut bench = Bench::new(1, EVERYTHING);
+    let worker = identity(10);
+    let assignment = bench.pull(&worker, 4).unwrap();
+    let good = bench.answer(&worker, &assignment).to_bytes();
+    assert!(good.len() <= bench.server.max_result_len());
+    let engine_says = {
+        let state = bench.server.lock();
+        state.jobs[&bench.id()].engine.as_ref().unwrap().max_result_len()
+    };
+    assert!(good.len() <= engine_says, "{} of {engine_says}", good.len());
+    let length = bench.server.max_result_len() + 1;
+    let head = |length: usize| {
+        format!(
+            "POST /v1/work/result HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{}: {}\r\n\
+             Content-Length: {length}\r\n\r\n",
+            protocol::version::HEADER,
+            protocol::version::offer(),
+        )
+    };
+    let Bench { server, folder, .. } = bench;
+    assert_eq!(answer(server, &head(length), &vec![0; length]), 413);
+    let store = Store::open(folder.path()).unwrap();
+    let server = Server::open(store, identity(200), EVERYTHING).unwrap();
+    server.resume();
+    assert_eq!(answer(server, &head(good.len()), &good), 200);
+}
