@@ -108,6 +108,16 @@ impl Slot {
     fn new(entry: JobEntry) -> Self {
         Self { entry, engine: None, on_chain: None, last: None, heard: now_ms() }
     }
+
+    /// Whether it is to be taken up again. A computed job that was put away has left its status.
+    fn is_stopped(&self) -> bool {
+        let is_open = match &self.entry.standing {
+            Standing::Running => true,
+            Standing::Computed(_) => self.last.is_none(),
+            Standing::Waiting | Standing::Failed(_) => false,
+        };
+        is_open && self.engine.is_none()
+    }
 }
 
 /// A worker's wait for a full log to be made.
@@ -327,10 +337,7 @@ impl Server {
     /// Jobs that were stopped by a failing disk.
     pub fn stopped_jobs(&self) -> Vec<JobId> {
         let state = self.lock();
-        let stopped = state
-            .jobs
-            .iter()
-            .filter(|(_, slot)| slot.entry.standing == Standing::Running && slot.engine.is_none());
+        let stopped = state.jobs.iter().filter(|(_, slot)| slot.is_stopped());
         stopped.map(|(id, _)| *id).collect()
     }
 
@@ -564,13 +571,7 @@ impl Server {
             return Ok(ResultReply::Refused(format!("there is no job {job} here")));
         };
         let Some(engine) = &mut slot.engine else {
-            // Computed ones that were put away have left their status.
-            let is_coming = match &slot.entry.standing {
-                Standing::Running => true,
-                Standing::Computed(_) => slot.last.is_none(),
-                _ => false,
-            };
-            if is_coming {
+            if slot.is_stopped() {
                 return Err(ServerError::Unavailable(format!("job {job} is being taken up again")));
             }
             return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));
@@ -580,7 +581,8 @@ impl Server {
         if let Err(EngineError::Store(_)) = reply {
             // What is in memory may be ahead of the disk, which is what counts: the job is taken
             // up from there once it can be written again, and nobody meets it before.
-            slot.last = slot.engine.take().map(|engine| engine.status(workers, now_ms()));
+            let stopped = slot.engine.take().map(|engine| engine.status(workers, now_ms()));
+            slot.last = stopped.filter(|_| slot.entry.standing == Standing::Running);
         }
         drop(state);
         self.changed.notify_waiters();

@@ -114,6 +114,21 @@ fn partial_sums_lost_with_the_power_are_done_again_and_their_receipts_confirmed(
     }
 }
 
+#[test]
+fn a_computed_job_that_the_disk_stopped_is_taken_up_again_for_its_stragglers() {
+    let (mut bench, worker) = (Bench::new(1, EVERYTHING), identity(10));
+    bench.work(&worker, usize::MAX);
+    assert!(matches!(bench.standing(), Standing::Computed(_)));
+    let result = bench.status().result;
+    bench.server.lock().jobs.get_mut(&bench.id()).unwrap().engine = None;
+    assert_eq!(bench.server.stopped_jobs(), [bench.id()]);
+    assert_eq!(bench.status().phase, protocol::api::JobPhase::Settling);
+    assert_eq!(bench.status().result, result);
+    bench.server.start(&bench.id()).unwrap();
+    assert!(bench.is_open() && bench.server.stopped_jobs().is_empty());
+    assert_eq!(bench.status().result, result);
+}
+
 /// A file on a disk that is full while it is said to be.
 #[derive(Debug)]
 struct Filling(FileBackend, Arc<AtomicBool>);

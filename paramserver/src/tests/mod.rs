@@ -158,7 +158,7 @@ impl Bench {
         let job = small(epochs);
         let taken = server.take_job(create(&job, &server)).unwrap();
         assert_eq!(taken.missing.len(), 3);
-        for bytes in [b"corpus".as_slice(), b"tokenizer", &encoded().to_bytes()] {
+        for bytes in [b"corpus".as_slice(), b"tokenizer", encoded().to_bytes()] {
             server.put_blob(&Digest::of_bytes(bytes), bytes).unwrap();
         }
         server.start(&job.id()).unwrap();
