@@ -65,7 +65,9 @@ pub fn share(workers: &[Worker], open: &[u32], patience: &Patience) -> Shares {
 
     let starved: Vec<usize> = (0..workers.len()).filter(|&i| counts[i] == 0).collect();
     let longest = starved.iter().map(|&i| workers[i].micro_batch).max().unwrap_or_default();
-    if !starved.is_empty() && longest.saturating_sub(shares.pace) <= patience.left() {
+    // Half as long again as it should take: a wait that ends just too early is all in vain.
+    let wait = longest.saturating_sub(shares.pace) * 3 / 2;
+    if !starved.is_empty() && wait <= patience.left() {
         for i in starved {
             if let Some(busiest) =
                 (0..counts.len()).filter(|&j| counts[j] > 1).max_by_key(|&j| counts[j])
@@ -176,7 +178,8 @@ mod tests {
         let shares = share(&workers, &open, &rich);
         assert_eq!(counts(&shares), [15, 1]);
         assert!(shares.waits);
-        let poor = Patience { worked, waited: WAITING_CREDIT + Duration::from_secs(5) };
+        // Enough for what it should take, and not for a little more.
+        let poor = Patience { worked, waited: WAITING_CREDIT };
         let shares = share(&workers, &open, &poor);
         assert_eq!(counts(&shares), [16, 0]);
         assert!(!shares.waits);
