@@ -121,7 +121,8 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     setup::install(Purpose::Test)?;
     let packages = setup::packages(&flags.sources)?;
     let (_, comet) = setup::tools(&packages)?;
-    let python = python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
+    let python =
+        python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
     let environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),
         ("ALIA_COMETBFT", comet.clone().into()),

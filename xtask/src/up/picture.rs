@@ -13,6 +13,8 @@ use protocol::{
 };
 use std::time::Instant;
 
+/// Where a machine's boot stages are broken: a terminal of 80 columns shows them whole.
+const STAGES_WIDTH: usize = 62;
 /// Batches shown as done last.
 const RECENT: usize = 6;
 
@@ -34,17 +36,35 @@ pub fn lines(known: &Known, network: &Network, job: Option<&JobId>, begun: Insta
     ));
     for each in &network.machines {
         let spec = each.machine.spec();
-        lines.push(format!(
-            "machine {:<8} {}",
-            spec.name,
-            machine(known.machines.get(&spec.mac), each.started)
-        ));
+        let text = machine(known.machines.get(&spec.mac), each.started);
+        let mut name = format!("machine {:<8}", spec.name);
+        for line in wrapped(&text, STAGES_WIDTH) {
+            lines.push(format!("{name} {line}"));
+            name = " ".repeat(name.len());
+        }
     }
     match job.and_then(|id| known.job(id)) {
         Some(status) => lines.extend(job_lines(status, known, network)),
         None => lines.push("job     not there yet".into()),
     }
     lines.push(format!("        {} since the start", clock(begun.elapsed().as_secs_f64())));
+    lines
+}
+
+/// Text in lines of at most `width` characters, broken at spaces.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| line.len() + word.len() < width);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_string()),
+        }
+    }
     lines
 }
 
@@ -138,4 +158,19 @@ fn job_lines(status: &JobStatus, known: &Known, network: &Network) -> Vec<String
     });
     lines.push(format!("last    {}", recent.collect::<Vec<_>>().join(" | ")));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_broken_between_words() {
+        assert_eq!(
+            wrapped("mounts 0.1, clock 0.0, modules 0.6", 16),
+            ["mounts 0.1,", "clock 0.0,", "modules 0.6"]
+        );
+        assert_eq!(wrapped("short", 16), ["short"]);
+        assert_eq!(wrapped("an-unbreakable-word-of-some-length", 16).len(), 2);
+    }
 }
