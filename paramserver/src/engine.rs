@@ -7,10 +7,10 @@ use crate::{
     record::JobEntry,
     record::{AssignedEntry, Outgoing, PartEntry, Progress, ReceiptEntry, Standing, StepEntry},
     share::{self, Patience},
-    step::{StepState, Verdict},
+    step::{self, StepState, Verdict},
     store::{Store, StoreError, read_file, write_file, write_file_soon},
     training::{self, Keep, Numbers, Training, TrainingError, floats},
-    workers::Workers,
+    workers::{self, Workers},
 };
 use borsh::BorshDeserialize;
 use identity::NodeIdentity;
@@ -404,9 +404,16 @@ impl Engine {
         }
         for ((node, worker), spans) in present.iter().zip(&shares.runs) {
             let ms = worker.micro_batch.as_millis().max(1) as u64;
-            // Slower than the step's pace: it is waited for, as long as patience lasts.
+            // Slower than the step's pace: it is waited for while patience lasts, but one that was
+            // measured no longer than it may be late: it may have died.
             let is_starved = worker.micro_batch > shares.pace;
-            let limit = is_starved.then(|| self.patience.left().as_millis() as u64);
+            let limit = is_starved.then(|| {
+                let left = self.patience.left().as_millis() as u64;
+                match workers.get(node).is_some_and(workers::Worker::is_measured) {
+                    true => left.min(step::late_after(ms)),
+                    false => left,
+                }
+            });
             runs.extend(step.give(*node, spans, ms, limit, now));
         }
         let id = self.job.id();

@@ -15,6 +15,11 @@ pub const LATE_FACTOR: u64 = 3;
 /// Never sooner than that.
 pub const LATE_FLOOR_MS: u64 = 2_000;
 
+/// From when on a run is late that should take `expected` milliseconds.
+pub fn late_after(expected: u64) -> u64 {
+    (expected * LATE_FACTOR).max(LATE_FLOOR_MS)
+}
+
 /// A run that somebody was given and has not returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outstanding {
@@ -40,9 +45,7 @@ impl Outstanding {
 
     /// From when on the run is late, and its micro-batches may go to another.
     pub fn late_at(&self) -> u64 {
-        let patience = |expected: u64| {
-            self.limit_ms.unwrap_or_else(|| (expected * LATE_FACTOR).max(LATE_FLOOR_MS))
-        };
+        let patience = |expected: u64| self.limit_ms.unwrap_or_else(|| late_after(expected));
         match self.pulled_at {
             Some(at) => at + patience(self.expected_ms),
             None => self.assigned_at + patience(self.queued_ms + self.expected_ms),

@@ -33,6 +33,13 @@ pub struct Worker {
     sequence: u64,
 }
 
+impl Worker {
+    /// Whether its speed was measured, and is not its own word.
+    pub fn is_measured(&self) -> bool {
+        self.measured
+    }
+}
+
 /// Why a pull was not heard.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pull {sequence} of this boot was heard before, or a later one: it is a replay")]
