@@ -64,6 +64,18 @@ struct Run {
     summary: Summary,
 }
 
+/// Waits for the chain's first blocks.
+async fn first_blocks(client: &ledger_client::Client) -> anyhow::Result<()> {
+    let end = Instant::now() + PROOF_PATIENCE;
+    while !client.height().await.is_ok_and(|height| height > 1) {
+        if Instant::now() > end {
+            bail!("the chain makes no blocks");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
 /// Someone to ask, and where the answer is kept.
 struct Results {
     folder: JobFolder,
@@ -131,6 +143,7 @@ impl Run {
         ));
 
         // The first header is pinned before anything that matters is on the chain.
+        self.meanwhile(&mut network, &watcher, None, first_blocks(&watcher.ledger)).await?;
         let root = TrustRoot::pin(&watcher.ledger).await?;
         let home = self.make_home(&home, &root)?;
         let mut ledger = Ledger::from_root(watcher.ledger.clone(), root).await?;
