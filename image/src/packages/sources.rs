@@ -197,14 +197,14 @@ mod tests {
     const DEB822: &str = "\
 # a comment
 Types: deb deb-src
-URIs: http://mirror.test/debian
+URIs: http://archive.example/debian
 Suites: bookworm bookworm-updates bookworm-backports
 # in between
 Components: main contrib
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 Types: deb
-URIs: http://mirror.test/debian-security/
+URIs: http://archive.example/debian-security/
 Suites: bookworm-security
 Components: main
 
@@ -231,9 +231,9 @@ Components: main
         assert_eq!(
             suites,
             [
-                ("http://mirror.test/debian", "trixie", keyring),
-                ("http://mirror.test/debian", "trixie-updates", keyring),
-                ("http://mirror.test/debian-security/", "trixie-security", ""),
+                ("http://archive.example/debian", "trixie", keyring),
+                ("http://archive.example/debian", "trixie-updates", keyring),
+                ("http://archive.example/debian-security/", "trixie-security", ""),
             ]
         );
     }
@@ -241,13 +241,13 @@ Components: main
     #[test]
     fn one_line_sources_map_to_the_newer_suite() {
         let text = "\
-deb http://mirror.test/debian bookworm main contrib # the archive
-deb-src http://mirror.test/debian bookworm main
+deb http://archive.example/debian bookworm main contrib # the archive
+deb-src http://archive.example/debian bookworm main
 #deb http://off.test/debian bookworm main
-deb [arch=amd64 signed-by=/a.gpg,/b.gpg trusted=yes] http://mirror.test/debian-security bookworm/updates main
+deb [arch=amd64 signed-by=/a.gpg,/b.gpg trusted=yes] http://archive.example/debian-security bookworm/updates main
 deb cdrom:[Debian]/debian bookworm main
-deb\thttp://mirror.test/debian stable main
-deb [broken http://mirror.test/debian bookworm main
+deb\thttp://archive.example/debian stable main
+deb [broken http://archive.example/debian bookworm main
 deb http://other.test/docker/linux/debian bookworm stable
 ";
         let sources = for_suite(&parse(text, false), "bookworm", "trixie", &components());
@@ -258,7 +258,7 @@ deb http://other.test/docker/linux/debian bookworm stable
 
     #[test]
     fn an_inline_key_survives_and_what_weakens_checks_does_not() {
-        let text = "Types: deb\nURIs: http://mirror.test/debian\nSuites: trixie\nComponents: main\nTrusted: yes\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mDMEY\n -----END PGP PUBLIC KEY BLOCK-----\n";
+        let text = "Types: deb\nURIs: http://archive.example/debian\nSuites: trixie\nComponents: main\nTrusted: yes\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mDMEY\n -----END PGP PUBLIC KEY BLOCK-----\n";
         let sources = for_suite(&parse(text, true), "trixie", "trixie", &components());
         let written = write(&sources);
         assert!(written.contains("\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mDMEY\n"));
