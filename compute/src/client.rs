@@ -6,6 +6,7 @@ use protocol::{
     Digest, JobId, Signed,
     api::Problem,
     receipt::WorkKeyCertificate,
+    told,
     transaction::CreateJob,
     version,
     work::{FullLog, LONG_POLL_SECONDS, Pull, PullReply, ResultMessage, ResultReply},
@@ -21,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(LONG_POLL_SECONDS + 20);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// It cannot be reached, or broke off.
-    #[error("the parameter server {server}: {}", chain(.source))]
+    #[error("the parameter server {server}: {}", told(.source))]
     Away {
         /// Its address.
         server: String,
@@ -60,17 +61,6 @@ pub enum ClientError {
         /// What came.
         found: Digest,
     },
-}
-
-/// An error with what caused it, as one line.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl ClientError {

@@ -113,13 +113,13 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         (_, true) => Size::Full,
         _ => Size::Default,
     };
-    check(&flags)?;
     let catalogues = format!("{}: the corpus", PACKAGES.join(", "));
     let more: &[&str] = if corpus_files.is_none() { &[&catalogues] } else { &[] };
     if !flags.no_build && !setup::announce(&flags.sources, Purpose::Up, more)? {
         return Ok(());
     }
     // What cannot work is said before an hour goes into it.
+    check(&flags)?;
     let privilege = sandbox::privilege()?;
     if let Some(corpus) = &corpus_files {
         check_corpus(corpus, size)?;
