@@ -6,7 +6,7 @@ use protocol::api::{JobPhase, JobStatus};
 /// Where a job stands, in a few words: `epoch 2 of 13, step 5 of 88`.
 pub fn progress(status: &JobStatus) -> String {
     match &status.phase {
-        JobPhase::Waiting => "waiting for its files or its block".into(),
+        JobPhase::Waiting => "waiting".into(),
         JobPhase::Running if status.kind == "train" => format!(
             "epoch {} of {}, step {} of {}",
             status.epoch + 1,
@@ -27,6 +27,9 @@ pub fn progress(status: &JobStatus) -> String {
 /// A job in one line that says what changes.
 pub fn job_line(status: &JobStatus) -> String {
     let mut line = format!("{} {}", status.job.0.short(), progress(status));
+    if let Some(why) = &status.obstacle {
+        line += &format!("; {why}");
+    }
     if let Some(loss) = status.loss {
         line += &format!(", loss {loss:.3}");
     }
@@ -111,6 +114,7 @@ mod tests {
             label: "en-de".into(),
             kind: "train".into(),
             phase,
+            obstacle: None,
             epoch: 1,
             epochs: 13,
             step: 4,
@@ -138,6 +142,9 @@ mod tests {
             job_line(&status(JobPhase::Settling)),
             "abababab computed; 1650 of 1700 receipts confirmed on the chain, loss 2.516"
         );
+        let stuck = Some("no worker asks for work".to_string());
+        let stuck = job_line(&JobStatus { obstacle: stuck, ..status(JobPhase::Running) });
+        assert!(stuck.contains("step 5 of 88; no worker asks for work, loss"), "{stuck}");
         let failed = job_line(&status(JobPhase::Failed("the disk is full".into())));
         assert!(failed.contains("failed: the disk is full"), "{failed}");
     }

@@ -3,46 +3,39 @@
 //! What was taken is on disk before anybody hears of it, so a kill at any moment loses nothing
 //! that was acknowledged: [`Engine::open`] goes on where the last one stopped.
 
+mod accept;
+
 use crate::{
-    record::JobEntry,
-    record::{AssignedEntry, Outgoing, PartEntry, Progress, ReceiptEntry, Standing, StepEntry},
+    gathered::Gathered,
+    record::{
+        AssignedEntry, JobEntry, Outgoing, PartEntry, Progress, ReceiptEntry, Standing, StepEntry,
+    },
     share::{self, Patience},
-    step::{self, StepState, Verdict},
-    store::{Store, StoreError, read_file, write_file, write_file_soon},
-    training::{self, Keep, Numbers, Training, TrainingError, floats},
+    step::{self, StepState},
+    store::{Store, StoreError, read_file, write_file},
+    tally::Tally,
+    training::{self, Keep, Numbers, Training, TrainingError},
     workers::{self, Workers},
 };
-use borsh::BorshDeserialize;
 use identity::NodeIdentity;
 use job::{
     Job,
     tree::Span,
-    work::{Circumstances, Done, gradient_digest, translations_digest},
+    work::{Circumstances, Done},
 };
 use protocol::{
     BatchId, BatchPart, Digest, PublicKey, SecretKey,
-    api::{BatchDone, JobPhase, JobStatus},
+    api::{JobPhase, JobStatus},
     job::Work,
-    receipt::{self, Salt},
-    transaction::{Assign, Confirm, Confirmation, MAX_CONFIRMATIONS, Run, assignment_id},
-    work::{
-        Assignment, LeafResult, MAX_RECORDS, ResultMessage, ResultReply, Telemetry, WorkResult,
-        telemetry_root,
-    },
+    receipt::Salt,
+    transaction::{Assign, Confirm, Confirmation, MAX_CONFIRMATIONS, Run},
+    work::{Assignment, LeafResult, MAX_RECORDS, Telemetry, telemetry_root},
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-/// Batches shown as done last.
-const RECENT: usize = 64;
 /// No receipt with salt and telemetry is longer, nor is an operation's record.
 const LEAF_LEN: usize = 1 << 14;
 const RECORD_LEN: usize = 256;
-/// Tokens a second are counted over so much time.
-const RATE_WINDOW_MS: u64 = 60_000;
 
 /// A job cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +69,6 @@ impl From<TrainingError> for EngineError {
     }
 }
 
-#[derive(Debug)]
-enum Progressing {
-    Train(Box<Training>),
-    Translate { parameters: Digest, translations: BTreeMap<u32, Vec<u32>> },
-}
-
 /// A job in progress.
 pub struct Engine {
     job: Job,
@@ -92,7 +79,7 @@ pub struct Engine {
     step: StepState,
     /// The step before: its stragglers may still answer.
     previous: Option<StepState>,
-    progressing: Progressing,
+    gathered: Gathered,
     finished: Option<Digest>,
     confirmations: Vec<Confirmation>,
     patience: Patience,
@@ -100,13 +87,9 @@ pub struct Engine {
     /// When the workers that set the pace were done, if others are waited for.
     pace_done: Option<u64>,
     paced: bool,
+    /// Summed loss of what the step in progress has.
     loss: f32,
-    last_loss: Option<f32>,
-    tokens: VecDeque<(u64, u64)>,
-    batches: BTreeMap<PublicKey, (u64, u64)>,
-    recent: VecDeque<BatchDone>,
-    receipts: u64,
-    worked_ms: u64,
+    tally: Tally,
 }
 
 impl Engine {
@@ -125,23 +108,20 @@ impl Engine {
         let id = job.id();
         let schedule = job.terms().schedule().clone();
         let steps = store.steps(&id, 0)?;
-        let worked_ms = steps.iter().map(|(_, step)| step.milliseconds).sum();
+        let tally = Tally::of_steps(&steps);
         let ordinal = steps.last().map_or(0, |(at, _)| at + 1);
         let per_epoch = schedule.steps();
         let (epoch, step) = (ordinal / per_epoch, ordinal % per_epoch);
         let is_done = epoch >= schedule.epochs;
         let count = if is_done { 0 } else { schedule.micro_batches(step) };
-        let progressing = match &job.spec().work {
+        let gathered = match &job.spec().work {
             Work::Train(_) => {
                 let numbers = Numbers::rebuild(&job, &store, ordinal)?;
-                Progressing::Train(Box::new(Training::new(numbers, count)))
+                Gathered::Train(Box::new(Training::new(numbers, count)))
             }
-            Work::Translate(translate) => Progressing::Translate {
-                parameters: translate.parameters,
-                translations: BTreeMap::new(),
-            },
+            Work::Translate(translate) => Gathered::no_translations(translate.parameters),
         };
-        if let (Progressing::Train(training), Some((at, last))) = (&progressing, steps.last())
+        if let (Some(training), Some((at, last))) = (gathered.training(), steps.last())
             && training.digest != last.after
         {
             return Err(TrainingError::Damaged {
@@ -150,7 +130,7 @@ impl Engine {
             }
             .into());
         }
-        if let Progressing::Train(training) = &progressing {
+        if let Some(training) = gathered.training() {
             // A disk that was full when one was due must not make every later restart longer.
             let newest = store.ordinals(&id, "checkpoints")?.last().map_or(0, |(at, _)| *at);
             if ordinal.saturating_sub(newest) >= keep.checkpoint_steps.max(1) {
@@ -166,20 +146,18 @@ impl Engine {
             identity,
             keep,
             previous: None,
-            progressing,
+            gathered,
             finished: None,
             confirmations: Vec::new(),
-            patience: Patience { worked: Duration::from_millis(worked_ms), ..Patience::default() },
+            patience: Patience {
+                worked: Duration::from_millis(tally.worked_ms),
+                ..Patience::default()
+            },
             step_began: None,
             pace_done: None,
             paced: false,
             loss: 0.0,
-            last_loss: steps.last().map(|(_, step)| step.loss / step.target_tokens.max(1) as f32),
-            tokens: VecDeque::new(),
-            batches: BTreeMap::new(),
-            recent: VecDeque::new(),
-            receipts: 0,
-            worked_ms,
+            tally,
         };
         engine.restore(now)?;
         if engine.store.parts(&id)?.is_empty() {
@@ -191,7 +169,7 @@ impl Engine {
     /// Takes up what was assigned and returned of the step in progress.
     fn restore(&mut self, now: u64) -> Result<(), EngineError> {
         let id = self.job.id();
-        if let Progressing::Train(training) = &self.progressing {
+        if let Some(training) = self.gathered.training() {
             let ordinal = self.ordinal();
             let digest = training.digest;
             self.store.write(|changes| changes.put_parameters(&id, &digest, ordinal))?;
@@ -223,7 +201,7 @@ impl Engine {
             }
             let payload = read_file(&self.store.part_path(&id, part.span()));
             let payload = payload.map_err(|error| error.to_string()).and_then(|payload| {
-                let found = self.payload_digest(part.span(), &payload)?;
+                let found = self.gathered.digest(&self.job, part.span(), &payload)?;
                 if found != part.payload {
                     return Err(format!("it is {found}, not {}", part.payload));
                 }
@@ -231,7 +209,7 @@ impl Engine {
             });
             match payload {
                 Ok(payload) => {
-                    self.insert(part.span(), &payload)?;
+                    self.gathered.insert(&self.job, part.span(), &payload)?;
                     self.step.finish_span(part.span());
                     self.loss += part.loss;
                     self.confirmations.extend(part.receipts);
@@ -239,8 +217,7 @@ impl Engine {
                 Err(why) => self.lose(&part, &why)?,
             }
         }
-        self.batches = self.store.receipt_counts(&id)?;
-        self.receipts = self.batches.values().map(|(_, all)| all).sum();
+        self.tally.set_nodes(self.store.receipt_counts(&id)?);
         match (&self.entry.standing, self.ordinal() >= self.last_ordinal()) {
             (Standing::Computed(result), _) => self.finished = Some(*result),
             (_, true) => self.finish_job()?,
@@ -295,19 +272,9 @@ impl Engine {
         schedule.epochs * schedule.steps()
     }
 
-    fn parameters(&self) -> Digest {
-        match &self.progressing {
-            Progressing::Train(training) => training.digest,
-            Progressing::Translate { parameters, .. } => *parameters,
-        }
-    }
-
     /// The newest numbers of a training job, where its parameters are those of `digest`.
     pub fn current(&self, digest: &Digest) -> Option<&Numbers> {
-        match &self.progressing {
-            Progressing::Train(training) if training.digest == *digest => Some(&training.numbers),
-            _ => None,
-        }
+        self.gathered.numbers(digest)
     }
 
     /// Multiply-adds of a micro-batch, on average.
@@ -324,12 +291,10 @@ impl Engine {
         let leaves = terms.schedule().per_step.min(terms.schedule().batches) as usize;
         let longest = self.job.shape().max_length as usize;
         let operations = terms.graph().operations.len();
-        let (payload, records) = match &self.progressing {
-            Progressing::Train(training) => (training.elements() * 4, operations),
+        let (payload, records) = match self.gathered.training() {
+            Some(training) => (training.elements() * 4, operations),
             // A decoder's operations come once a position.
-            Progressing::Translate { .. } => {
-                (self.job.sentences() * (longest + 2) * 4, operations * (longest + 1))
-            }
+            None => (self.job.sentences() * (longest + 2) * 4, operations * (longest + 1)),
         };
         payload + leaves * (LEAF_LEN + records.min(MAX_RECORDS) * RECORD_LEN)
     }
@@ -374,7 +339,7 @@ impl Engine {
             count: span.count,
             attempt: outstanding.run.attempt,
             id,
-            parameters: self.parameters(),
+            parameters: self.gathered.parameters(),
             patience_ms: outstanding.late_at().saturating_sub(now),
         })
     }
@@ -398,7 +363,7 @@ impl Engine {
         let mut step = self.step.clone();
         let mut runs = Vec::new();
         let is_first = self.step_began.is_none();
-        if is_first && matches!(self.progressing, Progressing::Train(_)) {
+        if is_first && self.gathered.training().is_some() {
             let node = self.identity.node();
             runs.push(Run { first: BatchPart::Update, count: 1, node, attempt: 1 });
         }
@@ -440,341 +405,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a result whose bytes were read. The reply says what became of it.
-    ///
-    /// # Errors
-    /// [`EngineError`]: the disk or our own numbers. The result then counts as not taken, and the
-    /// worker should bring it again.
-    pub fn accept(
-        &mut self,
-        message: ResultMessage,
-        workers: &mut Workers,
-        now: u64,
-    ) -> Result<ResultReply, EngineError> {
-        let ResultMessage { result, payload } = message;
-        let of = |state: &StepState| state.outstanding(&result.assignment).copied();
-        let (outstanding, is_current) = match (of(&self.step), self.previous.as_ref().and_then(of))
-        {
-            (Some(outstanding), _) => (outstanding, true),
-            (None, Some(outstanding)) => (outstanding, false),
-            (None, None) => {
-                let finished =
-                    "no such assignment is outstanding: the step was finished without it";
-                let before = self.answered_before(&result.leaves)?;
-                return Ok(before.unwrap_or_else(|| ResultReply::Refused(finished.into())));
-            }
-        };
-        // Anybody can send these bytes: what is not the worker's own word costs it nothing.
-        if let Err(why) = self.check_origin(&result, &outstanding.run.node) {
-            return Ok(ResultReply::Refused(why));
-        }
-        if let Some(reply) = self.answered_before(&result.leaves)? {
-            self.refuse(&result.assignment);
-            return Ok(reply);
-        }
-        let Some(span) = outstanding.span() else {
-            return Ok(ResultReply::Refused("the assignment is the server's own".into()));
-        };
-        let (epoch, step) = match (&self.previous, is_current) {
-            (Some(previous), false) => (previous.epoch(), previous.step()),
-            _ => (self.step.epoch(), self.step.step()),
-        };
-        if let Err(why) = self.check(&result.leaves, &outstanding.run, span, epoch, step) {
-            self.refuse(&result.assignment);
-            return Ok(ResultReply::Refused(why));
-        }
-        if let Some(pulled) = outstanding.pulled_at {
-            let products = result.leaves.iter().map(|leaf| leaf.receipt.body.units.product).sum();
-            let took = Duration::from_millis(now.saturating_sub(pulled).max(1));
-            workers.measured(&outstanding.run.node, products, took, now);
-        }
-        if !is_current {
-            if let Some(previous) = &mut self.previous {
-                previous.finish(&result.assignment);
-            }
-            return self.keep_late(&result.leaves, &outstanding.run, epoch, step, now);
-        }
-        // Looked at on a copy, so that a failing disk leaves the run outstanding.
-        let mut after = self.step.clone();
-        match after.finish(&result.assignment) {
-            Some((_, Verdict::Used)) => {}
-            _ => {
-                self.step = after;
-                return self.keep_late(&result.leaves, &outstanding.run, epoch, step, now);
-            }
-        }
-        match self.check_payload(span, &result.leaves, &result.payload, &payload) {
-            Ok(()) => {}
-            Err(why) => {
-                self.refuse(&result.assignment);
-                return Ok(ResultReply::Refused(why));
-            }
-        }
-        let id = self.job.id();
-        write_file_soon(&self.store.part_path(&id, span), &payload)?;
-        let confirmations = confirmations(&result.leaves);
-        let part = PartEntry {
-            epoch,
-            step,
-            first: span.first,
-            count: span.count,
-            loss: result.leaves.iter().map(|leaf| leaf.loss).sum(),
-            payload: result.payload,
-            receipts: confirmations.clone(),
-            node: outstanding.run.node,
-        };
-        let answered = AssignedEntry { epoch, step, run: outstanding.run, answered: true };
-        self.store.write(|changes| {
-            for leaf in &result.leaves {
-                changes.put_receipt(&leaf.receipt.body.id(), &receipt_entry(leaf, true, now))?;
-            }
-            changes.put_assigned(&id, &result.assignment, &answered)?;
-            changes.put_part(&id, &part)
-        })?;
-        self.insert(span, &payload)?;
-        self.step = after;
-        self.loss += part.loss;
-        self.confirmations.extend(confirmations);
-        self.note(&result.leaves, &outstanding.run, epoch, step, true);
-        self.note_pace(now);
-        if self.step.is_done() {
-            let products = self.products();
-            for (node, elapsed) in self.step.overdue(now) {
-                workers.at_most(&node, products, Duration::from_millis(elapsed));
-            }
-            self.finish_step(now)?;
-        }
-        Ok(ResultReply::Used)
-    }
-
-    /// What was answered to these receipts when they came before: the answer was lost on its way,
-    /// or this server was killed before it gave it.
-    fn answered_before(&self, leaves: &[LeafResult]) -> Result<Option<ResultReply>, EngineError> {
-        let mut used = true;
-        for leaf in leaves {
-            match self.store.receipt(&leaf.receipt.body.id())? {
-                Some(entry) => used &= entry.used,
-                None => return Ok(None),
-            }
-        }
-        let reply = if used { ResultReply::Used } else { ResultReply::Late };
-        Ok((!leaves.is_empty()).then_some(reply))
-    }
-
-    /// That a result is what the node of its assignment says of it, signed.
-    fn check_origin(&self, result: &WorkResult, node: &PublicKey) -> Result<(), String> {
-        if result.leaves.is_empty() {
-            return Err("the result has no receipt".into());
-        }
-        for leaf in &result.leaves {
-            let body = &leaf.receipt.body;
-            let wrong = |what: &str| Err(format!("the receipt of {}: {what}", body.batch));
-            if body.assignment != result.assignment {
-                return wrong("it answers another assignment");
-            }
-            if body.node() != *node {
-                return wrong("it is another node's than the assignment's");
-            }
-            if let Err(error) = receipt::verify(&leaf.receipt, &self.identity.chain) {
-                return wrong(&error.to_string());
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, assignment: &Digest) {
-        self.step.give_up(assignment);
-        if let Some(previous) = &mut self.previous {
-            previous.give_up(assignment);
-        }
-    }
-
-    /// Keeps the receipts of work that somebody else was faster with, and confirms them.
-    fn keep_late(
-        &mut self,
-        leaves: &[LeafResult],
-        run: &Run,
-        epoch: u32,
-        step: u32,
-        now: u64,
-    ) -> Result<ResultReply, EngineError> {
-        let messages = self.confirm_messages(confirmations(leaves));
-        let id = self.job.id();
-        let assignment = assignment_id(&id, epoch, step, run);
-        let answered = AssignedEntry { epoch, step, run: *run, answered: true };
-        self.store.write(|changes| {
-            for leaf in leaves {
-                changes.put_receipt(&leaf.receipt.body.id(), &receipt_entry(leaf, false, now))?;
-            }
-            changes.put_assigned(&id, &assignment, &answered)?;
-            messages.iter().try_for_each(|message| changes.push_outgoing(message))
-        })?;
-        self.note(leaves, run, epoch, step, false);
-        Ok(ResultReply::Late)
-    }
-
-    /// What a result's receipts must say beside who made them for which assignment
-    /// ([`Engine::check_origin`]).
-    fn check(
-        &self,
-        leaves: &[LeafResult],
-        run: &Run,
-        span: Span,
-        epoch: u32,
-        step: u32,
-    ) -> Result<(), String> {
-        if leaves.len() != span.count as usize {
-            return Err(format!("{} micro-batches were wanted, {} came", span.count, leaves.len()));
-        }
-        let parameters = self.parameters_of(epoch, step);
-        for (leaf, micro) in leaves.iter().zip(span.micro_batches()) {
-            let wrong = |what: &str| Err(format!("the receipt of micro-batch {micro}: {what}"));
-            let batch = self.job.batch(epoch, step, BatchPart::Micro(micro));
-            let body = &leaf.receipt.body;
-            if body.batch != batch || body.attempt != run.attempt {
-                return wrong("it is for another batch or attempt");
-            }
-            if parameters.is_some_and(|wanted| wanted != body.parameters) {
-                return wrong("it began from other parameters than were assigned");
-            }
-            match self.job.input_digest(&batch) {
-                Ok(input) if input == body.input => {}
-                Ok(_) => return wrong("it was done on other sentences"),
-                Err(error) => return wrong(&error.to_string()),
-            }
-            if self.job.terms().units(epoch, step, batch.part) != Some(body.units) {
-                return wrong("its work units are not the batch's");
-            }
-            if leaf.records.len() > MAX_RECORDS {
-                return wrong("its log is too long");
-            }
-            let root = protocol::operation::work_root(&leaf.records);
-            if leaf.salt.blind(&root) != body.work_root {
-                return wrong("salt and records do not open its work root");
-            }
-            if telemetry_root(&leaf.telemetry) != body.telemetry_root {
-                return wrong("its telemetry root is not over the telemetry that came with it");
-            }
-            if !leaf.loss.is_finite() {
-                return wrong("its loss is not a number");
-            }
-        }
-        Ok(())
-    }
-
-    fn parameters_of(&self, epoch: u32, step: u32) -> Option<Digest> {
-        if (epoch, step) == (self.step.epoch(), self.step.step()) {
-            return Some(self.parameters());
-        }
-        let ordinal = self.job.terms().schedule().ordinal(epoch, step);
-        let steps = self.store.steps(&self.job.id(), ordinal).ok()?;
-        steps.first().filter(|(at, _)| *at == ordinal).map(|(_, entry)| entry.before)
-    }
-
-    /// What a result's payload must be.
-    fn check_payload(
-        &self,
-        span: Span,
-        leaves: &[LeafResult],
-        claimed: &Digest,
-        payload: &[u8],
-    ) -> Result<(), String> {
-        let found = self.payload_digest(span, payload)?;
-        if found != *claimed {
-            return Err(format!(
-                "the payload is {found}, not {claimed} as said: it was damaged on the way"
-            ));
-        }
-        match &self.progressing {
-            Progressing::Train(_) => {
-                if let [one] = leaves
-                    && one.receipt.body.result != found
-                {
-                    return Err("the gradient is not the one of the receipt".into());
-                }
-            }
-            Progressing::Translate { .. } => {
-                let translations = self.read_translations(span, payload)?;
-                for (leaf, translations) in leaves.iter().zip(&translations) {
-                    if translations_digest(translations) != leaf.receipt.body.result {
-                        return Err("the translations are not those of the receipt".into());
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The digest of a payload that is one for these micro-batches.
-    fn payload_digest(&self, span: Span, payload: &[u8]) -> Result<Digest, String> {
-        Ok(match &self.progressing {
-            Progressing::Train(training) => {
-                let parameters = &training.numbers.parameters;
-                let Some(sum) = floats(payload, training.elements()) else {
-                    let wanted = training.elements() * 4;
-                    return Err(format!(
-                        "a gradient of {wanted} bytes was wanted, {} came",
-                        payload.len()
-                    ));
-                };
-                if !sum.iter().all(|value| value.is_finite()) {
-                    return Err("the gradient has elements that are not numbers".into());
-                }
-                gradient_digest(parameters, &sum)
-            }
-            Progressing::Translate { .. } => {
-                translations_digest(&self.read_translations(span, payload)?.concat())
-            }
-        })
-    }
-
-    /// Puts a payload that was checked in its place.
-    fn insert(&mut self, span: Span, payload: &[u8]) -> Result<(), EngineError> {
-        match &mut self.progressing {
-            Progressing::Train(training) => {
-                let sum = floats(payload, training.elements()).unwrap_or_default();
-                training.insert(span, sum).map_err(TrainingError::from)?;
-            }
-            Progressing::Translate { .. } => {
-                // Read once before, when it was checked.
-                let _ = self.take_translations(span, payload);
-            }
-        }
-        Ok(())
-    }
-
-    /// A translation payload, by micro-batch.
-    fn read_translations(&self, span: Span, payload: &[u8]) -> Result<Vec<Vec<Vec<u32>>>, String> {
-        let all = Vec::<Vec<u32>>::try_from_slice(payload)
-            .map_err(|error| format!("the translations cannot be read: {error}"))?;
-        let mut rest = all.as_slice();
-        let mut split = Vec::new();
-        for micro in span.micro_batches() {
-            let members = self.job.members(0, 0, micro).map_or(0, <[u32]>::len);
-            let Some((mine, others)) = rest.split_at_checked(members) else {
-                return Err("there are fewer translations than sentences".into());
-            };
-            split.push(mine.to_vec());
-            rest = others;
-        }
-        if !rest.is_empty() {
-            return Err("there are more translations than sentences".into());
-        }
-        Ok(split)
-    }
-
-    fn take_translations(&mut self, span: Span, payload: &[u8]) -> Result<(), String> {
-        let split = self.read_translations(span, payload)?;
-        let Progressing::Translate { translations, .. } = &mut self.progressing else {
-            return Ok(());
-        };
-        for (micro, mine) in span.micro_batches().zip(split) {
-            let members = self.job.members(0, 0, micro).unwrap_or_default();
-            translations.extend(members.iter().copied().zip(mine));
-        }
-        Ok(())
-    }
-
     fn confirm_messages(&self, confirmations: Vec<Confirmation>) -> Vec<Outgoing> {
         confirmations
             .chunks(MAX_CONFIRMATIONS)
@@ -794,10 +424,10 @@ impl Engine {
         let next = schedule.next(epoch, step);
         let count = next.map_or(0, |(_, step)| schedule.micro_batches(step));
         let milliseconds = now.saturating_sub(self.step_began.unwrap_or(now));
-        let before = self.parameters();
+        let before = self.gathered.parameters();
         let mut confirmations = std::mem::take(&mut self.confirmations);
         let mut own = None;
-        if let Progressing::Train(training) = &mut self.progressing {
+        if let Some(training) = self.gathered.training_mut() {
             let done = training.finish(&self.job, &self.store, epoch, step, count)?;
             let leaf = self.own_receipt(&done, before)?;
             confirmations.push(Confirmation {
@@ -811,15 +441,15 @@ impl Engine {
             epoch,
             step,
             before,
-            after: self.parameters(),
+            after: self.gathered.parameters(),
             loss: self.loss,
             target_tokens: self.job.target_tokens(epoch, step),
             tokens: self.job.tokens(epoch, step),
             milliseconds,
         };
         let messages = self.confirm_messages(confirmations);
-        let after = self.parameters();
-        let is_training = matches!(self.progressing, Progressing::Train(_));
+        let after = self.gathered.parameters();
+        let is_training = self.gathered.training().is_some();
         self.store.write(|changes| {
             changes.finish_step(&id, ordinal, &entry)?;
             if is_training {
@@ -834,13 +464,13 @@ impl Engine {
         if let Some(leaf) = own {
             let node = self.identity.node();
             let run = Run { first: BatchPart::Update, count: 1, node, attempt: 1 };
-            self.note(std::slice::from_ref(&leaf), &run, epoch, step, true);
+            self.tally.note(std::slice::from_ref(&leaf), &run, true);
         }
         self.account(&entry, now);
         let (next_epoch, next_step) = next.unwrap_or((schedule.epochs, 0));
         let fresh = StepState::new(id, next_epoch, next_step, count);
         self.previous = Some(std::mem::replace(&mut self.step, fresh));
-        if let Progressing::Train(training) = &self.progressing
+        if let Some(training) = self.gathered.training()
             && (ordinal + 1).is_multiple_of(self.keep.checkpoint_steps.max(1))
         {
             training.numbers.write_checkpoint(&id, &self.store, ordinal + 1)?;
@@ -853,19 +483,14 @@ impl Engine {
     }
 
     fn account(&mut self, entry: &StepEntry, now: u64) {
-        self.last_loss = Some(self.loss / entry.target_tokens.max(1) as f32);
         self.loss = 0.0;
-        self.worked_ms += entry.milliseconds;
-        self.patience.worked = Duration::from_millis(self.worked_ms);
+        self.tally.finish_step(entry, now);
+        self.patience.worked = Duration::from_millis(self.tally.worked_ms);
         if let Some(done) = self.pace_done.take() {
             self.patience.waited += Duration::from_millis(now.saturating_sub(done));
         }
         self.paced = false;
         self.step_began = None;
-        self.tokens.push_back((now, entry.tokens));
-        while self.tokens.front().is_some_and(|(at, _)| at + RATE_WINDOW_MS < now) {
-            self.tokens.pop_front();
-        }
     }
 
     /// Notes when only starved workers are still being waited for.
@@ -905,42 +530,9 @@ impl Engine {
         Ok(LeafResult { receipt, salt, records: done.records.clone(), telemetry, loss: 0.0 })
     }
 
-    fn note(&mut self, leaves: &[LeafResult], run: &Run, epoch: u32, step: u32, used: bool) {
-        self.receipts += leaves.len() as u64;
-        let (batches, receipts) = self.batches.entry(run.node).or_default();
-        *receipts += leaves.len() as u64;
-        if used && run.first != BatchPart::Update {
-            *batches += leaves.len() as u64;
-        }
-        for leaf in leaves {
-            let body = &leaf.receipt.body;
-            let (node, receipt) = (run.node, body.id());
-            self.recent.push_front(BatchDone {
-                epoch,
-                step,
-                part: body.batch.part,
-                node,
-                receipt,
-                used,
-            });
-        }
-        self.recent.truncate(RECENT);
-    }
-
     /// All is computed: the result becomes a file of its own.
     fn finish_job(&mut self) -> Result<(), EngineError> {
-        let bytes = match &self.progressing {
-            Progressing::Train(training) => {
-                let model = training.numbers.parameters.to_safetensors();
-                model.map_err(TrainingError::from)?
-            }
-            Progressing::Translate { translations, .. } => {
-                let all: Vec<Vec<u32>> = (0..self.job.sentences() as u32)
-                    .map(|at| translations.get(&at).cloned().unwrap_or_default())
-                    .collect();
-                borsh::to_vec(&all).unwrap_or_default()
-            }
-        };
+        let bytes = self.gathered.to_bytes(&self.job)?;
         let digest = Digest::of_bytes(&bytes);
         write_file(&self.store.blob_path(&digest), &bytes)?;
         self.entry.standing = Standing::Computed(digest);
@@ -957,15 +549,10 @@ impl Engine {
     /// The job as people see it; what the chain has is the caller's to fill in.
     pub fn status(&self, workers: &Workers, now: u64) -> JobStatus {
         let schedule = self.job.terms().schedule();
-        let is_training = matches!(self.progressing, Progressing::Train(_));
-        let window = self.tokens.front().map_or(0, |(at, _)| now.saturating_sub(*at));
-        let counted: u64 = self.tokens.iter().skip(1).map(|(_, tokens)| tokens).sum();
-        let tokens_per_second = counted as f32 * 1e3 / window.max(1) as f32;
+        let is_training = self.gathered.training().is_some();
         let mut statuses = workers.statuses(self.products(), now);
         for (node, status) in &mut statuses {
-            if let Some((batches, receipts)) = self.batches.get(node) {
-                (status.batches, status.receipts) = (*batches, *receipts);
-            }
+            self.tally.fill_in(node, status);
             status.doing = self.step.doing(node).map(|span| {
                 format!("step {} #{}-{}", self.step.step(), span.first, span.first + span.count - 1)
             });
@@ -975,33 +562,26 @@ impl Engine {
             label: self.job.spec().label.clone(),
             kind: if is_training { "train" } else { "translate" }.into(),
             phase: if self.finished.is_some() { JobPhase::Settling } else { JobPhase::Running },
+            obstacle: None,
             epoch: self.step.epoch().min(schedule.epochs),
             epochs: schedule.epochs,
             step: self.step.step(),
             steps: schedule.steps(),
-            loss: self.last_loss.filter(|_| is_training),
-            tokens_per_second: if self.finished.is_some() { 0.0 } else { tokens_per_second },
-            parameters: is_training.then(|| self.parameters()),
+            loss: self.tally.loss.filter(|_| is_training),
+            tokens_per_second: match self.finished {
+                Some(_) => 0.0,
+                None => self.tally.tokens_per_second(now),
+            },
+            parameters: is_training.then(|| self.gathered.parameters()),
             result: self.finished,
-            receipts: self.receipts,
+            receipts: self.tally.receipts,
             receipts_on_chain: 0,
             receipts_confirmed: 0,
             workers: statuses.into_iter().map(|(_, status)| status).collect(),
-            recent: self.recent.iter().cloned().collect(),
-            seconds: self.worked_ms as f64 / 1e3,
+            recent: self.tally.recent.iter().cloned().collect(),
+            seconds: self.tally.worked_ms as f64 / 1e3,
         }
     }
-}
-
-fn confirmations(leaves: &[LeafResult]) -> Vec<Confirmation> {
-    leaves
-        .iter()
-        .map(|leaf| Confirmation {
-            receipt: leaf.receipt.body.id(),
-            salt: leaf.salt,
-            work_root: protocol::operation::work_root(&leaf.records),
-        })
-        .collect()
 }
 
 fn receipt_entry(leaf: &LeafResult, used: bool, at: u64) -> ReceiptEntry {

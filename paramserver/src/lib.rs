@@ -29,12 +29,14 @@
 pub mod chain;
 pub mod clock;
 pub mod engine;
+mod gathered;
 pub mod http;
 pub mod record;
 pub mod server;
 pub mod share;
 pub mod step;
 pub mod store;
+mod tally;
 pub mod training;
 pub mod workers;
 

@@ -98,6 +98,8 @@ pub struct Slot {
     pub engine: Option<Engine>,
     /// What the chain says of it.
     pub on_chain: Option<JobRecord>,
+    /// Why the disk let it go no further, until it does.
+    trouble: Option<String>,
     /// The last status of a job whose engine is gone.
     last: Option<JobStatus>,
     /// When something of it came last, milliseconds since 1970.
@@ -106,7 +108,11 @@ pub struct Slot {
 
 impl Slot {
     fn new(entry: JobEntry) -> Self {
-        Self { entry, engine: None, on_chain: None, last: None, heard: now_ms() }
+        Self { entry, engine: None, on_chain: None, trouble: None, last: None, heard: now_ms() }
+    }
+
+    fn spec(&self) -> &JobSpec {
+        &self.entry.create.body.spec
     }
 
     /// Whether it is to be taken up again. A computed job that was put away has left its status.
@@ -266,8 +272,8 @@ impl Server {
         tracing::warn!(job = %id, "it waited too long for its files or its block: forgotten");
         self.store.write(|changes| changes.drop_job(&id))?;
         let Some(slot) = state.jobs.remove(&id) else { return Ok(true) };
-        for digest in files(&slot.entry.create.body.spec) {
-            let others = |other: &Slot| files(&other.entry.create.body.spec).contains(&digest);
+        for digest in files(slot.spec()) {
+            let others = |other: &Slot| files(other.spec()).contains(&digest);
             if !state.jobs.values().any(others) {
                 crate::store::remove_file(&self.store.blob_path(&digest))?;
             }
@@ -291,7 +297,7 @@ impl Server {
             other => other?,
         }
         for slot in self.lock().jobs.values_mut() {
-            if files(&slot.entry.create.body.spec).contains(digest) {
+            if files(slot.spec()).contains(digest) {
                 slot.heard = now_ms();
             }
         }
@@ -321,15 +327,14 @@ impl Server {
         let state = self.lock();
         let mut waiting =
             state.jobs.values().filter(|slot| slot.entry.standing == Standing::Waiting);
-        waiting.any(|slot| self.missing(&slot.entry.create.body.spec).contains(digest))
+        waiting.any(|slot| self.missing(slot.spec()).contains(digest))
     }
 
     /// Jobs whose files are all here and that only the chain has to know.
     pub fn ready_jobs(&self) -> Vec<JobId> {
         let state = self.lock();
         let ready = state.jobs.iter().filter(|(_, slot)| {
-            slot.entry.standing == Standing::Waiting
-                && self.missing(&slot.entry.create.body.spec).is_empty()
+            slot.entry.standing == Standing::Waiting && self.missing(slot.spec()).is_empty()
         });
         ready.map(|(id, _)| *id).collect()
     }
@@ -346,6 +351,14 @@ impl Server {
     /// # Errors
     /// [`ServerError`]: the disk.
     pub fn start(&self, id: &JobId) -> Result<(), ServerError> {
+        let started = self.try_start(id);
+        if let Some(slot) = self.lock().jobs.get_mut(id) {
+            slot.trouble = started.as_ref().err().map(ToString::to_string);
+        }
+        started
+    }
+
+    fn try_start(&self, id: &JobId) -> Result<(), ServerError> {
         let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entry = match self.lock().jobs.get(id) {
             Some(slot) if slot.engine.is_none() => slot.entry.clone(),
@@ -466,7 +479,26 @@ impl Server {
             }
             _ => {}
         }
+        status.obstacle = self.obstacle(&status.phase, slot, workers);
         status
+    }
+
+    fn obstacle(&self, phase: &JobPhase, slot: &Slot, workers: &Workers) -> Option<String> {
+        match phase {
+            JobPhase::Waiting => Some(match self.missing(slot.spec()).len() {
+                0 => "the chain has not taken it into a block yet".into(),
+                1 => "one of its files is not here yet".into(),
+                count => format!("{count} of its files are not here yet"),
+            }),
+            JobPhase::Running if slot.trouble.is_none() && slot.engine.is_none() => {
+                Some("its parameters are being rebuilt from what is on disk".into())
+            }
+            JobPhase::Running if slot.trouble.is_none() && workers.present(now_ms()).is_empty() => {
+                Some("no worker asks for work: it goes on as soon as one does".into())
+            }
+            JobPhase::Running | JobPhase::Settling => slot.trouble.clone(),
+            JobPhase::Done | JobPhase::Failed(_) => None,
+        }
     }
 
     fn idle_status(&self, id: &JobId, entry: &JobEntry) -> JobStatus {
@@ -485,6 +517,7 @@ impl Server {
                 Standing::Computed(_) => JobPhase::Settling,
                 Standing::Running | Standing::Failed(_) => JobPhase::Running,
             },
+            obstacle: None,
             epoch: 0,
             epochs,
             step: 0,
@@ -529,17 +562,17 @@ impl Server {
             wait.handed_out = true;
             return Ok((PullReply::Log(wait.request.clone()), None));
         }
-        let mut running: Vec<(&JobId, &mut Engine, u64)> = jobs
-            .iter_mut()
-            .filter_map(|(id, slot)| Some((id, slot.engine.as_mut()?, slot.entry.arrived)))
-            .collect();
+        let mut running: Vec<(&JobId, &mut Slot)> =
+            jobs.iter_mut().filter(|(_, slot)| slot.engine.is_some()).collect();
         // Translations are short and somebody waits for them: they go first.
-        let is_training = |engine: &Engine| matches!(engine.job().spec().work, Work::Train(_));
-        running.sort_by_key(|(_, engine, arrived)| (is_training(engine), *arrived));
+        let is_training = |slot: &Slot| matches!(slot.spec().work, Work::Train(_));
+        running.sort_by_key(|(_, slot)| (is_training(slot), slot.entry.arrived));
         let mut wake = None;
-        for (id, engine, _) in running {
+        for (id, slot) in running {
+            let Some(engine) = &mut slot.engine else { continue };
             match engine.take(node, workers, now) {
                 Ok(Some(assignment)) => {
+                    slot.trouble = None;
                     // Others may have been given something in the same sharing.
                     self.changed.notify_waiters();
                     return Ok((PullReply::Work(assignment), None));
@@ -547,6 +580,7 @@ impl Server {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(job = %id, "no work can be given out: {error}");
+                    slot.trouble = Some(error.to_string());
                     return Err(error.into());
                 }
             }
@@ -578,7 +612,8 @@ impl Server {
         };
         let reply = engine.accept(message, workers, now_ms());
         slot.entry = engine.entry().clone();
-        if let Err(EngineError::Store(_)) = reply {
+        if let Err(EngineError::Store(error)) = &reply {
+            slot.trouble = Some(error.to_string());
             // What is in memory may be ahead of the disk, which is what counts: the job is taken
             // up from there once it can be written again, and nobody meets it before.
             let stopped = slot.engine.take().map(|engine| engine.status(workers, now_ms()));

@@ -22,6 +22,9 @@ pub struct JobStatus {
     pub kind: String,
     /// Where it stands.
     pub phase: JobPhase,
+    /// What keeps it from going on just now, where something does.
+    #[serde(default)]
+    pub obstacle: Option<String>,
     /// The epoch being worked on, from 0.
     pub epoch: u32,
     /// Of so many.
@@ -56,7 +59,7 @@ pub struct JobStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobPhase {
-    /// Its files are not all here.
+    /// Its files are not all here, or its transaction is in no block yet.
     Waiting,
     /// It runs.
     Running,

@@ -22,6 +22,7 @@ pub(super) fn section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
         section {
             h2 { "Job " (job.label) " " span.quiet { (job.kind) ", " (phase(&job.phase)) } }
             @if let JobPhase::Failed(reason) = &job.phase { p.problem role="alert" { (reason) } }
+            @if let Some(why) = &job.obstacle { p.quiet role="status" { "Stands still: " (why) } }
             progress max=(all) value=(done) aria-label="steps done" {}
             div.facts.small {
                 div.fact { span.quiet { "Epoch" } strong { (shown(job.epoch, job.epochs)) } span.quiet { "of " (job.epochs) } }
@@ -93,7 +94,7 @@ fn shown(index: u32, of: u32) -> u32 {
 
 fn phase(phase: &JobPhase) -> &'static str {
     match phase {
-        JobPhase::Waiting => "waiting for its files",
+        JobPhase::Waiting => "waiting",
         JobPhase::Running => "running",
         JobPhase::Settling => "computed, receipts on their way",
         JobPhase::Done => "done",

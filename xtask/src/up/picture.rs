@@ -130,11 +130,12 @@ fn job_lines(status: &JobStatus, known: &Known, network: &Network) -> Vec<String
     let mut lines = vec![
         format!("job     {} {}", status.label, status.job.0.short()),
         format!("        [{}] {phase}", bar(share, 30)),
-        format!(
-            "        {} receipts, {} on the chain, {} confirmed",
-            status.receipts, status.receipts_on_chain, status.receipts_confirmed
-        ),
     ];
+    lines.extend(status.obstacle.iter().map(|why| format!("        stands still: {why}")));
+    lines.extend([format!(
+        "        {} receipts, {} on the chain, {} confirmed",
+        status.receipts, status.receipts_on_chain, status.receipts_confirmed
+    )]);
     for worker in &status.workers {
         let name = known.name(network, &worker.node);
         let each = worker.batch_ms.map(|ms| format!(", {:.2} s each", ms / 1e3));
