@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod build;
+mod campaigns;
 pub mod image;
 pub mod python;
 pub mod setup;

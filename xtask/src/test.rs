@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test, in one go.
 
-use crate::{build, python, setup, setup::Sources, workspace};
+use crate::{build, campaigns, python, setup, setup::Sources, workspace};
 use anyhow::{Context, bail};
 use lab::tools::Purpose;
 use protocol::Digest;
@@ -67,16 +67,10 @@ const STEPS: &[Step] = &[
     ("one model", one_model),
 ];
 
-/// Long campaigns: name, what it holds, and how it is run.
-const CAMPAIGNS: &[(&str, &str)] = &[
-    ("default", "`up` as a newcomer runs it: its summary is held to what the README promises"),
-    ("full", "`up --full`: all of the corpus, against what a plain PyTorch reached"),
-];
-
 /// Runs the tests.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     if let Some(name) = &flags.long {
-        return long(name);
+        return campaigns::run(name);
     }
     let begun = Instant::now();
     let more =
@@ -136,7 +130,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     Ok(Bench { quick: flags.quick, environment, comet, packages })
 }
 
-fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
     let status = Command::new(build::cargo())
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -270,48 +264,4 @@ fn up(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary
     }
     let text = fs::read(json).with_context(|| json.display().to_string())?;
     Ok(serde_json::from_slice(&text)?)
-}
-
-fn long(name: &str) -> anyhow::Result<()> {
-    let folder = workspace::target().join("long");
-    fs::create_dir_all(&folder)?;
-    let json = folder.join(format!("{name}.json"));
-    match name {
-        "default" => {
-            let summary = shown(&json, &[])?;
-            let model = summary.model.as_ref().context("no model")?;
-            let first = summary.machines.iter().filter_map(|m| m.first_receipt_after_build_seconds);
-            let first = first.fold(f64::INFINITY, f64::min);
-            hold(model.bleu >= model.bleu_copy + 8.0, "BLEU at least 8 above copying the source")?;
-            hold(first <= 300.0, "a booted machine's first receipt within 5 minutes of the build")?;
-            hold(summary.total_seconds <= 2_400.0, "done within 40 minutes")
-        }
-        "full" => {
-            let summary = shown(&json, &["--full"])?;
-            let model = summary.model.as_ref().context("no model")?;
-            hold(model.bleu_all >= 36.6, "the BLEU of a plain PyTorch on this corpus, to a point")
-        }
-        _ => {
-            for (name, what) in CAMPAIGNS {
-                println!("{name:<10} {what}");
-            }
-            if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
-        }
-    }
-}
-
-/// As [`up`], built first and shown to whoever watches.
-fn shown(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary> {
-    let mut arguments = vec!["run", "--quiet", "--release", "-p", "xtask", "--", "up"];
-    arguments.extend(["--exit-when-done", "--json"]);
-    let path = json.to_str().context("the target folder's name is not UTF-8")?;
-    arguments.push(path);
-    arguments.extend(flags);
-    cargo(&arguments, &[])?;
-    Ok(serde_json::from_slice(&fs::read(json)?)?)
-}
-
-fn hold(holds: bool, what: &str) -> anyhow::Result<()> {
-    println!("{} {what}", if holds { "holds: " } else { "FAILS: " });
-    if holds { Ok(()) } else { bail!("not held: {what}") }
 }

@@ -1,0 +1,63 @@
+//! `cargo xtask test --long NAME`: what no CI run could hold.
+
+use crate::{test::cargo, up::summary::Summary, workspace};
+use anyhow::{Context, bail};
+use std::fs;
+
+/// A campaign: its name, what it holds, and how it is run.
+type Campaign = (&'static str, &'static str, fn() -> anyhow::Result<()>);
+
+const CAMPAIGNS: &[Campaign] = &[
+    (
+        "default",
+        "`up` as a newcomer runs it: its summary is held to what the README promises",
+        default,
+    ),
+    ("full", "`up --full`: all of the corpus, against what a plain PyTorch reached", full),
+];
+
+/// Runs a campaign, or lists them.
+pub(crate) fn run(name: &str) -> anyhow::Result<()> {
+    if let Some((_, _, campaign)) = CAMPAIGNS.iter().find(|(each, _, _)| *each == name) {
+        return campaign();
+    }
+    for (name, what, _) in CAMPAIGNS {
+        println!("{name:<10} {what}");
+    }
+    if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
+}
+
+fn default() -> anyhow::Result<()> {
+    let summary = up("default", &[])?;
+    let model = summary.model.as_ref().context("no model")?;
+    let first = summary.machines.iter().filter_map(|m| m.first_receipt_after_build_seconds);
+    let first = first.fold(f64::INFINITY, f64::min);
+    hold(model.bleu >= model.bleu_copy + 8.0, "BLEU at least 8 above copying the source")?;
+    hold(first <= 300.0, "a booted machine's first receipt within 5 minutes of the build")?;
+    hold(summary.total_seconds <= 2_400.0, "done within 40 minutes")
+}
+
+fn full() -> anyhow::Result<()> {
+    let summary = up("full", &["--full"])?;
+    let model = summary.model.as_ref().context("no model")?;
+    hold(model.bleu_all >= 36.6, "the BLEU of a plain PyTorch on this corpus, to a point")
+}
+
+/// Builds and runs `up`, shown to whoever watches.
+fn up(name: &str, flags: &[&str]) -> anyhow::Result<Summary> {
+    let folder = workspace::target().join("long");
+    fs::create_dir_all(&folder)?;
+    let json = folder.join(format!("{name}.json"));
+    let mut arguments = vec!["run", "--quiet", "--release", "-p", "xtask", "--", "up"];
+    arguments.extend(["--exit-when-done", "--json"]);
+    let path = json.to_str().context("the target folder's name is not UTF-8")?;
+    arguments.push(path);
+    arguments.extend(flags);
+    cargo(&arguments, &[])?;
+    Ok(serde_json::from_slice(&fs::read(json)?)?)
+}
+
+fn hold(holds: bool, what: &str) -> anyhow::Result<()> {
+    println!("{} {what}", if holds { "holds: " } else { "FAILS: " });
+    if holds { Ok(()) } else { bail!("not held: {what}") }
+}
