@@ -15,7 +15,8 @@
 //! again by [`sandbox::enter`]; inside, [`sandbox::inside`], [`net::make`], services, machines.
 //! `tests/boot.rs` is the shortest example.
 //!
-//! Tests that boot machines or make namespaces are compiled with the feature `boots` alone.
+//! Tests that boot machines or make namespaces take minutes, and a host that allows both: they
+//! run where ALIA_BOOTS is set, as `cargo xtask test` sets it.
 //!
 //! Threads and blocking calls, no async: everything here waits for processes.
 //!

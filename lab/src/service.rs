@@ -322,7 +322,9 @@ fn spawn(spec: &ServiceSpec, console: &Console, since: Instant) -> Result<Child,
 pub fn http_get(address: SocketAddr, path: &str) -> Option<u16> {
     let mut stream = TcpStream::connect_timeout(&address, ASK_LIMIT).ok()?;
     stream.set_read_timeout(Some(ASK_LIMIT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    // At once: who answers and closes after the first piece would reset the rest.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).ok()?;
     // "HTTP/1.1 200"

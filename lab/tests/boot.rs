@@ -39,6 +39,9 @@ fn main() -> ExitCode {
             ],
         );
     }
+    if !common::boots() {
+        return ExitCode::SUCCESS;
+    }
     // Inside there is no network to fetch them by.
     boot_files();
     let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));

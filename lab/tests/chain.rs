@@ -1,7 +1,6 @@
 //! A chain of one validator, with CometBFT's own example application behind it. CometBFT's path is
 //! given by ALIA_COMETBFT.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
-#![cfg(feature = "boots")]
 
 use lab::{Service, service::http_get, services::Comet};
 use std::{

@@ -2,7 +2,6 @@
 //!
 //! Given by the environment: ALIA_CACHE, ALIA_IMAGE (an image built there), and the programs in
 //! it, ALIA_NODE_INIT and ALIA_COMPUTE.
-#![cfg(feature = "boots")]
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 use image::{Inputs, Packages, Recipe, packages::Options};

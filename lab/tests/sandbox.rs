@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("outside") => outside(),
         Some("inside") => inside(),
+        _ if !common::boots() => ExitCode::SUCCESS,
         _ => common::run(
             &common::filter(),
             &[

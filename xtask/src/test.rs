@@ -13,9 +13,6 @@ use std::{
     time::Instant,
 };
 
-/// The feature that the tests hide behind which boot machines or make namespaces.
-const BOOTS: &str = "lab/boots";
-
 /// Runs every check and every test, network boots included; installs and fetches what it needs.
 #[derive(clap::Args, Debug)]
 pub struct Flags {
@@ -49,7 +46,7 @@ const STEPS: &[Step] = &[
     ("dependencies", |bench| dependencies(&bench.packages)),
     ("lints", |bench| {
         let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];
-        arguments.extend(["--features", BOOTS, "--quiet", "--", "-D", "warnings"]);
+        arguments.extend(["--quiet", "--", "-D", "warnings"]);
         cargo(&arguments, &bench.environment)
     }),
     ("documentation", |_| {
@@ -117,16 +114,18 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     let (_, comet) = setup::tools(&packages)?;
     let python =
         python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
-    let environment: Vec<(&'static str, OsString)> = vec![
+    let mut environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),
         ("ALIA_COMETBFT", comet.clone().into()),
         ("ALIA_COMPUTE", workspace::program("compute").into()),
-        ("ALIA_IMAGE", workspace::image().into()),
         ("ALIA_NODE_INIT", workspace::init().into()),
         ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
         ("ALIA_SACREBLEU_PYTHON", python.clone().into()),
         ("ALIA_TOKENIZERS_PYTHON", python.into()),
     ];
+    if !flags.quick {
+        environment.extend([("ALIA_BOOTS", "1".into()), ("ALIA_IMAGE", workspace::image().into())]);
+    }
     Ok(Bench { quick: flags.quick, environment, comet, packages })
 }
 
@@ -147,9 +146,6 @@ fn tests(bench: &Bench) -> anyhow::Result<()> {
     // Of the programs `alia` alone has tests of its own; each other would be built once more.
     let mut arguments = vec!["test", "--release", "--workspace", "--no-fail-fast", "--quiet"];
     arguments.extend(["--lib", "--bin", "alia", "--test", "*"]);
-    if !bench.quick {
-        arguments.extend(["--features", BOOTS]);
-    }
     println!("cometbft: {}", bench.comet.display());
     cargo(&arguments, &bench.environment)
 }

@@ -11,6 +11,15 @@ pub(crate) fn filter() -> String {
     std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default()
 }
 
+/// Whether tests that boot machines or make namespaces are to run.
+pub(crate) fn boots() -> bool {
+    let boots = std::env::var_os("ALIA_BOOTS").is_some();
+    if !boots {
+        println!("skipped: ALIA_BOOTS is not set");
+    }
+    boots
+}
+
 /// Runs those tests whose name contains `filter`.
 pub(crate) fn run(filter: &str, tests: &[(&str, &dyn Fn())]) -> ExitCode {
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
