@@ -17,10 +17,15 @@ pub fn cargo() -> String {
 
 /// Builds the programs that run on the host, and node-init for the image.
 pub fn programs() -> anyhow::Result<()> {
-    // The whole workspace: chosen packages would have their dependencies built once more, with
-    // fewer features.
-    run(&cargo(), &["build", "--release", "--workspace"])?;
-    init()
+    std::thread::scope(|both| {
+        // Each ends in a long piece for one core alone: they are built side by side.
+        let init = both.spawn(init);
+        // The whole workspace: chosen packages would have their dependencies built once more,
+        // with fewer features.
+        let host = run(&cargo(), &["build", "--release", "--workspace"]);
+        let init = init.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        host.and(init)
+    })
 }
 
 /// As [`programs`], those of the host alone and without a word: for commands whose output is read.
@@ -28,12 +33,12 @@ pub fn programs_quietly() -> anyhow::Result<()> {
     run(&cargo(), &["build", "--quiet", "--release", "--workspace"])
 }
 
-/// Builds node-init as images take it: static.
+/// Builds node-init as images take it: static, and without a word unless it fails.
 pub fn init() -> anyhow::Result<()> {
     let target = "x86_64-unknown-linux-gnu";
     run_with(
         &cargo(),
-        &["build", "--profile", "init", "-p", "node-init", "--target", target],
+        &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", target],
         &[("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")],
     )
 }

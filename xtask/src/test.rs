@@ -5,11 +5,13 @@ use anyhow::{Context, bail};
 use lab::tools::Purpose;
 use protocol::Digest;
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     ffi::OsString,
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Instant,
 };
 
@@ -35,6 +37,8 @@ struct Bench {
     environment: Vec<(&'static str, OsString)>,
     comet: PathBuf,
     packages: image::Packages,
+    /// Tests passed and failed.
+    counts: Cell<(u64, u64)>,
 }
 
 /// A step's name and what it does.
@@ -101,6 +105,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         println!("{name:<14} {seconds:>7.1} s");
     }
     println!("{:<14} {:>7.1} s", "all", begun.elapsed().as_secs_f64());
+    let (passed, bad) = bench.counts.get();
+    if passed + bad > 0 {
+        println!("tests: {passed} passed, {bad} failed");
+    }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
@@ -126,7 +134,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     if !flags.quick {
         environment.extend([("ALIA_BOOTS", "1".into()), ("ALIA_IMAGE", workspace::image().into())]);
     }
-    Ok(Bench { quick: flags.quick, environment, comet, packages })
+    Ok(Bench { quick: flags.quick, environment, comet, packages, counts: Cell::default() })
 }
 
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
@@ -147,7 +155,33 @@ fn tests(bench: &Bench) -> anyhow::Result<()> {
     let mut arguments = vec!["test", "--release", "--workspace", "--no-fail-fast", "--quiet"];
     arguments.extend(["--lib", "--bin", "alia", "--test", "*"]);
     println!("cometbft: {}", bench.comet.display());
-    cargo(&arguments, &bench.environment)
+    let mut child = Command::new(build::cargo())
+        .args(&arguments)
+        .envs(bench.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(workspace::root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("running cargo")?;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some((passed, failed)) = counts(&line) {
+            let (all, bad) = bench.counts.get();
+            bench.counts.set((all + passed, bad + failed));
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("`cargo {}` failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Tests passed and failed, where a line of libtest's sums a program's up. Pure.
+fn counts(line: &str) -> Option<(u64, u64)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut counts = counts.split("; ");
+    let passed = counts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    Some((passed, counts.next()?.strip_suffix(" failed")?.parse().ok()?))
 }
 
 /// Licences, bans and sources of what we depend on; advisories where their database can be had.
@@ -264,4 +298,17 @@ fn up(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary
     }
     let text = fs::read(json).with_context(|| json.display().to_string())?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_tests_are_counted_from_its_last_line() {
+        let line =
+            "test result: FAILED. 21 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counts(line), Some((21, 1)));
+        assert_eq!(counts("test result is awaited ... ok"), None);
+    }
 }

@@ -190,10 +190,19 @@ async fn boot(
     (end, bench)
 }
 
+/// Ends a machine whose service runs.
 async fn power_off(bench: &Bench) {
     bench.requests.send((End::PowerOff, "a test")).await.unwrap();
-    // The fake service ends as it is asked to.
     let pid = 100 + bench.kernel.world().spawned.len() as Pid;
+    // Other tests' signals make this machine look for ended children as well: an end that came
+    // before it was asked for would be a crash.
+    let asked = async {
+        while !bench.kernel.world().stopped.contains(&(pid, Stop::Ask)) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), asked).await.expect("the service is asked to end");
+    // The fake service ends as it is asked to.
     bench.kernel.world().exits.push_back((pid, Exit::Status(0)));
     child_ended();
 }

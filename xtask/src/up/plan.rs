@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The pairs that a job is made of when `up --small` makes it: the project's own grammar's.
-pub const SMALL_PAIRS: usize = 450;
+pub const SMALL_PAIRS: usize = 270;
 
 /// The corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
