@@ -7,8 +7,8 @@ use crate::{
 };
 use axum::{
     Router,
-    body::Body,
-    extract::{DefaultBodyLimit, Path, State},
+    body::{Body, HttpBody},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -38,6 +38,12 @@ use tokio_util::io::ReaderStream;
 const LOG_PATIENCE: Duration = Duration::from_secs(120);
 /// Parameters rebuilt at once: each takes a core, and memory for a model with its moments.
 const MAX_REBUILDS: usize = 2;
+/// Large bodies read at once, each into memory; whoever comes then waits for its turn.
+const MAX_UPLOADS: usize = 16;
+/// A body has this long to arrive, and a second more for so many bytes that it may have: who
+/// sends more slowly keeps others out.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
+const SLOWEST_UPLOAD: usize = 64 << 10;
 /// Parameter files kept ready: this step's and the one before.
 const READY_PARAMETERS: usize = 2;
 
@@ -47,6 +53,7 @@ pub struct Door {
     registry: Registry,
     ready: Mutex<VecDeque<(Digest, Bytes)>>,
     rebuilds: Arc<Semaphore>,
+    uploads: Semaphore,
 }
 
 type Shared = State<Arc<Door>>;
@@ -58,15 +65,15 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         registry,
         ready: Mutex::default(),
         rebuilds: Arc::new(Semaphore::new(MAX_REBUILDS)),
+        uploads: Semaphore::new(MAX_UPLOADS),
     });
-    let large = DefaultBodyLimit::max(MAX_RESULT_LEN);
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/v1/identity", get(identity))
         .route("/v1/jobs", get(jobs).post(take_job))
         .route("/v1/jobs/{job}", get(job))
         .route("/v1/jobs/{job}/create", get(create))
-        .route("/v1/blobs/{digest}", put(put_blob).layer(large).get(blob))
+        .route("/v1/blobs/{digest}", put(put_blob).get(blob))
         .route("/v1/jobs/{job}/sums/{ordinal}", get(gradient_sum))
         .route("/v1/parameters/{digest}", get(parameters))
         .route("/v1/states/{digest}", get(optimiser_state))
@@ -196,22 +203,44 @@ async fn take_job(State(door): Shared, body: Bytes) -> Result<Response, Failure>
 async fn put_blob(
     State(door): Shared,
     Path(digest): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Result<StatusCode, Failure> {
     let digest: Digest = digest.parse().map_err(|error| bad("blob", error))?;
     let server = door.server.clone();
-    blocking(move || {
-        if server.store.has_blob(&digest) {
-            return Ok(StatusCode::OK);
-        }
-        if !server.wants_blob(&digest) {
-            return Err(ServerError::Refused(format!(
-                "no job here waits for {digest}: announce the job first"
-            )));
-        }
-        server.put_blob(&digest, &body).map(|()| StatusCode::CREATED)
+    // Before a byte of it is read.
+    let is_here = blocking(move || match server.store.has_blob(&digest) {
+        false if !server.wants_blob(&digest) => Err(ServerError::Refused(format!(
+            "no job here waits for {digest}: announce the job first"
+        ))),
+        is_here => Ok(is_here),
     })
-    .await
+    .await?;
+    // Read even where it is here: who is cut off while sending would not see the answer.
+    let body = upload(&door, "blob", body, MAX_RESULT_LEN).await?;
+    if is_here {
+        return Ok(StatusCode::OK);
+    }
+    let server = door.server.clone();
+    blocking(move || server.put_blob(&digest, &body).map(|()| StatusCode::CREATED)).await
+}
+
+/// Reads a large body, when it is its turn.
+async fn upload(door: &Door, what: &str, body: Body, most: usize) -> Result<Bytes, Failure> {
+    let _turn = door.uploads.acquire().await;
+    let declared = body.size_hint().exact().and_then(|length| length.try_into().ok());
+    let seconds = declared.unwrap_or(most).min(most) / SLOWEST_UPLOAD;
+    let patience = UPLOAD_PATIENCE + Duration::from_secs(seconds as u64);
+    match tokio::time::timeout(patience, axum::body::to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => {
+            let why = format!("{what}: {error}; none here has more than {most} bytes");
+            Err(Failure(StatusCode::PAYLOAD_TOO_LARGE, why))
+        }
+        Err(_) => {
+            let why = format!("{what}: it did not arrive within {} s", patience.as_secs());
+            Err(Failure(StatusCode::REQUEST_TIMEOUT, why))
+        }
+    }
 }
 
 async fn blob(State(door): Shared, Path(digest): Path<String>) -> Result<Response, Failure> {
@@ -360,10 +389,7 @@ async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<R
     check_version(&headers)?;
     let server = door.server.clone();
     let most = server.max_result_len();
-    let body = axum::body::to_bytes(body, most).await.map_err(|error| {
-        let why = format!("result: {error}; of the jobs here none has more than {most} bytes");
-        Failure(StatusCode::PAYLOAD_TOO_LARGE, why)
-    })?;
+    let body = upload(&door, "result", body, most).await?;
     let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
     drop(body);
     let reply = blocking(move || server.accept(message)).await?;

@@ -1,27 +1,27 @@
 //! All jobs of one server, behind one lock.
 
+mod kept;
+mod work;
+
 use crate::{
     clock::now_ms,
     engine::{Engine, EngineError},
-    record::{JobEntry, Outgoing, ReceiptEntry, Standing},
+    record::{JobEntry, Outgoing, Standing},
     store::{Store, StoreError},
-    training::{Keep, Numbers, TrainingError},
+    training::{Keep, TrainingError},
     workers::{Replayed, Workers},
 };
 use identity::NodeIdentity;
 use job::{Job, JobError};
 use protocol::encoded::Encoded;
 use protocol::{
-    BatchPart, Digest, JobId, JobSpec, PublicKey, ReceiptId, Signed,
+    Digest, JobId, JobSpec, PublicKey, ReceiptId, Signed,
     api::{JobPhase, JobStatus, JobTaken},
     job::Work,
     operation::OperationRecord,
     state::JobRecord,
     transaction::CreateJob,
-    work::{
-        Assignment, FullLog, LogRequest, MAX_RECORDS, MAX_RESULT_LEN, Pull, PullReply,
-        ResultMessage, ResultReply,
-    },
+    work::{LogRequest, MAX_RESULT_LEN},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -214,8 +214,6 @@ impl Server {
         let jobs = state.jobs.iter().filter(|(_, slot)| wanted(&slot.entry.standing));
         jobs.map(|(id, _)| *id).collect()
     }
-
-    // Jobs.
 
     /// Takes a job that its requester signed, and says which files it needs.
     ///
@@ -536,267 +534,6 @@ impl Server {
             recent: Vec::new(),
             seconds: 0.0,
         }
-    }
-
-    // Work.
-
-    /// Takes note of a pull whose signatures were checked.
-    ///
-    /// # Errors
-    /// Where it is a replay.
-    pub fn hear(&self, pull: &Pull) -> Result<(), ServerError> {
-        Ok(self.lock().workers.hear(pull, now_ms())?)
-    }
-
-    /// What there is for a worker now; and, where there is nothing, when to look again at the
-    /// latest (milliseconds since 1970).
-    ///
-    /// # Errors
-    /// [`ServerError`]: the disk.
-    pub fn find_work(&self, node: &PublicKey) -> Result<(PullReply, Option<u64>), ServerError> {
-        let now = now_ms();
-        let mut state = self.lock();
-        let State { jobs, workers, logs } = &mut *state;
-        logs.retain(|wait| !wait.answer.is_closed());
-        if let Some(wait) = logs.iter_mut().find(|wait| wait.node == *node && !wait.handed_out) {
-            wait.handed_out = true;
-            return Ok((PullReply::Log(wait.request.clone()), None));
-        }
-        let mut running: Vec<(&JobId, &mut Slot)> =
-            jobs.iter_mut().filter(|(_, slot)| slot.engine.is_some()).collect();
-        // Translations are short and somebody waits for them: they go first.
-        let is_training = |slot: &Slot| matches!(slot.spec().work, Work::Train(_));
-        running.sort_by_key(|(_, slot)| (is_training(slot), slot.entry.arrived));
-        let mut wake = None;
-        for (id, slot) in running {
-            let Some(engine) = &mut slot.engine else { continue };
-            match engine.take(node, workers, now) {
-                Ok(Some(assignment)) => {
-                    slot.trouble = None;
-                    // Others may have been given something in the same sharing.
-                    self.changed.notify_waiters();
-                    return Ok((PullReply::Work(assignment), None));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(job = %id, "no work can be given out: {error}");
-                    slot.trouble = Some(error.to_string());
-                    return Err(error.into());
-                }
-            }
-            let at = engine.next_wake(now);
-            wake = [wake, at].into_iter().flatten().min();
-        }
-        Ok((PullReply::Nothing, wake))
-    }
-
-    /// Takes a worker's result.
-    ///
-    /// # Errors
-    /// [`ServerError`]: the disk, or a job's own numbers.
-    pub fn accept(&self, message: ResultMessage) -> Result<ResultReply, ServerError> {
-        let Some(job) = message.result.leaves.first().map(|leaf| leaf.receipt.body.batch.job)
-        else {
-            return Ok(ResultReply::Refused("the result has no receipt".into()));
-        };
-        let mut state = self.lock();
-        let State { jobs, workers, .. } = &mut *state;
-        let Some(slot) = jobs.get_mut(&job) else {
-            return Ok(ResultReply::Refused(format!("there is no job {job} here")));
-        };
-        let Some(engine) = &mut slot.engine else {
-            if slot.is_stopped() {
-                return Err(ServerError::Unavailable(format!("job {job} is being taken up again")));
-            }
-            return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));
-        };
-        let reply = engine.accept(message, workers, now_ms());
-        slot.entry = engine.entry().clone();
-        if let Err(EngineError::Store(error)) = &reply {
-            slot.trouble = Some(error.to_string());
-            // What is in memory may be ahead of the disk, which is what counts: the job is taken
-            // up from there once it can be written again, and nobody meets it before.
-            let stopped = slot.engine.take().map(|engine| engine.status(workers, now_ms()));
-            slot.last = stopped.filter(|_| slot.entry.standing == Standing::Running);
-        }
-        drop(state);
-        self.changed.notify_waiters();
-        match reply {
-            Ok(reply) => Ok(reply),
-            Err(EngineError::Store(error)) => Err(error.into()),
-            Err(error) => {
-                // Its own numbers are wrong: going on would only make it worse.
-                self.fail(&job, error.to_string())?;
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Asks the worker of a receipt to list every operation of its batch.
-    ///
-    /// # Errors
-    /// Where there is no such receipt, it is the server's own, or too many logs are waited for.
-    pub fn request_log(
-        &self,
-        id: &ReceiptId,
-    ) -> Result<oneshot::Receiver<Vec<OperationRecord>>, ServerError> {
-        let entry = self.receipt(id)?;
-        let body = &entry.receipt.body;
-        let BatchPart::Micro(first) = body.batch.part else {
-            return Err(ServerError::NotFound(
-                "an update's operations are all at boundaries: its receipt has them".into(),
-            ));
-        };
-        let assignment = Assignment {
-            job: body.batch.job,
-            epoch: body.batch.epoch,
-            step: body.batch.step,
-            first,
-            count: 1,
-            attempt: body.attempt,
-            id: body.assignment,
-            parameters: body.parameters,
-            patience_ms: 0,
-        };
-        let (answer, wait) = oneshot::channel();
-        let mut state = self.lock();
-        state.logs.retain(|wait| !wait.answer.is_closed());
-        if state.logs.len() >= MAX_LOG_REQUESTS {
-            return Err(ServerError::Unavailable(
-                "too many full logs are being made already: try again in a minute".into(),
-            ));
-        }
-        let request = LogRequest { receipt: *id, assignment };
-        let node = body.node();
-        state.logs.push_back(LogWait { node, request, handed_out: false, answer });
-        drop(state);
-        self.changed.notify_waiters();
-        Ok(wait)
-    }
-
-    /// Takes a full log that was asked for.
-    ///
-    /// # Errors
-    /// Where nobody asked for it, or it is too long.
-    pub fn take_log(&self, node: &PublicKey, log: FullLog) -> Result<(), ServerError> {
-        if log.records.len() > MAX_RECORDS {
-            return Err(ServerError::Refused("the log is too long".into()));
-        }
-        let mut state = self.lock();
-        let at = state
-            .logs
-            .iter()
-            .position(|wait| wait.node == *node && wait.request.receipt == log.receipt);
-        match at.and_then(|at| state.logs.remove(at)) {
-            // Whoever asked may have gone meanwhile.
-            Some(wait) => wait.answer.send(log.records).or(Ok(())),
-            None => Err(ServerError::Refused("nobody asked for this log".into())),
-        }
-    }
-
-    // What is kept.
-
-    /// A receipt with what opens it.
-    ///
-    /// # Errors
-    /// Where there is none of that id.
-    pub fn receipt(&self, id: &ReceiptId) -> Result<ReceiptEntry, ServerError> {
-        self.store.receipt(id)?.ok_or_else(|| {
-            ServerError::NotFound(format!(
-                "no receipt {id} was taken here: ask the parameter server that its job names"
-            ))
-        })
-    }
-
-    /// Parameters by their digest as a safetensors file: the newest from memory, older ones
-    /// rebuilt from the last checkpoint before them and the kept gradient sums.
-    ///
-    /// # Errors
-    /// Where no step here began from them, or what would be needed was dropped.
-    pub fn parameters(&self, digest: &Digest) -> Result<Vec<u8>, ServerError> {
-        self.with_numbers(digest, |numbers| numbers.parameters.to_safetensors())
-    }
-
-    /// The optimiser's state as it stood at the parameters of a digest, as a safetensors file:
-    /// whoever replays an update needs it.
-    ///
-    /// # Errors
-    /// As [`Server::parameters`].
-    pub fn optimiser_state(&self, digest: &Digest) -> Result<Vec<u8>, ServerError> {
-        self.with_numbers(digest, |numbers| numbers.state.to_bytes())
-    }
-
-    fn with_numbers(
-        &self,
-        digest: &Digest,
-        take: impl Fn(&Numbers) -> Result<Vec<u8>, kernels::Error>,
-    ) -> Result<Vec<u8>, ServerError> {
-        let broken = |error: kernels::Error| TrainingError::from(error);
-        {
-            let state = self.lock();
-            let mut engines = state.jobs.values().filter_map(|slot| slot.engine.as_ref());
-            if let Some(numbers) = engines.find_map(|engine| engine.current(digest)) {
-                return Ok(take(numbers).map_err(broken)?);
-            }
-        }
-        let (id, ordinal) = self.store.parameters(digest)?.ok_or_else(|| {
-            ServerError::NotFound(format!("no step of a job here began from parameters {digest}"))
-        })?;
-        let job = self.open_job(&id)?;
-        let numbers = Numbers::rebuild(&job, &self.store, ordinal)?;
-        let found = numbers.parameters.digest();
-        if found != *digest {
-            let path = self.store.sum_path(&id, ordinal);
-            let what = format!("what was rebuilt is {found}, not {digest}");
-            return Err(TrainingError::Damaged { path, what }.into());
-        }
-        Ok(take(&numbers).map_err(broken)?)
-    }
-
-    /// A step's gradient sum, float32 little-endian, by the step's number in its job.
-    ///
-    /// # Errors
-    /// Where there is no such step, it is not done, or its sum was dropped.
-    pub fn gradient_sum(&self, id: &JobId, ordinal: u32) -> Result<Vec<u8>, ServerError> {
-        let path = self.store.sum_path(id, ordinal);
-        if path.is_file() {
-            return Ok(crate::store::read_file(&path)?);
-        }
-        let is_done = self.store.steps(id, ordinal)?.iter().any(|(at, _)| *at == ordinal);
-        Err(match is_done {
-            true => TrainingError::Gone { ordinal }.into(),
-            false => ServerError::NotFound(format!("step {ordinal} of job {id} was not done here")),
-        })
-    }
-
-    fn open_job(&self, id: &JobId) -> Result<Job, ServerError> {
-        let spec = self.spec(id)?;
-        let Work::Train(train) = &spec.work else {
-            return Err(ServerError::NotFound("a translation job has no steps".into()));
-        };
-        let bytes = self.store.blob(&train.encoded)?;
-        let wrong = |why: String| EngineError::File { what: "encoded corpus", why };
-        let encoded = Encoded::from_bytes(bytes).map_err(|error| wrong(error.to_string()))?;
-        Ok(Job::new(spec, encoded).map_err(|error| wrong(error.to_string()))?)
-    }
-
-    /// A job as its requester signed it.
-    ///
-    /// # Errors
-    /// Where there is no such job here.
-    pub fn create_of(&self, id: &JobId) -> Result<Signed<CreateJob>, ServerError> {
-        let state = self.lock();
-        let slot = state.jobs.get(id);
-        slot.map(|slot| slot.entry.create.clone())
-            .ok_or_else(|| ServerError::NotFound(format!("there is no job {id} here")))
-    }
-
-    /// A job's specification.
-    ///
-    /// # Errors
-    /// Where there is no such job here.
-    pub fn spec(&self, id: &JobId) -> Result<JobSpec, ServerError> {
-        Ok(self.create_of(id)?.body.spec)
     }
 
     // The chain.

@@ -1,18 +1,30 @@
 //! Building the programs and the image.
 
-use crate::{
-    setup::{recipe, run, run_with},
-    workspace,
-};
+use crate::{setup::recipe, workspace};
 use ::image::{
     Packages,
     build::{Build, Inputs, build},
 };
-use std::env;
+use anyhow::{Context, bail};
+use std::{env, ffi::OsString, process::Command};
 
 /// Cargo, as it was called.
 pub fn cargo() -> String {
     env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// Runs cargo in the workspace, with more environment.
+pub fn run(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
+    let status = Command::new(cargo())
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(workspace::root())
+        .status()
+        .context("running cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed", arguments.join(" "));
+    }
+    Ok(())
 }
 
 /// Builds the programs that run on the host, and node-init for the image.
@@ -22,7 +34,7 @@ pub fn programs() -> anyhow::Result<()> {
         let init = both.spawn(init);
         // The whole workspace: chosen packages would have their dependencies built once more,
         // with fewer features.
-        let host = run(&cargo(), &["build", "--release", "--workspace"]);
+        let host = run(&["build", "--release", "--workspace"], &[]);
         let init = init.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         host.and(init)
     })
@@ -30,16 +42,16 @@ pub fn programs() -> anyhow::Result<()> {
 
 /// As [`programs`], those of the host alone and without a word: for commands whose output is read.
 pub fn programs_quietly() -> anyhow::Result<()> {
-    run(&cargo(), &["build", "--quiet", "--release", "--workspace"])
+    run(&["build", "--quiet", "--release", "--workspace"], &[])
 }
 
 /// Builds node-init as images take it: static, and without a word unless it fails.
 pub fn init() -> anyhow::Result<()> {
     let target = "x86_64-unknown-linux-gnu";
-    run_with(
-        &cargo(),
+    let flags = "-C target-feature=+crt-static".into();
+    run(
         &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", target],
-        &[("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")],
+        &[("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags)],
     )
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test --long NAME`: what no CI run could hold.
 
-use crate::{test::cargo, up::summary::Summary, workspace};
+use crate::{build, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
 use std::fs;
 
@@ -53,7 +53,7 @@ fn up(name: &str, flags: &[&str]) -> anyhow::Result<Summary> {
     let path = json.to_str().context("the target folder's name is not UTF-8")?;
     arguments.push(path);
     arguments.extend(flags);
-    cargo(&arguments, &[])?;
+    build::run(&arguments, &[])?;
     Ok(serde_json::from_slice(&fs::read(json)?)?)
 }
 

@@ -88,18 +88,8 @@ pub fn tools(packages: &Packages) -> anyhow::Result<(BootFiles, PathBuf)> {
 
 /// Runs a command in the project's folder and shows what it says.
 pub fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    run_with(program, arguments, &[])
-}
-
-/// As [`run`], with more environment.
-pub fn run_with(
-    program: &str,
-    arguments: &[&str],
-    environment: &[(&str, &str)],
-) -> anyhow::Result<()> {
     let status = std::process::Command::new(program)
         .args(arguments)
-        .envs(environment.iter().copied())
         .current_dir(workspace::root())
         .status()
         .with_context(|| format!("running {program}"))?;

@@ -46,16 +46,16 @@ type Step = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
 /// In the order in which they fail fastest.
 const STEPS: &[Step] = &[
-    ("format", |_| cargo(&["fmt", "--all", "--check"], &[])),
+    ("format", |_| build::run(&["fmt", "--all", "--check"], &[])),
     ("dependencies", |bench| dependencies(&bench.packages)),
     ("lints", |bench| {
         let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];
         arguments.extend(["--quiet", "--", "-D", "warnings"]);
-        cargo(&arguments, &bench.environment)
+        build::run(&arguments, &bench.environment)
     }),
     ("documentation", |_| {
         let deny = [("RUSTDOCFLAGS", OsString::from("-D warnings"))];
-        cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &deny)
+        build::run(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &deny)
     }),
     ("programs", |_| build::programs()),
     ("image", |bench| {
@@ -135,19 +135,6 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
         environment.extend([("ALIA_BOOTS", "1".into()), ("ALIA_IMAGE", workspace::image().into())]);
     }
     Ok(Bench { quick: flags.quick, environment, comet, packages, counts: Cell::default() })
-}
-
-pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Result<()> {
-    let status = Command::new(build::cargo())
-        .args(arguments)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .current_dir(workspace::root())
-        .status()
-        .context("running cargo")?;
-    if !status.success() {
-        bail!("`cargo {}` failed", arguments.join(" "));
-    }
-    Ok(())
 }
 
 fn tests(bench: &Bench) -> anyhow::Result<()> {

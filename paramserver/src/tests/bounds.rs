@@ -45,6 +45,17 @@ fn a_file_that_comes_is_progress() {
 }
 
 #[test]
+fn a_file_that_no_job_waits_for_is_refused_before_it_is_read() {
+    let server = Bench::new(1, EVERYTHING).server;
+    let head = format!(
+        "PUT /v1/blobs/{} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Content-Length: 1000000000\r\n\r\n",
+        Digest::of_bytes(b"a stranger's"),
+    );
+    assert_eq!(answer(server, &head, &[]), 422);
+}
+
+#[test]
 fn a_result_s_body_is_read_no_further_than_a_job_s_results_go() {
     let mut bench = Bench::new(1, EVERYTHING);
     let worker = identity(10);
