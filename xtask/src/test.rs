@@ -10,8 +10,10 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::Instant,
 };
 
@@ -241,22 +243,18 @@ const ONE_MODEL: &[(&str, &[&str])] = &[
 fn one_model(_: &Bench) -> anyhow::Result<()> {
     let folder = workspace::target().join("one-model");
     fs::create_dir_all(&folder)?;
-    let mut models: Vec<(&str, Digest)> = Vec::new();
-    for (at, (name, flags)) in ONE_MODEL.iter().enumerate() {
-        let begun = Instant::now();
-        let summary = up(&folder.join(format!("{at}.json")), &[&["--small"], *flags].concat())?;
-        let model = summary.model.as_ref().context("the summary has no model")?;
-        let sample = summary.receipts.sample.as_ref().context("no receipt was proven")?;
-        if !(sample.proof_verified && model.proof_verified) {
-            bail!("{name}: a proof did not hold");
-        }
-        let idle = summary.machines.iter().find(|each| each.receipts == 0);
-        if let Some(machine) = idle {
-            bail!("{name}: {} did nothing", machine.name);
-        }
-        println!("{name}: {} in {:.0} s", model.digest, begun.elapsed().as_secs_f64());
-        models.push((name, model.digest));
-    }
+    // All at once: one emulated machine keeps one core busy, and each network is its own.
+    let models: Vec<anyhow::Result<(&str, Digest)>> = thread::scope(|all| {
+        let begin = |(at, (name, flags)): (usize, &(&'static str, &[&str]))| {
+            let folder = folder.join(at.to_string());
+            let flags = [&["--small"], *flags].concat();
+            let name = *name;
+            all.spawn(move || Ok((name, model(name, &folder, &flags)?)))
+        };
+        let running: Vec<_> = ONE_MODEL.iter().enumerate().map(begin).collect();
+        running.into_iter().map(|run| run.join().unwrap_or_else(|p| resume_unwind(p))).collect()
+    });
+    let models = models.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let (first, digest) = models[0];
     match models.iter().find(|(_, each)| *each != digest) {
         Some((name, other)) => bail!("{first} gives {digest}, {name} gives {other}"),
@@ -264,14 +262,33 @@ fn one_model(_: &Bench) -> anyhow::Result<()> {
     }
 }
 
+/// Runs `up` in a folder; gives the model's digest, where everybody worked and all was proven.
+fn model(name: &str, folder: &Path, flags: &[&str]) -> anyhow::Result<Digest> {
+    let begun = Instant::now();
+    let summary = up(folder, flags).with_context(|| name.to_string())?;
+    let model = summary.model.as_ref().context("the summary has no model")?;
+    let sample = summary.receipts.sample.as_ref().context("no receipt was proven")?;
+    if !(sample.proof_verified && model.proof_verified) {
+        bail!("{name}: a proof did not hold");
+    }
+    let idle = summary.machines.iter().find(|each| each.receipts == 0);
+    if let Some(machine) = idle {
+        bail!("{name}: {} did nothing", machine.name);
+    }
+    println!("{name}: {} in {:.0} s", model.digest, begun.elapsed().as_secs_f64());
+    Ok(model.digest)
+}
+
 /// Runs this program's `up` with what is built, and gives its summary.
-fn up(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary> {
-    let log = json.with_extension("log");
+fn up(folder: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary> {
+    let (json, log) = (folder.with_extension("json"), folder.with_extension("log"));
     let program = workspace::program("xtask");
     let output = fs::File::create(&log).with_context(|| log.display().to_string())?;
     let status = Command::new(&program)
-        .args(["up", "--no-build", "--exit-when-done", "--port", "0", "--json"])
-        .arg(json)
+        .args(["up", "--no-build", "--exit-when-done", "--port", "0", "--folder"])
+        .arg(folder)
+        .arg("--json")
+        .arg(&json)
         .args(flags)
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -283,7 +300,7 @@ fn up(json: &Path, flags: &[&str]) -> anyhow::Result<crate::up::summary::Summary
         let last = lines[lines.len().saturating_sub(30)..].join("\n");
         bail!("`up {}` failed; the end of {}:\n{last}", flags.join(" "), log.display());
     }
-    let text = fs::read(json).with_context(|| json.display().to_string())?;
+    let text = fs::read(&json).with_context(|| json.display().to_string())?;
     Ok(serde_json::from_slice(&text)?)
 }
 
