@@ -245,7 +245,7 @@ fn one_model(_: &Bench) -> anyhow::Result<()> {
     fs::create_dir_all(&folder)?;
     // All at once: one emulated machine keeps one core busy, and each network is its own.
     let models: Vec<anyhow::Result<(&str, Digest)>> = thread::scope(|all| {
-        let begin = |(at, (name, flags)): (usize, &(&'static str, &[&str]))| {
+        let begin = |(at, (name, flags)): (usize, &(&'static str, &'static [&'static str]))| {
             let folder = folder.join(at.to_string());
             let flags = [&["--small"], *flags].concat();
             let name = *name;
