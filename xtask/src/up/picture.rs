@@ -150,7 +150,7 @@ fn job_lines(status: &JobStatus, known: &Known, network: &Network) -> Vec<String
     }
     let recent = status.recent.iter().take(RECENT).map(|batch| {
         format!(
-            "{}.{}{} {}",
+            "{}.{} {} {}",
             batch.epoch + 1,
             batch.step + 1,
             batch.part,
