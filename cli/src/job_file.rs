@@ -15,11 +15,19 @@ use text::{
 /// A commented JOB.toml that says every default; `alia job example` prints it.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// [`EXAMPLE`] with a corpus named in it.
+/// [`EXAMPLE`] with a corpus named in it; where that can be read, sized by it.
 pub fn example(corpus: Option<&Path>) -> String {
     let Some(corpus) = corpus else { return EXAMPLE.into() };
     let value = toml::Value::String(corpus.to_string_lossy().into_owned());
-    EXAMPLE.replacen("corpus = \"corpus.tsv\"", &format!("corpus = {value}"), 1)
+    let named = EXAMPLE.replacen("corpus = \"corpus.tsv\"", &format!("corpus = {value}"), 1);
+    let pairs = fs::read(corpus).ok().and_then(|bytes| read_tsv(&bytes).ok());
+    let Some(pairs) = pairs else { return named };
+    let plain = JobSettings::default();
+    let sized = plain.clone().sized_for(pairs.len());
+    let line = |key: &str, value: &dyn std::fmt::Display| format!("\n{key} = {value}\n");
+    named
+        .replacen(&line("held_out", &plain.held_out), &line("held_out", &sized.held_out), 1)
+        .replacen(&line("vocabulary", &plain.vocabulary), &line("vocabulary", &sized.vocabulary), 1)
 }
 
 const CORPUS_KEYS: [&str; 3] = ["corpus", "source", "target"];
@@ -97,6 +105,16 @@ impl Default for JobSettings {
             model: ModelSettings::default(),
             adam: AdamSettings::default(),
         }
+    }
+}
+
+impl JobSettings {
+    /// For a corpus of so many pairs: a small one holds less out and gets fewer pieces.
+    pub fn sized_for(mut self, pairs: usize) -> Self {
+        self.held_out = self.held_out.min(pairs / 10);
+        let pieces = u32::try_from(pairs / 2).unwrap_or(u32::MAX).max(400);
+        self.vocabulary = self.vocabulary.min(pieces);
+        self
     }
 }
 
@@ -377,6 +395,11 @@ mod tests {
         parse(&uncommented).unwrap();
         let named = example(Some(Path::new("/data/a \"b\".tsv")));
         assert_eq!(parse(&named).unwrap().corpus, CorpusFiles::Tsv("/data/a \"b\".tsv".into()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("few.tsv");
+        fs::write(&path, "one\teins\n".repeat(240)).unwrap();
+        let few = parse(&example(Some(&path))).unwrap().settings;
+        assert_eq!((few.held_out, few.vocabulary), (24, 400));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::job_file::JobSettings;
 use bytes::Bytes;
 use job::{Job, JobError, plan::PlanError, spec::SpecError};
-use kernels::{graph::Graph, model::Parameters};
+use kernels::graph::Graph;
 use protocol::{
     Digest, JobId, JobSpec, PublicKey, WorkUnits,
     batch::BatchPart,
@@ -268,7 +268,7 @@ impl Prepared {
             pairs: self.encoded.len(),
             left_out: self.job.left_out(),
             held_out: self.held_out.len(),
-            parameters: Parameters::initial(shape, 0)?.elements().len(),
+            parameters: kernels::model::count(shape) as usize,
             micro_batch_tokens: tokens,
             micro_batches: schedule.batches,
             steps: schedule.steps(),

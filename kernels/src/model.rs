@@ -12,7 +12,7 @@ mod parameters;
 
 pub use layout::{
     CrossAttention, DecoderLayer, EncoderLayer, FeedForward, Layout, Linear, Norm, Parameter,
-    SelfAttention,
+    SelfAttention, count,
 };
 pub use parameters::{Parameters, digest};
 
@@ -34,8 +34,8 @@ pub const MAX_LAYERS: u32 = 64;
 pub const MAX_VOCABULARY: u32 = 1 << 20;
 /// The longest sentence in tokens: bounds the table of positions.
 pub const MAX_LENGTH: u32 = 4_096;
-/// The most parameters: 4 GiB of them.
-pub const MAX_PARAMETERS: u64 = 1 << 30;
+/// The most parameters: a gradient of so many goes through the longest result of a worker (1 GiB).
+pub const MAX_PARAMETERS: u64 = 250_000_000;
 
 /// Whether a shape is one that can be built.
 ///
@@ -63,10 +63,10 @@ pub fn check(shape: &ModelShape) -> Result<(), Error> {
         )));
     }
     // With every extent bounded as above the count itself fits 64 bits.
-    let count = layout::count(shape);
-    if count > MAX_PARAMETERS {
+    let parameters = count(shape);
+    if parameters > MAX_PARAMETERS {
         return Err(Error::Shape(format!(
-            "it has {count} parameters, {MAX_PARAMETERS} are allowed"
+            "it has {parameters} parameters, {MAX_PARAMETERS} are allowed"
         )));
     }
     Ok(())

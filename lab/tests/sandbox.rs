@@ -66,9 +66,11 @@ fn outside() -> ExitCode {
 fn inside() -> ExitCode {
     sandbox::inside().unwrap();
     net::make(&net::Plan { taps: vec!["tap-one".into()], foreign: true }).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let _dhcp = Service::start_ready(services::foreign_dhcp(folder.path()), LIMIT).unwrap();
-    let daemon = ServiceSpec::new("daemon", "sh", folder.path())
+    // It goes with the sandbox: nobody here lives to take a folder away.
+    let folder = std::path::Path::new("/run/lab-test");
+    fs::create_dir(folder).unwrap();
+    let _dhcp = Service::start_ready(services::foreign_dhcp(folder), LIMIT).unwrap();
+    let daemon = ServiceSpec::new("daemon", "sh", folder)
         .args(["-c", "setsid sleep 600 & echo gone; sleep 3"])
         .ready(Ready::Line("gone".into()));
     let _daemon = Service::start_ready(daemon, LIMIT).unwrap();

@@ -35,7 +35,7 @@ use std::{sync::Arc, time::Duration};
 
 /// No receipt with salt and telemetry is longer, nor is an operation's record.
 const LEAF_LEN: usize = 1 << 14;
-const RECORD_LEN: usize = 256;
+pub(crate) const RECORD_LEN: usize = 256;
 
 /// A job cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,13 @@
 use crate::{
     chain::Registry,
     clock::now_ms,
+    engine::RECORD_LEN,
     server::{Server, ServerError},
 };
 use axum::{
     Router,
     body::{Body, HttpBody},
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -21,10 +22,14 @@ use protocol::{
     receipt::WorkKeyCertificate,
     transaction::{CreateJob, MAX_TRANSACTION_LEN},
     version,
-    work::{FullLog, LONG_POLL_SECONDS, MAX_RESULT_LEN, Pull, PullReply, ResultMessage},
+    work::{
+        FullLog, LONG_POLL_SECONDS, MAX_RECORDS, MAX_RESULT_LEN, Pull, PullReply, ResultMessage,
+    },
 };
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,12 +43,16 @@ use tokio_util::io::ReaderStream;
 const LOG_PATIENCE: Duration = Duration::from_secs(120);
 /// Parameters rebuilt at once: each takes a core, and memory for a model with its moments.
 const MAX_REBUILDS: usize = 2;
-/// Large bodies read at once, each into memory; whoever comes then waits for its turn.
-const MAX_UPLOADS: usize = 16;
-/// A body has this long to arrive, and a second more for so many bytes that it may have: who
-/// sends more slowly keeps others out.
-const UPLOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Results, and files of jobs, that are read at once, each into memory; whoever comes then waits
+/// for its turn.
+const MAX_RESULTS_READ: usize = 64;
+const MAX_FILES_READ: usize = 4;
+/// Who sends nothing for so long loses its turn, as does who sends less than so many bytes a
+/// second all in all.
+const UPLOAD_SILENCE: Duration = Duration::from_secs(10);
 const SLOWEST_UPLOAD: usize = 64 << 10;
+/// The longest full log, with its certificate.
+const MAX_LOG_LEN: usize = MAX_RECORDS * RECORD_LEN;
 /// Parameter files kept ready: this step's and the one before.
 const READY_PARAMETERS: usize = 2;
 
@@ -53,7 +62,8 @@ pub struct Door {
     registry: Registry,
     ready: Mutex<VecDeque<(Digest, Bytes)>>,
     rebuilds: Arc<Semaphore>,
-    uploads: Semaphore,
+    results: Semaphore,
+    files: Semaphore,
 }
 
 type Shared = State<Arc<Door>>;
@@ -65,7 +75,8 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         registry,
         ready: Mutex::default(),
         rebuilds: Arc::new(Semaphore::new(MAX_REBUILDS)),
-        uploads: Semaphore::new(MAX_UPLOADS),
+        results: Semaphore::new(MAX_RESULTS_READ),
+        files: Semaphore::new(MAX_FILES_READ),
     });
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -81,7 +92,7 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         .route("/v1/receipts/{receipt}/log", get(log))
         .route("/v1/work/pull", post(pull))
         .route("/v1/work/result", post(result))
-        .route("/v1/work/log", post(take_log))
+        .route("/v1/work/log", post(take_log).layer(DefaultBodyLimit::max(MAX_LOG_LEN)))
         .with_state(door)
 }
 
@@ -216,7 +227,7 @@ async fn put_blob(
     })
     .await?;
     // Read even where it is here: who is cut off while sending would not see the answer.
-    let body = upload(&door, "blob", body, MAX_RESULT_LEN).await?;
+    let body = upload(&door.files, "blob", body, MAX_RESULT_LEN, !is_here).await?;
     if is_here {
         return Ok(StatusCode::OK);
     }
@@ -224,21 +235,40 @@ async fn put_blob(
     blocking(move || server.put_blob(&digest, &body).map(|()| StatusCode::CREATED)).await
 }
 
-/// Reads a large body, when it is its turn.
-async fn upload(door: &Door, what: &str, body: Body, most: usize) -> Result<Bytes, Failure> {
-    let _turn = door.uploads.acquire().await;
+/// Reads a large body when it is its turn, or reads it and drops it. Who is too slow is told to
+/// come again.
+async fn upload(
+    turns: &Semaphore,
+    what: &str,
+    mut body: Body,
+    most: usize,
+    kept: bool,
+) -> Result<Vec<u8>, Failure> {
+    let _turn = turns.acquire().await;
     let declared = body.size_hint().exact().and_then(|length| length.try_into().ok());
     let seconds = declared.unwrap_or(most).min(most) / SLOWEST_UPLOAD;
-    let patience = UPLOAD_PATIENCE + Duration::from_secs(seconds as u64);
-    match tokio::time::timeout(patience, axum::body::to_bytes(body, most)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => {
-            let why = format!("{what}: {error}; none here has more than {most} bytes");
-            Err(Failure(StatusCode::PAYLOAD_TOO_LARGE, why))
-        }
-        Err(_) => {
-            let why = format!("{what}: it did not arrive within {} s", patience.as_secs());
-            Err(Failure(StatusCode::REQUEST_TIMEOUT, why))
+    let end = Instant::now() + UPLOAD_SILENCE + Duration::from_secs(seconds as u64);
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    loop {
+        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        match timeout_at(end.min(Instant::now() + UPLOAD_SILENCE), frame).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                length += data.len();
+                if length > most {
+                    let why = format!("{what}: none here has more than {most} bytes");
+                    return Err(Failure(StatusCode::PAYLOAD_TOO_LARGE, why));
+                }
+                if kept {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+            Ok(Some(Err(error))) => return Err(bad(what, error)),
+            Err(_) => {
+                let why = format!("{what}: it came too slowly, {length} bytes so far: try again");
+                return Err(ServerError::Unavailable(why).into());
+            }
         }
     }
 }
@@ -389,7 +419,7 @@ async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<R
     check_version(&headers)?;
     let server = door.server.clone();
     let most = server.max_result_len();
-    let body = upload(&door, "result", body, most).await?;
+    let body = upload(&door.results, "result", body, most, true).await?;
     let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
     drop(body);
     let reply = blocking(move || server.accept(message)).await?;

@@ -56,6 +56,11 @@ struct Flags {
     /// the job's files and its result are never dropped.
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     keep: u64,
+    /// Memory that jobs may take together, in MiB: half of this machine's by default.
+    ///
+    /// A training job takes about 48 bytes a parameter; one that does not fit is refused.
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
     /// Steps between checkpoints; for tests.
     #[arg(long, value_name = "STEPS", hide = true, default_value_t = CHECKPOINT_STEPS)]
     checkpoint_steps: u32,
@@ -119,7 +124,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     // Before anything is taken up: the store's lock shows a second server on the same data.
     let store = Store::open(&flags.data)?;
     let keep = Keep { bytes: flags.keep << 30, checkpoint_steps: flags.checkpoint_steps };
-    let server = Arc::new(Server::open(store, identity, keep)?);
+    let memory = flags.memory.map_or_else(half_of_memory, |mib| mib << 20);
+    let server = Arc::new(Server::open(store, identity, keep)?.with_memory(memory));
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
     // Served at once: while the chain is away, what is here can be asked for and worked on.
     let router = http::router(server.clone(), Registry::new(client.clone()));
@@ -131,6 +137,14 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => tracing::info!("stopped: all that was taken is on disk"),
     }
     Ok(())
+}
+
+/// Half of this machine's memory, bytes; where that cannot be read (proc(5)), no bound.
+fn half_of_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 512)
 }
 
 /// Takes the jobs up again and enters the chain, then tells it what happens here.

@@ -151,6 +151,8 @@ pub struct Server {
     /// The keys.
     pub identity: Arc<NodeIdentity>,
     keep: Keep,
+    /// Memory that the jobs here may take together, bytes.
+    memory: u64,
     state: Mutex<State>,
     /// Rings when work may have become available, or a job's standing changed.
     pub changed: Notify,
@@ -166,6 +168,16 @@ fn files(spec: &JobSpec) -> [Digest; 3] {
         Work::Train(train) => [train.corpus, train.tokenizer, train.encoded],
         Work::Translate(translate) => [translate.model, translate.tokenizer, translate.input],
     }
+}
+
+/// Memory that a job takes here, about, bytes: of a training job parameters, two moments, the
+/// partial sums of a step, and what is being received and handed out; of any other its model once.
+fn memory_of(spec: &JobSpec) -> u64 {
+    let (shape, copies) = match &spec.work {
+        Work::Train(train) => (&train.model, 12),
+        Work::Translate(translate) => (&translate.shape, 2),
+    };
+    kernels::model::count(shape).saturating_mul(4 * copies)
 }
 
 impl Server {
@@ -184,11 +196,17 @@ impl Server {
             store,
             identity,
             keep,
+            memory: u64::MAX,
             state: Mutex::new(state),
             changed: Notify::new(),
             registered: watch::Sender::new(false),
             starting: Mutex::new(()),
         })
+    }
+
+    /// Refuses jobs that would take more memory together than this, bytes.
+    pub fn with_memory(self, memory: u64) -> Self {
+        Self { memory, ..self }
     }
 
     /// Opens the jobs that ran or were computed here: their parameters are rebuilt, which takes
@@ -246,6 +264,25 @@ impl Server {
             .jobs
             .values()
             .filter(|slot| matches!(slot.entry.standing, Standing::Waiting | Standing::Running));
+        let taken: u64 = open.clone().map(|slot| memory_of(slot.spec())).sum();
+        let wanted = memory_of(&body.spec);
+        if wanted > self.memory {
+            return Err(refused(format!(
+                "a job of this model takes about {} MB of memory here, {} MB are given to jobs: \
+                 make the model smaller, or start the server with more --memory",
+                wanted >> 20,
+                self.memory >> 20
+            )));
+        }
+        if taken.saturating_add(wanted) > self.memory {
+            return Err(ServerError::Unavailable(format!(
+                "the jobs that wait or run here take about {} MB of the {} MB of memory given to \
+                 jobs, this one {} MB: try again when one is done",
+                taken >> 20,
+                self.memory >> 20,
+                wanted >> 20
+            )));
+        }
         if open.count() >= MAX_OPEN_JOBS && !self.make_room(&mut state)? {
             return Err(ServerError::Unavailable(format!(
                 "{MAX_OPEN_JOBS} jobs wait or run here already: try again when one is done"
@@ -308,7 +345,7 @@ impl Server {
         let open = state.jobs.values().filter_map(|slot| match &slot.engine {
             Some(engine) => Some(engine.max_result_len()),
             // Being taken up: how large its model is will be known then.
-            None => (slot.entry.standing == Standing::Running).then_some(MAX_RESULT_LEN),
+            None => slot.is_stopped().then_some(MAX_RESULT_LEN),
         });
         open.max().unwrap_or(0).clamp(LEAST_RESULT_LEN, MAX_RESULT_LEN)
     }
@@ -481,21 +518,28 @@ impl Server {
         status
     }
 
+    /// What keeps a job in this phase from going on, for people.
     fn obstacle(&self, phase: &JobPhase, slot: &Slot, workers: &Workers) -> Option<String> {
-        match phase {
-            JobPhase::Waiting => Some(match self.missing(slot.spec()).len() {
+        if matches!(phase, JobPhase::Running | JobPhase::Settling) && slot.trouble.is_some() {
+            return slot.trouble.clone();
+        }
+        let now = now_ms();
+        match (phase, &slot.engine) {
+            (JobPhase::Waiting, _) => Some(match self.missing(slot.spec()).len() {
                 0 => "the chain has not taken it into a block yet".into(),
                 1 => "one of its files is not here yet".into(),
                 count => format!("{count} of its files are not here yet"),
             }),
-            JobPhase::Running if slot.trouble.is_none() && slot.engine.is_none() => {
+            (JobPhase::Running, None) => {
                 Some("its parameters are being rebuilt from what is on disk".into())
             }
-            JobPhase::Running if slot.trouble.is_none() && workers.present(now_ms()).is_empty() => {
+            // A worker that computes does not ask; it is waited for as long as it is not late.
+            (JobPhase::Running, Some(engine))
+                if engine.next_wake(now).is_none() && workers.present(now).is_empty() =>
+            {
                 Some("no worker asks for work: it goes on as soon as one does".into())
             }
-            JobPhase::Running | JobPhase::Settling => slot.trouble.clone(),
-            JobPhase::Done | JobPhase::Failed(_) => None,
+            _ => None,
         }
     }
 

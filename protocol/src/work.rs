@@ -59,7 +59,7 @@ pub enum PullReply {
 /// A run of micro-batches given to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Assignment {
-    /// The job; its specification is the blob of that digest's preimage, `GET /v1/jobs/{job}/spec`.
+    /// The job, as its requester signed it: `GET /v1/jobs/{job}/create`.
     pub job: JobId,
     /// The epoch.
     pub epoch: u32,

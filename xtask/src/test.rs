@@ -81,14 +81,21 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     if !setup::announce(&flags.sources, Purpose::Test, &more)? {
         return Ok(());
     }
+    let is_wanted = |name: &str| {
+        let is_named = flags.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        is_named && !(flags.quick && name == "one model")
+    };
+    if !STEPS.iter().any(|(name, _)| is_wanted(name)) {
+        let names: Vec<_> = STEPS.iter().map(|(name, _)| *name).collect();
+        bail!("no such step; there are: {} (--quick leaves the last out)", names.join(", "));
+    }
     let mut times = Vec::new();
     let mut failed = Vec::new();
     let at = Instant::now();
     let bench = prepare(&flags)?;
     times.push(("tools", at.elapsed().as_secs_f64()));
     for (name, step) in STEPS {
-        let is_wanted = flags.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        if !is_wanted || (flags.quick && *name == "one model") {
+        if !is_wanted(name) {
             continue;
         }
         println!("\n== {name}");

@@ -53,8 +53,12 @@ impl Receipts {
             output.say(show::RECEIPT_HEADING);
         }
         lines.iter().for_each(|line| output.say(show::receipt_line(line)));
+        let more = match lines.len() >= self.limit {
+            true => " at most, the newest (--limit N shows more)",
+            false => "",
+        };
         output.say(format_args!(
-            "{} receipts, by the word of {}; alia receipt --prove ID proves one",
+            "{} receipts{more}, by the word of {}; alia receipt --prove ID proves one",
             lines.len(),
             client.server()
         ));

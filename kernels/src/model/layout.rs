@@ -126,7 +126,7 @@ pub struct Layout {
 }
 
 /// How many elements all parameters of a shape have.
-pub(super) fn count(shape: &ModelShape) -> u64 {
+pub fn count(shape: &ModelShape) -> u64 {
     let (d, f) = (u64::from(shape.width), u64::from(shape.feed_forward));
     let norm = 2 * d;
     let attention = 4 * (d * d + d) + norm;

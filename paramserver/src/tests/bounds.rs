@@ -56,6 +56,37 @@ fn a_file_that_no_job_waits_for_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_job_larger_than_the_memory_given_to_jobs_is_refused_with_both_figures() {
+    let open = |memory: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        (Server::open(store, identity(200), EVERYTHING).unwrap().with_memory(memory), folder)
+    };
+    let (server, _folder) = open(1_000);
+    let refused = server.take_job(create(&small(1), &server)).unwrap_err();
+    assert!(matches!(&refused, ServerError::Refused(_)), "{refused}");
+    assert!(refused.to_string().contains("start the server with more --memory"), "{refused}");
+    // Room for one of them, not for two.
+    let one = 48 * kernels::model::count(small(1).shape());
+    let (server, _folder) = open(one + one / 2);
+    server.take_job(create(&small(1), &server)).unwrap();
+    let later = server.take_job(create(&small(2), &server)).unwrap_err();
+    assert!(matches!(&later, ServerError::Unavailable(_)), "{later}");
+}
+
+#[test]
+fn who_sends_nothing_loses_its_turn_and_is_told_to_come_again() {
+    let server = Bench::new(1, EVERYTHING).server;
+    let head = format!(
+        "POST /v1/work/result HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{}: {}\r\n\
+         Content-Length: 100000\r\n\r\n",
+        protocol::version::HEADER,
+        protocol::version::offer(),
+    );
+    assert_eq!(answer(server, &head, b"a little"), 503);
+}
+
+#[test]
 fn a_result_s_body_is_read_no_further_than_a_job_s_results_go() {
     let mut bench = Bench::new(1, EVERYTHING);
     let worker = identity(10);

@@ -60,7 +60,9 @@ fn a_disk_without_room_for_a_sum_stops_the_job_until_there_is() {
     let (message, error) = work_until_stopped(&mut bench, &worker);
     assert!(is_full(&error) && error.to_string().contains("make room"), "{error}");
     assert!(matches!(bench.server.accept(message), Err(ServerError::Unavailable(_))));
-    goes_on(bench, &worker);
+    let obstacle = bench.status().obstacle.unwrap();
+    assert!(obstacle.contains("make room"), "{obstacle}");
+    assert_eq!(goes_on(bench, &worker).status().obstacle, None);
 }
 
 #[test]

@@ -264,6 +264,16 @@ impl Bench {
 }
 
 #[test]
+fn a_job_that_nobody_works_on_says_so() {
+    let (mut bench, worker) = (Bench::new(1, EVERYTHING), identity(10));
+    let obstacle = bench.status().obstacle.unwrap();
+    assert!(obstacle.contains("no worker"), "{obstacle}");
+    // Who works on it is waited for, also where it takes longer than a worker stays away.
+    bench.pull(&worker, 2).unwrap();
+    assert_eq!(bench.status().obstacle, None);
+}
+
+#[test]
 fn a_job_gives_the_model_of_a_plain_loop() {
     let mut bench = Bench::new(2, EVERYTHING);
     bench.work(&identity(10), usize::MAX);

@@ -2,7 +2,7 @@
 
 use super::plan::{Corpus, SMALL_PAIRS, Size};
 use anyhow::{Context, bail};
-use cli::{JobSettings, Prepared, prepare};
+use cli::{Prepared, prepare};
 use protocol::PublicKey;
 use std::{fs, path::Path};
 use text::{
@@ -18,16 +18,7 @@ use text::{
 /// The corpus's fault, and what to do.
 pub fn make_job(corpus: &Corpus, size: Size, requester: PublicKey) -> anyhow::Result<Prepared> {
     let (pairs, label) = read(corpus)?;
-    Ok(prepare(&settings(size, label, pairs.len()), pairs, requester)?)
-}
-
-/// The job's settings; a small corpus gets a small vocabulary and holds less out.
-fn settings(size: Size, label: String, pairs: usize) -> JobSettings {
-    let mut settings = size.settings(label);
-    settings.held_out = settings.held_out.min(pairs / 10);
-    let pieces = u32::try_from(pairs / 2).unwrap_or(u32::MAX).max(400);
-    settings.vocabulary = settings.vocabulary.min(pieces);
-    settings
+    Ok(prepare(&size.settings(label).sized_for(pairs.len()), pairs, requester)?)
 }
 
 fn read(corpus: &Corpus) -> anyhow::Result<(Vec<Pair>, String)> {

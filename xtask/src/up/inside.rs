@@ -27,6 +27,7 @@ use lab::sandbox;
 use ledger_client::verify::TrustRoot;
 use protocol::{JobId, api::JobPhase, api::JobStatus};
 use std::{
+    cell::Cell,
     fs,
     path::Path,
     sync::Arc,
@@ -48,10 +49,14 @@ pub fn run(plan: &Path) -> anyhow::Result<()> {
     let plan: Plan = serde_json::from_slice(&fs::read(plan)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let done = Cell::new(false);
         tokio::select! {
-            done = Run::new(plan).go() => done,
+            ended = Run::new(plan).go(&done) => ended,
             // All that runs ends with this process.
-            _ = ctrl_c() => Ok(()),
+            _ = ctrl_c() => match done.get() {
+                true => Ok(()),
+                false => bail!("interrupted before it was done"),
+            },
         }
     })
 }
@@ -101,7 +106,8 @@ impl Run {
         self.summary.stages.push(Stage { name: name.into(), seconds });
     }
 
-    async fn go(mut self) -> anyhow::Result<()> {
+    /// Sets `done` once all is shown and written.
+    async fn go(mut self, done: &Cell<bool>) -> anyhow::Result<()> {
         let at = Instant::now();
         let home = self.plan.folder.join("home");
         let owner = identity::keyfile::read_or_create(&home.join("owner.key"))?;
@@ -172,6 +178,7 @@ impl Run {
         self.prove_one(&network, &watcher, &mut ledger, &results).await?;
         self.stage("proving", at);
         self.finish(&network, &watcher, &results, &home).await?;
+        done.set(true);
         if self.plan.exit_when_done {
             return self.all_worked();
         }

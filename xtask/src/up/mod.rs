@@ -26,9 +26,11 @@ use plan::{Corpus, MachineKind, Plan, Size};
 use protocol::SecretKey;
 use std::{
     fs,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    time::Instant,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 use summary::Stage;
 use text::catalogues::PACKAGES;
@@ -98,6 +100,9 @@ pub struct Flags {
 /// A file that says whose a run's folder is.
 const MARK: &str = ".alia-up";
 
+/// How long the program inside may take to end after an interrupt.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Runs `up`.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     let begun = Instant::now();
@@ -120,6 +125,8 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     // What cannot work is said before an hour goes into it.
     check(&flags)?;
+    let folder = flags.folder.clone().unwrap_or_else(|| workspace::target().join("up"));
+    let (folder, _held) = hold_folder(&folder)?;
     let privilege = sandbox::privilege()?;
     if let Some(corpus) = &corpus_files {
         check_corpus(corpus, size)?;
@@ -165,9 +172,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     println!("machines run by {}: {}", choice.accelerator, choice.reason);
     stage("accelerator", at);
 
-    let folder = flags.folder.unwrap_or_else(|| workspace::target().join("up"));
-    fresh_folder(&folder)?;
-    let folder = folder.canonicalize()?;
+    empty_folder(&folder).with_context(|| format!("emptying {}", folder.display()))?;
     let Firmware::Ovmf { code, variables } = files.ovmf else { bail!("OVMF is not there") };
     let relay = |name: &str, wanted: u16, inside: u16| Relay {
         name: name.into(),
@@ -200,15 +205,23 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         json: flags.json.map(std::path::absolute).transpose()?,
         addresses: relays.iter().map(address).collect(),
     };
-    if plan.machines.is_empty() && !plan.host_worker {
-        bail!("nobody would work: leave the host's worker or a machine");
-    }
     let path = folder.join("plan.json");
     fs::write(&path, serde_json::to_vec_pretty(&plan)?)?;
     let arguments = ["up-inside".into(), path.into_os_string()];
     let mut sandbox = sandbox::enter(privilege, &arguments, relays)?;
-    ignore_interrupts()?;
-    let status = sandbox.wait()?;
+    let interrupted = interrupts()?;
+    let status = loop {
+        match sandbox.try_wait()? {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(100)),
+        }
+        // Ctrl-C reaches the program inside too, which ends; a signal to this one alone does not.
+        let since = interrupted.get().map(Instant::elapsed);
+        if since.is_some_and(|since| since > GRACE) {
+            sandbox.end();
+            bail!("interrupted; logs are in {}", folder.display());
+        }
+    };
     match status.code() {
         Some(0) => Ok(()),
         _ => bail!("the run ended with {status}; logs are in {}", folder.display()),
@@ -223,9 +236,12 @@ fn check(flags: &Flags) -> anyhow::Result<()> {
             bail!("this processor has no {isa}; it has {}", kernels::Isa::detect());
         }
     }
+    if flags.no_machines && flags.no_host_worker {
+        bail!("nobody would work: leave the host's worker or a machine");
+    }
     if let Some(path) = &flags.json {
-        // Now, and not after the training.
-        let file = fs::OpenOptions::new().create(true).append(true).open(path);
+        // Now, and not after the training; what an earlier run left there is not this one's.
+        let file = fs::File::create(path);
         file.with_context(|| format!("the summary cannot be written to {}", path.display()))?;
     }
     Ok(())
@@ -249,18 +265,20 @@ fn corpus_of(flags: &Flags) -> anyhow::Result<Option<Corpus>> {
     })
 }
 
-/// Ctrl-C reaches the program inside too, which ends; this one then ends by itself.
-fn ignore_interrupts() -> anyhow::Result<()> {
+/// When this program was first interrupted: it waits for the one inside, which is as well.
+fn interrupts() -> anyhow::Result<Arc<OnceLock<Instant>>> {
+    let first = Arc::new(OnceLock::new());
+    let told = first.clone();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.spawn(async {
-        loop {
-            let _ = tokio::signal::ctrl_c().await;
+    runtime.spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            told.get_or_init(Instant::now);
         }
     });
     // It lives as long as the process.
     std::mem::forget(runtime);
-    Ok(())
+    Ok(first)
 }
 
 /// The wanted port, or a free one where it is taken.
@@ -270,18 +288,70 @@ fn free_port(wanted: u16) -> u16 {
     free.and_then(|listener| listener.local_addr()).map_or(0, |address| address.port())
 }
 
-/// An empty folder for the run: one that an earlier run made is emptied.
-fn fresh_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+/// Makes the run's folder where there is none, and takes it for this run alone, for as long as the
+/// file lives.
+fn hold_folder(folder: &Path) -> anyhow::Result<(PathBuf, fs::File)> {
     let said = || format!("the run's folder {}", folder.display());
-    if folder.exists() {
-        let is_ours =
-            folder.join(MARK).exists() || fs::read_dir(folder).with_context(said)?.next().is_none();
-        if !is_ours {
-            bail!("{} holds something else: name another --folder", folder.display());
-        }
-        fs::remove_dir_all(folder).with_context(said)?;
+    if folder.to_str().is_none() {
+        bail!("{}: its name is not UTF-8: name another --folder", said());
     }
     fs::create_dir_all(folder).with_context(said)?;
-    fs::write(folder.join(MARK), "`cargo xtask up` made this folder and will empty it.\n")
-        .with_context(said)
+    let folder = folder.canonicalize().with_context(said)?;
+    let path = folder.join(MARK);
+    if !path.exists() && fs::read_dir(&folder).with_context(said)?.next().is_some() {
+        bail!("{} holds something else: name another --folder", folder.display());
+    }
+    let mut mark = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(said)?;
+    if let Err(error) = mark.try_lock() {
+        bail!(
+            "{}: {error}: another `up` runs in it; end that one, or name another --folder",
+            said()
+        );
+    }
+    mark.set_len(0).with_context(said)?;
+    mark.write_all(b"`cargo xtask up` made this folder and will empty it.\n").with_context(said)?;
+    Ok((folder, mark))
+}
+
+/// Empties a folder that is held, but for the mark by which it is.
+fn empty_folder(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if entry.file_name() == MARK => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_s_folder_is_its_own_while_it_runs_and_nobody_else_s_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("up");
+        let (held, first) = hold_folder(&path).unwrap();
+        fs::create_dir(held.join("chain")).unwrap();
+        let second = hold_folder(&path).unwrap_err().to_string();
+        assert!(second.contains("another `up` runs in it"), "{second}");
+        drop(first);
+        let (held, _second) = hold_folder(&path).unwrap();
+        empty_folder(&held).unwrap();
+        assert!(!held.join("chain").exists() && held.join(MARK).exists());
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("thesis.txt"), "years").unwrap();
+        let refused = hold_folder(&other).unwrap_err().to_string();
+        assert!(refused.contains("holds something else"), "{refused}");
+        assert!(!other.join(MARK).exists());
+    }
 }
