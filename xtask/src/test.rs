@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Runs every check and every test, network boots included; installs and fetches what it needs.
@@ -256,7 +256,11 @@ fn one_model(_: &Bench) -> anyhow::Result<()> {
             let folder = folder.join(at.to_string());
             let flags = [&["--small"], *flags].concat();
             let name = *name;
-            all.spawn(move || Ok((name, model(name, &folder, &flags)?)))
+            all.spawn(move || {
+                // One after the other they look which ports are free.
+                thread::sleep(Duration::from_secs(2 * at as u64));
+                Ok((name, model(name, &folder, &flags)?))
+            })
         };
         let running: Vec<_> = ONE_MODEL.iter().enumerate().map(begin).collect();
         running.into_iter().map(|run| run.join().unwrap_or_else(|p| resume_unwind(p))).collect()
