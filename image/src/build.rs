@@ -112,16 +112,32 @@ fn fetch(recipe: &Recipe, packages: &Packages) -> Result<Parts, Error> {
     names.extend_from_slice(&recipe.firmware.packages);
     names.extend_from_slice(&recipe.libraries.packages);
     let mut fetched = packages.fetch(&names)?.into_iter();
+    let kernel = kernel_package(recipe, packages, fetched.next())?;
+    let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
+    Ok(Parts { kernel, firmware, libraries: fetched.collect() })
+}
+
+/// Fetches the recipe's kernel alone; gives its file.
+pub fn kernel(recipe: &Recipe, packages: &Packages) -> Result<PathBuf, Error> {
+    let meta = packages.fetch(&[&recipe.kernel.package])?.pop();
+    let package = kernel_package(recipe, packages, meta)?;
+    Ok(kernel_of(&package)?.0)
+}
+
+/// The kernel's own package, which the metapackage names.
+fn kernel_package(
+    recipe: &Recipe,
+    packages: &Packages,
+    meta: Option<Package>,
+) -> Result<Package, Error> {
     let missing = || Error::Missing {
         what: "a kernel (a dependency linux-image-…)".into(),
         packages: recipe.kernel.package.clone(),
         mend: "name a kernel metapackage in image.toml",
     };
-    let meta = fetched.next().ok_or_else(missing)?;
-    let kernel = meta.dependency("linux-image-").ok_or_else(missing)?;
-    let kernel = packages.fetch(&[kernel])?.pop().ok_or_else(missing)?;
-    let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
-    Ok(Parts { kernel, firmware, libraries: fetched.collect() })
+    let meta = meta.ok_or_else(missing)?;
+    let name = meta.dependency("linux-image-").ok_or_else(missing)?;
+    packages.fetch(&[name])?.pop().ok_or_else(missing)
 }
 
 /// The two programs, with where they were read from.

@@ -3,6 +3,7 @@
 use super::{Options, sources};
 use crate::error::{At, Error};
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -21,6 +22,8 @@ pub struct Stanza {
     pub source: String,
     /// `Depends`.
     pub depends: String,
+    /// `Section`: `libs` for shared libraries.
+    pub section: String,
     /// Its path on the mirror.
     pub filename: String,
     /// Its size.
@@ -161,9 +164,7 @@ Acquire::https::Timeout "30";
 
     /// The newest version of each package, in the order of `names`.
     pub(super) fn show(&self, names: &[&str]) -> Result<Vec<Stanza>, Error> {
-        let mut arguments = vec!["show", "--no-all-versions", "--"];
-        arguments.extend(names);
-        let output = self.run("apt-cache", &arguments, &self.folder)?;
+        let output = self.shown(names)?;
         let stanzas = parse_stanzas(&String::from_utf8_lossy(&output.stdout));
         names
             .iter()
@@ -181,6 +182,35 @@ Acquire::https::Timeout "30";
                 })
             })
             .collect()
+    }
+
+    /// Packages and, after them, the shared libraries that they need, of those in turn too: what
+    /// `Depends` names, the first of alternatives, as far as its section is `libs`.
+    pub(super) fn show_with_libraries(&self, names: &[&str]) -> Result<Vec<Stanza>, Error> {
+        let mut all = self.show(names)?;
+        let mut asked: BTreeSet<String> = all.iter().map(|stanza| stanza.name.clone()).collect();
+        let mut fresh = all.clone();
+        loop {
+            let depends = fresh.iter().flat_map(|stanza| first_alternatives(&stanza.depends));
+            let next: Vec<&str> = depends.filter(|name| asked.insert((*name).into())).collect();
+            if next.is_empty() {
+                return Ok(all);
+            }
+            let output = self.shown(&next)?;
+            let found = parse_stanzas(&String::from_utf8_lossy(&output.stdout));
+            // A name that is only virtual has no stanza; no library's is.
+            let library = |name: &&str| {
+                found.iter().find(|stanza| stanza.name == *name && stanza.section == "libs")
+            };
+            fresh = next.iter().filter_map(library).cloned().collect();
+            all.extend_from_slice(&fresh);
+        }
+    }
+
+    fn shown(&self, names: &[&str]) -> Result<Output, Error> {
+        let mut arguments = vec!["show", "--no-all-versions", "--"];
+        arguments.extend(names);
+        self.run("apt-cache", &arguments, &self.folder)
     }
 
     /// Downloads packages into a folder.
@@ -254,12 +284,20 @@ fn parse_stanzas(text: &str) -> Vec<Stanza> {
                 name,
                 version: field("Version")?,
                 depends: field("Depends").unwrap_or_default(),
+                section: field("Section").unwrap_or_default(),
                 filename: field("Filename")?,
                 bytes: field("Size")?.parse().ok()?,
                 sha256: sha256.to_ascii_lowercase(),
             })
         })
         .collect()
+}
+
+/// The packages that a `Depends` field names, of alternatives the first: `a (>= 1) | b, c:any`.
+fn first_alternatives(depends: &str) -> impl Iterator<Item = &str> {
+    depends
+        .split(',')
+        .filter_map(|clause| clause.split(['|', ' ', ':', '(']).find(|word| !word.is_empty()))
 }
 
 /// Every source that the host's apt is given.
@@ -338,5 +376,13 @@ mod tests {
         assert_eq!(stanzas.len(), 1);
         assert_eq!(stanzas[0].sha256, digest);
         assert_eq!(stanzas[0].source, "a");
+    }
+
+    #[test]
+    fn of_alternatives_the_first_is_named() {
+        let depends = "libc6 (>= 2.38), bochs-wx | bochs-gui,python3:any (>= 3), libz|zlib1g";
+        let names: Vec<_> = first_alternatives(depends).collect();
+        assert_eq!(names, ["libc6", "bochs-wx", "python3", "libz"]);
+        assert_eq!(first_alternatives("").count(), 0);
     }
 }

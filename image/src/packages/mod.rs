@@ -28,6 +28,9 @@ use std::{
 /// about weekly, and a build in between should cost no network.
 const MAX_LIST_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Packages that are named while they are fetched; a program's libraries can be a hundred.
+const MAX_NAMED: usize = 20;
+
 /// Where packages come from and are kept.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -164,16 +167,40 @@ impl Packages {
     pub fn fetch<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<Package>, Error> {
         let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
         let _lock = self.apt.lock()?;
+        let stanzas = self.download(|| self.apt.show(&names))?;
+        stanzas.iter().map(|stanza| self.unpacked(stanza)).collect()
+    }
+
+    /// One folder with packages and the shared libraries that they need. A program in it is run by
+    /// the loader in it, `usr/lib64/ld-linux-x86-64.so.2`, whatever libraries the host has.
+    pub fn with_libraries<S: AsRef<str>>(&self, names: &[S]) -> Result<PathBuf, Error> {
+        let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        let _lock = self.apt.lock()?;
+        let stanzas = self.download(|| self.apt.show_with_libraries(&names))?;
+        let debs: Vec<_> =
+            stanzas.iter().map(|stanza| (stanza.sha256.as_str(), self.deb(stanza))).collect();
+        self.merge(&debs)
+    }
+
+    /// What `look_up` gives, with lists that are new enough, in the cache.
+    fn download(
+        &self,
+        look_up: impl Fn() -> Result<Vec<apt::Stanza>, Error>,
+    ) -> Result<Vec<apt::Stanza>, Error> {
         self.update_lists()?;
-        let stanzas = match self.look_up_and_download(&names) {
+        let get = || {
+            let stanzas = look_up()?;
+            self.download_missing(&stanzas)?;
+            Ok(stanzas)
+        };
+        match get() {
             // The lists may be older than what the mirror still holds.
             Err(Error::Unreachable { detail }) if detail.contains("404") => {
                 self.apt.update()?;
-                self.look_up_and_download(&names)?
+                get()
             }
-            other => other?,
-        };
-        stanzas.iter().map(|stanza| self.unpacked(stanza)).collect()
+            other => other,
+        }
     }
 
     fn update_lists(&self) -> Result<(), Error> {
@@ -203,16 +230,18 @@ impl Packages {
         self.options.cache.join("debs").join(format!("{}.deb", stanza.sha256))
     }
 
-    fn look_up_and_download(&self, names: &[&str]) -> Result<Vec<apt::Stanza>, Error> {
-        let stanzas = self.apt.show(names)?;
+    fn download_missing(&self, stanzas: &[apt::Stanza]) -> Result<(), Error> {
         let missing: Vec<&apt::Stanza> =
             stanzas.iter().filter(|stanza| !self.deb(stanza).exists()).collect();
         if missing.is_empty() {
-            return Ok(stanzas);
+            return Ok(());
         }
         let megabytes = missing.iter().map(|stanza| stanza.bytes).sum::<u64>() as f64 / 1e6;
         let list: Vec<&str> = missing.iter().map(|stanza| stanza.name.as_str()).collect();
-        (self.say)(&format!("fetching {} ({megabytes:.1} MB)", list.join(", ")));
+        let (first, more) = list.split_at(list.len().min(MAX_NAMED));
+        let more =
+            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        (self.say)(&format!("fetching {}{more} ({megabytes:.1} MB)", first.join(", ")));
         let staging = self.options.cache.join("debs").join("partial");
         let _ = fs::remove_dir_all(&staging);
         fs::create_dir_all(&staging).at(&staging)?;
@@ -232,7 +261,7 @@ impl Packages {
                 tool: "apt-get download",
                 detail: format!("said it was done, but {} is not there", stanza.name),
             }),
-            None => Ok(stanzas),
+            None => Ok(()),
         }
     }
 
@@ -240,13 +269,8 @@ impl Packages {
         let deb = self.deb(stanza);
         let root = self.options.cache.join("trees").join(&stanza.sha256);
         if !root.exists() {
-            let found = sha256_of(&deb)?;
-            if found != stanza.sha256 {
-                let wanted = stanza.sha256.clone();
-                return Err(Error::WrongDigest { path: deb, found, wanted });
-            }
             (self.say)(&format!("unpacking {} {}", stanza.name, stanza.version));
-            unpack(&[&deb], &root)?;
+            unpack(&[(&stanza.sha256, deb.clone())], &root)?;
         }
         let origin = Origin {
             name: stanza.name.clone(),
@@ -262,27 +286,41 @@ impl Packages {
 
     /// One folder with the files of several packages, whose links lead from one into another.
     pub fn merged(&self, packages: &[Package]) -> Result<PathBuf, Error> {
+        let _lock = self.apt.lock()?;
+        let debs: Vec<_> = packages
+            .iter()
+            .map(|package| (package.origin.sha256.as_str(), package.deb.clone()))
+            .collect();
+        self.merge(&debs)
+    }
+
+    fn merge(&self, debs: &[(&str, PathBuf)]) -> Result<PathBuf, Error> {
         let mut name = Sha256::new();
-        packages.iter().for_each(|package| name.update(&package.origin.sha256));
+        debs.iter().for_each(|(sha256, _)| name.update(sha256));
         let root = self.options.cache.join("trees").join(format!("{:x}", name.finalize()));
         if !root.exists() {
-            let _lock = self.apt.lock()?;
-            let debs: Vec<&Path> = packages.iter().map(|package| package.deb.as_path()).collect();
-            unpack(&debs, &root)?;
+            (self.say)(&format!("unpacking {} packages into one folder", debs.len()));
+            unpack(debs, &root)?;
         }
         Ok(root)
     }
 }
 
-/// Unpacks packages into one folder, which appears whole or not at all.
-fn unpack(debs: &[&Path], root: &Path) -> Result<(), Error> {
+/// Unpacks packages, each of the digest given with it, into one folder, which appears whole or not
+/// at all.
+fn unpack(debs: &[(&str, PathBuf)], root: &Path) -> Result<(), Error> {
     let partial = root.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial).at(&partial)?;
-    for deb in debs {
+    for (wanted, deb) in debs {
+        let found = sha256_of(deb)?;
+        if found != *wanted {
+            let (path, wanted) = (deb.clone(), wanted.to_string());
+            return Err(Error::WrongDigest { path, found, wanted });
+        }
         let output = Command::new("dpkg-deb")
             .arg("--extract")
-            .args([deb, partial.as_path()])
+            .args([deb, &partial])
             .env("LC_ALL", "C")
             .output()
             .at("dpkg-deb")?;
