@@ -15,6 +15,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod control;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use crate::isa::{self, Isa};
 
