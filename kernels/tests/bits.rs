@@ -11,11 +11,10 @@ use kernels::{
     isa,
     model::Parameters,
     optimiser::{self, State},
-    sum::Tree,
     tap,
     train::{Settings, micro_batch},
 };
-use protocol::{Digest, job::ModelShape};
+use protocol::Digest;
 use std::sync::Mutex;
 
 /// Holds whoever forces an instruction set, which the whole process then uses.
@@ -43,30 +42,6 @@ impl Tap for Log {
     fn after(&mut self, position: u32, operation: &Operation, outputs: &mut [OutputView<'_>]) {
         self.0.push((format!("{position} {}", operation.name), tap::digest(outputs)));
     }
-}
-
-/// Steps of two micro-batches each; the parameters' digest and the last loss's bits.
-fn trained(shape: &ModelShape, steps: u32, lengths: &[(usize, usize)]) -> (Digest, Digest, u32) {
-    let mut parameters = Parameters::initial(shape, 7).unwrap();
-    let mut state = State::new(shape).unwrap();
-    let mut workspace = Workspace::new(shape).unwrap();
-    let mut loss = 0.0;
-    for step in 0..steps {
-        let mut tree = Tree::new(2, parameters.elements().len());
-        let mut tokens = 0;
-        for micro in 0..2 {
-            let pairs = pairs(shape, 2 * step + micro, lengths);
-            let settings = Settings { step, micro, ..SETTINGS };
-            let outcome =
-                micro_batch(&parameters, &pairs, &settings, &mut workspace, &mut ()).unwrap();
-            loss = outcome.loss;
-            tokens += u64::from(outcome.target_tokens);
-            tree.insert(micro, 1, workspace.gradient().to_vec()).unwrap();
-        }
-        let mut sum = tree.finish().unwrap();
-        optimiser::update(&mut parameters, &mut state, &mut sum, tokens, &ADAM, &mut ()).unwrap();
-    }
-    (parameters.digest(), state.digest(), loss.to_bits())
 }
 
 /// A hundred steps: forks have been seen to show no earlier than bias correction's fifteenth.

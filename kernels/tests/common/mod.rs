@@ -5,10 +5,15 @@
 use kernels::{
     Pairs, Workspace,
     model::Parameters,
+    optimiser::{self, State},
     philox::philox4x32_10,
+    sum::Tree,
     train::{Outcome, Settings, micro_batch},
 };
-use protocol::job::{AdamSpec, ModelShape};
+use protocol::{
+    Digest,
+    job::{AdamSpec, ModelShape},
+};
 
 /// A width that is no multiple of sixteen, heads of odd width, a vocabulary of odd size.
 pub const ODD: ModelShape = ModelShape {
@@ -84,4 +89,32 @@ pub fn gradient(
     let mut workspace = Workspace::new(parameters.shape()).unwrap();
     let outcome = micro_batch(parameters, pairs, settings, &mut workspace, &mut ()).unwrap();
     (outcome, workspace.gradient().to_vec())
+}
+
+/// Steps of two micro-batches each; the parameters' digest and the last loss's bits.
+pub fn trained(
+    shape: &ModelShape,
+    steps: u32,
+    lengths: &[(usize, usize)],
+) -> (Digest, Digest, u32) {
+    let mut parameters = Parameters::initial(shape, 7).unwrap();
+    let mut state = State::new(shape).unwrap();
+    let mut workspace = Workspace::new(shape).unwrap();
+    let mut loss = 0.0;
+    for step in 0..steps {
+        let mut tree = Tree::new(2, parameters.elements().len());
+        let mut tokens = 0;
+        for micro in 0..2 {
+            let pairs = pairs(shape, 2 * step + micro, lengths);
+            let settings = Settings { step, micro, ..SETTINGS };
+            let outcome =
+                micro_batch(&parameters, &pairs, &settings, &mut workspace, &mut ()).unwrap();
+            loss = outcome.loss;
+            tokens += u64::from(outcome.target_tokens);
+            tree.insert(micro, 1, workspace.gradient().to_vec()).unwrap();
+        }
+        let mut sum = tree.finish().unwrap();
+        optimiser::update(&mut parameters, &mut state, &mut sum, tokens, &ADAM, &mut ()).unwrap();
+    }
+    (parameters.digest(), state.digest(), loss.to_bits())
 }
