@@ -6,6 +6,7 @@
 //!   however it ends; TCP ports inside are relayed to 127.0.0.1 outside.
 //! - [`net`]: a bridge, TAP devices, and a second network namespace for a foreign DHCP server.
 //! - [`machine`]: QEMU machines that boot over that network from real firmware.
+//! - [`bochs`]: an emulator of CPUs that no CPU at hand need resemble, and [`disk`], what it boots.
 //! - [`accel`]: whether KVM works here, found out by booting a guest in it.
 //! - [`service`] and [`services`]: the programs of a network as child processes with logs,
 //!   readiness, kill and restart.
@@ -25,7 +26,9 @@
 //! distribution packages ([`tools::install`]).
 
 pub mod accel;
+pub mod bochs;
 pub mod console;
+pub mod disk;
 pub mod error;
 pub mod machine;
 pub mod net;
@@ -36,6 +39,7 @@ pub mod services;
 pub mod tools;
 
 pub use accel::Accelerator;
+pub use bochs::Bochs;
 pub use console::Console;
 pub use error::Error;
 pub use machine::{Machine, MachineSpec};

@@ -1,7 +1,7 @@
 //! A child process with a log, a way to know that it is ready, and ways to end it.
 
 use crate::{
-    console::{Console, NoLine},
+    console::{Console, Line, NoLine},
     error::{At, Error},
 };
 use nix::{
@@ -218,15 +218,22 @@ impl Service {
     }
 
     /// Waits for a line that contains `text`, from `mark` on.
-    pub fn wait_line(
+    pub fn wait_line(&mut self, mark: usize, text: &str, limit: Duration) -> Result<Line, Error> {
+        self.wait_for(mark, &format!("{text:?}"), |line| line.contains(text), limit)
+    }
+
+    /// Waits for a line that `wanted` accepts, which is shown each line from `mark` on once, as it
+    /// comes. `what` names the line in an error.
+    pub fn wait_for(
         &mut self,
         mark: usize,
-        text: &str,
+        what: &str,
+        wanted: impl FnMut(&str) -> bool,
         limit: Duration,
-    ) -> Result<crate::console::Line, Error> {
-        match self.console.wait_from(mark, |line| line.contains(text), limit) {
+    ) -> Result<Line, Error> {
+        match self.console.wait_from(mark, wanted, limit) {
             Ok(line) => Ok(line),
-            Err(NoLine::TooLate) => Err(self.too_late(&format!("{text:?}"), limit)),
+            Err(NoLine::TooLate) => Err(self.too_late(what, limit)),
             Err(NoLine::Closed) => {
                 let status = match self.wait_ended(ASK_LIMIT) {
                     Some(status) => status.to_string(),

@@ -1,12 +1,16 @@
-//! The real image built a second time, elsewhere: the same bytes.
+//! The real image built a second time, elsewhere: the same bytes. And booted from a disk.
 //!
-//! Given by the environment: ALIA_CACHE, ALIA_IMAGE (an image built there), and the programs in
-//! it, ALIA_NODE_INIT and ALIA_COMPUTE.
+//! Given by the environment: ALIA_CACHE, ALIA_IMAGE (an image built there), the programs in it,
+//! ALIA_NODE_INIT and ALIA_COMPUTE, and ALIA_BOOTS where machines may be booted.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 use image::{Inputs, Packages, Recipe, packages::Options};
+use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk};
 use protocol::boot::ImageManifest;
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command, sync::Arc};
+use std::{
+    fs, os::unix::fs::symlink, path::Path, path::PathBuf, process::Command, sync::Arc,
+    time::Duration,
+};
 
 #[test]
 fn two_builds_of_the_real_image_give_identical_bytes() {
@@ -54,4 +58,27 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
             "{file}"
         );
     }
+}
+
+/// By SeaBIOS, in QEMU: the campaign that needs such disks boots them by another BIOS.
+#[test]
+fn a_bios_boots_the_real_image_from_a_disk() {
+    let (Some(image), Some(_)) = (std::env::var_os("ALIA_IMAGE"), std::env::var_os("ALIA_BOOTS"))
+    else {
+        println!("skipped: ALIA_IMAGE or ALIA_BOOTS is not set");
+        return;
+    };
+    let read = |name: &str| fs::read(PathBuf::from(&image).join(name)).unwrap();
+    let (kernel, initramfs) = (read("vmlinuz"), read("initramfs.zst"));
+    let command_line = "console=ttyS0 quiet panic=-1 alia.probe";
+    let disk = disk::build(&kernel, &initramfs, command_line).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk"), disk).unwrap();
+    let qemu = ServiceSpec::new("machine", "qemu-system-x86_64", folder.path())
+        .args(Accelerator::Tcg.arguments().iter().copied())
+        .args(["-m", "1024", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-serial", "stdio", "-drive", "file=disk,format=raw,if=ide"]);
+    let mut machine = Service::start(qemu).unwrap();
+    let line = machine.wait_line(0, PROBE_LINE, Duration::from_secs(300));
+    line.unwrap_or_else(|error| panic!("{error}"));
 }
