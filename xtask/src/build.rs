@@ -45,13 +45,18 @@ pub fn programs_quietly() -> anyhow::Result<()> {
     run(&["build", "--quiet", "--release", "--workspace"], &[])
 }
 
+/// Programs that run as PID 1 or beside it are built for this target by name, so that
+/// [`STATIC`] is about them alone and not about what runs while they are built.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The environment that makes programs for [`TARGET`] static.
+pub const STATIC: (&str, &str) =
+    ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+
 /// Builds node-init as images take it: static, and without a word unless it fails.
 pub fn init() -> anyhow::Result<()> {
-    let target = "x86_64-unknown-linux-gnu";
-    let flags = "-C target-feature=+crt-static".into();
     run(
-        &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", target],
-        &[("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags)],
+        &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", TARGET],
+        &[(STATIC.0, STATIC.1.into())],
     )
 }
 

@@ -1,25 +1,32 @@
 //! `cargo xtask test --long NAME`: what no CI run could hold.
 
-use crate::{build, up::summary::Summary, workspace};
+mod avx512;
+
+use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
 use std::fs;
 
 /// A campaign: its name, what it holds, and how it is run.
-type Campaign = (&'static str, &'static str, fn() -> anyhow::Result<()>);
+type Campaign = (&'static str, &'static str, fn(&Sources) -> anyhow::Result<()>);
 
 const CAMPAIGNS: &[Campaign] = &[
     (
         "default",
         "`up` as a newcomer runs it: its summary is held to what the README promises",
-        default,
+        |_| default(),
     ),
-    ("full", "`up --full`: all of the corpus, against what a plain PyTorch reached", full),
+    ("full", "`up --full`: all of the corpus, against what a plain PyTorch reached", |_| full()),
+    (
+        "avx512",
+        "the kernels' tests of bits on an emulated CPU with AVX-512: none at hand need have it",
+        avx512::run,
+    ),
 ];
 
 /// Runs a campaign, or lists them.
-pub(crate) fn run(name: &str) -> anyhow::Result<()> {
+pub(crate) fn run(name: &str, sources: &Sources) -> anyhow::Result<()> {
     if let Some((_, _, campaign)) = CAMPAIGNS.iter().find(|(each, _, _)| *each == name) {
-        return campaign();
+        return campaign(sources);
     }
     for (name, what, _) in CAMPAIGNS {
         println!("{name:<10} {what}");

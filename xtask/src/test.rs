@@ -73,7 +73,7 @@ const STEPS: &[Step] = &[
 /// Runs the tests.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     if let Some(name) = &flags.long {
-        return campaigns::run(name);
+        return campaigns::run(name, &flags.sources);
     }
     let begun = Instant::now();
     let more =
