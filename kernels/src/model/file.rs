@@ -50,7 +50,7 @@ impl Parameters {
         check(&shape)?;
         let layout = Layout::new(&shape);
         let file = SafeTensors::deserialize(bytes).map_err(refused)?;
-        let mut data = Vec::with_capacity(layout.elements());
+        let mut data = Vec::with_capacity(room(&layout, bytes));
         for parameter in layout.parameters() {
             data.extend(read_tensor(&file, &parameter.name, &parameter.shape)?);
         }
@@ -60,6 +60,12 @@ impl Parameters {
         }
         Self::from_elements(&shape, data)
     }
+}
+
+/// For how many elements memory is taken: the shape is the file's own word, and a small file may
+/// name a large one.
+fn room(layout: &Layout, file: &[u8]) -> usize {
+    layout.elements().min(file.len() / 4)
 }
 
 /// What a library said, as an error of ours.
@@ -87,4 +93,31 @@ pub(crate) fn read_tensor(
         )));
     }
     Ok(view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MAX_PARAMETERS, MAX_VOCABULARY};
+
+    #[test]
+    fn a_small_file_of_a_large_shape_takes_no_memory() {
+        let shape = ModelShape {
+            vocabulary: MAX_VOCABULARY,
+            width: 1_000,
+            heads: 1,
+            feed_forward: 1,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            max_length: 2,
+        };
+        let metadata = [(SHAPE_KEY.to_string(), serde_json::to_string(&shape).unwrap())];
+        let none: [(&str, TensorView<'_>); 0] = [];
+        let file = safetensors::serialize(none, Some(HashMap::from(metadata))).unwrap();
+        let layout = Layout::new(&shape);
+        assert!(layout.elements() as u64 > MAX_PARAMETERS * 9 / 10);
+        assert!(room(&layout, &file) < 100, "{} bytes", file.len());
+        let error = Parameters::from_safetensors(&file).unwrap_err().to_string();
+        assert!(error.contains("embedding.weight"), "{error}");
+    }
 }
