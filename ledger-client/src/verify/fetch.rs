@@ -62,13 +62,27 @@ async fn validators(client: &Client, height: u64) -> Result<ValidatorSet, Verify
         });
         let answer: ValidatorsAnswer = client.call("validators", &params).await?;
         let came = answer.validators.len();
+        if came > PAGE {
+            let why = format!("{came} of its validators came, {PAGE} at most were asked for");
+            return Err(lie(client, Lie::Header { height, why }));
+        }
         all.extend(answer.validators);
         if all.len() >= answer.total || came == 0 {
             break;
         }
     }
     // Whether these are the validators is for the header's hash of them to say.
-    Ok(ValidatorSet::without_proposer(all))
+    set(all).ok_or_else(|| {
+        let why = "its validators have more voting power than there can be".into();
+        lie(client, Lie::Header { height, why })
+    })
+}
+
+/// The set of these validators; none where their powers add up to more than CometBFT allows, on
+/// which the library panics.
+fn set(all: Vec<validator::Info>) -> Option<ValidatorSet> {
+    let total = all.iter().try_fold(0u64, |total, info| total.checked_add(info.power()))?;
+    (total <= ValidatorSet::MAX_TOTAL_VOTING_POWER).then(|| ValidatorSet::without_proposer(all))
 }
 
 /// Headers from `first` to `last`, at most 20, newest first.
@@ -80,4 +94,35 @@ pub(super) async fn headers(
     let params = json!({"minHeight": first.to_string(), "maxHeight": last.to_string()});
     let answer: BlockchainAnswer = client.call("blockchain", &params).await?;
     Ok(answer.block_metas.into_iter().map(|meta| meta.header).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_powers(powers: &[u64]) -> Option<ValidatorSet> {
+        let validator = |power: &u64| {
+            json!({
+                "address": "A6B2BC3D5A0A4B9E9C1F0B6E2D7C8F9A0B1C2D3E",
+                "pub_key": {
+                    "type": "tendermint/PubKeyEd25519",
+                    "value": "1FN0x6HH6JVS6JnbxO0qOzrr7JYuFqjXRdzvFqVUOxE=",
+                },
+                "voting_power": power.to_string(),
+                "proposer_priority": "0",
+            })
+        };
+        let validators: Vec<_> = powers.iter().map(validator).collect();
+        let answer = json!({"total": "2", "validators": validators});
+        let answer: ValidatorsAnswer = serde_json::from_value(answer).unwrap();
+        set(answer.validators)
+    }
+
+    #[test]
+    fn validators_of_more_power_than_there_can_be_are_refused() {
+        let most = ValidatorSet::MAX_TOTAL_VOTING_POWER;
+        assert_eq!(with_powers(&[most - 5, 5]).unwrap().total_voting_power().value(), most);
+        assert_eq!(with_powers(&[most, 1]), None);
+        assert_eq!(with_powers(&[i64::MAX as u64; 3]), None);
+    }
 }
