@@ -21,7 +21,7 @@ use protocol::{
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -31,8 +31,6 @@ const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linu
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 /// What PID 1 reads about its own image.
 const BUILD_JSON: &str = "/etc/alia/build.json";
-/// Largest kernel module once unpacked: amdgpu, the largest there is, has 30 MB.
-const MAX_MODULE_LEN: u64 = 256 << 20;
 
 /// What an image is built from.
 pub struct Inputs<'a> {
@@ -326,13 +324,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
     if !packed.exists() {
         return fs::read(path).at(path);
     }
-    let file = fs::File::open(&packed).at(&packed)?;
-    let mut bytes = Vec::new();
-    lzma_rust2::XzReader::new(std::io::BufReader::new(file), true)
-        .take(MAX_MODULE_LEN)
-        .read_to_end(&mut bytes)
-        .at(&packed)?;
-    Ok(bytes)
+    kmod::unpacked(fs::File::open(&packed).at(&packed)?).at(&packed)
 }
 
 /// Puts the loader and every library that `program` and its libraries need in the tree.

@@ -7,7 +7,26 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    io::{self, BufReader, Read},
 };
+
+/// Largest kernel module once unpacked: amdgpu, the largest there is, has 30 MB.
+const MAX_MODULE_LEN: u64 = 256 << 20;
+/// What unpacking may take beside, in KiB: the dictionary of `xz -9`, 64 MiB, and some more. A
+/// file may name one of 4 GiB.
+const MAX_XZ_MEMORY: u32 = 80 << 10;
+
+/// A module that a package has compressed, with `.xz` at the end of its name.
+pub fn unpacked(packed: impl Read) -> io::Result<Vec<u8>> {
+    let reader = lzma_rust2::XzReader::new_mem_limit(BufReader::new(packed), true, MAX_XZ_MEMORY);
+    let mut bytes = Vec::new();
+    reader.take(MAX_MODULE_LEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_MODULE_LEN {
+        let why = format!("it unpacks to more than {MAX_MODULE_LEN} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(bytes)
+}
 
 /// What a module says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -216,6 +235,21 @@ mod tests {
             alias_file(&modules).ends_with("alias pci:v00001AF4d* nic\nalias mdio:* phy_lib\n")
         );
         assert!(softdep_file(&modules).ends_with("\nsoftdep nic pre: real gone\n"));
+    }
+
+    #[test]
+    fn a_module_is_unpacked_and_one_that_wants_gigabytes_is_refused() {
+        let packed = |dictionary: u32| {
+            let mut options = lzma_rust2::XzOptions::with_preset(1);
+            options.lzma_options.dict_size = dictionary;
+            let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+            io::Write::write_all(&mut writer, b"a module").unwrap();
+            writer.finish().unwrap()
+        };
+        assert_eq!(unpacked(&packed(64 << 20)[..]).unwrap(), b"a module");
+        let error = unpacked(&packed(512 << 20)[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
+        assert!(unpacked(&b"no xz file"[..]).is_err());
     }
 
     #[test]
