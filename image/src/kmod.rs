@@ -46,8 +46,10 @@ pub struct Module {
 impl Module {
     /// From its path and its `.modinfo`.
     pub fn new(path: String, modinfo: &[(String, String)]) -> Self {
+        // A value goes on a line of its own: one of several lines would become lines of others.
+        let lines = || modinfo.iter().filter(|(_, value)| !value.contains('\n'));
         let all = |key: &str| -> Vec<String> {
-            modinfo.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect()
+            lines().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect()
         };
         let depends = all("depends")
             .iter()
@@ -235,6 +237,13 @@ mod tests {
             alias_file(&modules).ends_with("alias pci:v00001AF4d* nic\nalias mdio:* phy_lib\n")
         );
         assert!(softdep_file(&modules).ends_with("\nsoftdep nic pre: real gone\n"));
+    }
+
+    #[test]
+    fn a_value_of_several_lines_makes_no_lines_of_other_modules() {
+        let pairs = [("alias", "pci:*\nalias usb:* evil"), ("alias", "pci:v1*")];
+        let pairs = pairs.map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(Module::new("kernel/a/nic.ko".into(), &pairs).aliases, ["pci:v1*"]);
     }
 
     #[test]
