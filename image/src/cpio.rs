@@ -62,10 +62,13 @@ impl Tree {
                 return Err(PathError::NotPlain(path.into()));
             }
         }
-        match self.0.insert(plain.into(), node) {
-            None | Some(Node::Folder) => Ok(()),
-            Some(_) => Err(PathError::Twice(path.into())),
+        match (self.0.get(plain), &node) {
+            (None, _) | (Some(Node::Folder), Node::Folder) => {}
+            // A file in a folder's place would leave what is in the folder nowhere.
+            _ => return Err(PathError::Twice(path.into())),
         }
+        self.0.insert(plain.into(), node);
+        Ok(())
     }
 
     /// Puts a file.
@@ -207,7 +210,13 @@ mod tests {
         for path in ["etc", "/", "/a/../b", "/a//b", "/./a", "/proc/", "/usr/bin/compute/x"] {
             assert!(tree.put(path, Node::Folder).is_err(), "{path}");
         }
-        let twice = tree.file("/usr/bin/compute", Vec::new(), true);
-        assert_eq!(twice, Err(PathError::Twice("/usr/bin/compute".into())));
+        let before = tree.clone();
+        for path in ["/usr/bin/compute", "/usr/bin", "/dev/console"] {
+            let twice = tree.file(path, Vec::new(), true);
+            assert_eq!(twice, Err(PathError::Twice(path.into())));
+        }
+        assert_eq!(tree.put("/usr/bin/compute", Node::Folder).ok(), None);
+        assert_eq!(tree.put("/usr/bin", Node::Folder), Ok(()));
+        assert_eq!(tree, before, "what is refused changes nothing");
     }
 }
