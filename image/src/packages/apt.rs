@@ -165,7 +165,7 @@ Acquire::https::Timeout "30";
     /// The newest version of each package, in the order of `names`.
     pub(super) fn show(&self, names: &[&str]) -> Result<Vec<Stanza>, Error> {
         let output = self.shown(names)?;
-        let stanzas = parse_stanzas(&String::from_utf8_lossy(&output.stdout));
+        let stanzas = stanzas(&String::from_utf8_lossy(&output.stdout));
         names
             .iter()
             .map(|name| {
@@ -197,7 +197,7 @@ Acquire::https::Timeout "30";
                 return Ok(all);
             }
             let output = self.shown(&next)?;
-            let found = parse_stanzas(&String::from_utf8_lossy(&output.stdout));
+            let found = stanzas(&String::from_utf8_lossy(&output.stdout));
             // A name that is only virtual has no stanza; no library's is.
             let library = |name: &&str| {
                 found.iter().find(|stanza| stanza.name == *name && stanza.section == "libs")
@@ -263,7 +263,8 @@ pub(super) fn failure(tool: &'static str, stderr: &[u8], writing: &Path) -> Erro
     }
 }
 
-fn parse_stanzas(text: &str) -> Vec<Stanza> {
+/// The stanzas that `apt-cache show` prints; those that lack what is wanted of them are left out.
+pub fn stanzas(text: &str) -> Vec<Stanza> {
     text.split("\n\n")
         .filter_map(|stanza| {
             let field = |name: &str| {
@@ -372,7 +373,7 @@ mod tests {
         let text = format!(
             "Package: a\nVersion: 1\nDepends: b\nFilename: pool/a.deb\nSize: 5\nSHA256: {digest}\nDescription: x\n more: y\n\nPackage: b\nVersion: 1\nFilename: p\nSize: 5\nSHA256: ../../etc\n"
         );
-        let stanzas = parse_stanzas(&text);
+        let stanzas = stanzas(&text);
         assert_eq!(stanzas.len(), 1);
         assert_eq!(stanzas[0].sha256, digest);
         assert_eq!(stanzas[0].source, "a");

@@ -24,6 +24,8 @@ use std::{
     time::Duration,
 };
 
+/// What [`deb_time`] looks at: ar's magic and the first member's header (deb(5), ar(5)).
+const DEB_HEADER_LEN: usize = 8 + 60;
 /// Lists older than this are fetched anew before packages are looked up: security updates come
 /// about weekly, and a build in between should cost no network.
 const MAX_LIST_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -279,7 +281,7 @@ impl Packages {
             source: stanza.source.clone(),
             filename: stanza.filename.clone(),
             bytes: stanza.bytes,
-            unix_time: deb_time(&deb)?,
+            unix_time: built(&deb)?,
         };
         Ok(Package { origin, depends: stanza.depends.clone(), deb, root })
     }
@@ -345,15 +347,19 @@ fn sha256_of(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// When a `.deb` was built: the time of its first archive member, which dpkg sets to the date of
-/// the changelog's last entry (deb(5), `SOURCE_DATE_EPOCH`).
-fn deb_time(path: &Path) -> Result<u64, Error> {
-    let mut header = [0; 8 + 60];
+/// When a `.deb` was built; see [`deb_time`].
+fn built(path: &Path) -> Result<u64, Error> {
+    let mut header = [0; DEB_HEADER_LEN];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).at(path)?;
-    let time = header.starts_with(b"!<arch>\n").then(|| std::str::from_utf8(&header[24..36]));
-    time.and_then(Result::ok)
-        .and_then(|text| text.trim().parse().ok())
+    deb_time(&header)
         .ok_or_else(|| Error::bad_file(path, "not a Debian package: its first header is wrong"))
+}
+
+/// The time of a `.deb`'s first archive member, which dpkg sets to the date of the changelog's
+/// last entry (deb(5), `SOURCE_DATE_EPOCH`); none where these are not the first bytes of one.
+pub fn deb_time(header: &[u8]) -> Option<u64> {
+    let time = header.strip_prefix(b"!<arch>\n")?.get(16..28)?;
+    std::str::from_utf8(time).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -390,11 +396,11 @@ mod tests {
         let deb = folder.path().join("a.deb");
         let header = b"!<arch>\ndebian-binary   1782769072  0     0     100644  4         `\n2.0\n";
         fs::write(&deb, header).unwrap();
-        assert_eq!(deb_time(&deb).unwrap(), 1_782_769_072);
+        assert_eq!(built(&deb).unwrap(), 1_782_769_072);
         fs::write(&deb, [b'x'; 100]).unwrap();
-        assert!(matches!(deb_time(&deb), Err(Error::BadFile { .. })));
+        assert!(matches!(built(&deb), Err(Error::BadFile { .. })));
         fs::write(&deb, b"short").unwrap();
-        assert!(deb_time(&deb).is_err());
+        assert!(built(&deb).is_err());
     }
 
     #[test]
