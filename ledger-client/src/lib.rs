@@ -12,6 +12,8 @@
 
 pub mod address;
 pub mod client;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 pub mod outbox;
 pub mod rpc;

@@ -1,6 +1,7 @@
 //! `cargo xtask test --long NAME`: what no CI run could hold.
 
 mod avx512;
+mod fuzz;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
@@ -21,6 +22,7 @@ const CAMPAIGNS: &[Campaign] = &[
         "the kernels' tests of bits on an emulated CPU with AVX-512: none at hand need have it",
         avx512::run,
     ),
+    ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];
 
 /// Runs a campaign, or lists them.

@@ -96,6 +96,26 @@ pub(super) async fn headers(
     Ok(answer.block_metas.into_iter().map(|meta| meta.header).collect())
 }
 
+/// Reads what [`light_block`] is made of from its three answers.
+#[cfg(fuzzing)]
+pub(super) fn read_light_block(server: &str, answers: [&[u8]; 3]) -> Option<LightBlock> {
+    let [commit, validators, next] = answers;
+    let CommitAnswer { signed_header } = rpc::answer(server, commit).ok()?;
+    let read = |body| Some(rpc::answer::<ValidatorsAnswer>(server, body).ok()?.validators);
+    let (validators, next) = (set(read(validators)?)?, set(read(next)?)?);
+    Some(LightBlock::new(signed_header, validators, next, PeerId::new([0; 20])))
+}
+
+/// Reads headers.
+#[cfg(fuzzing)]
+pub(super) fn read_headers(server: &str, body: &[u8]) {
+    if let Ok(answer) = rpc::answer::<BlockchainAnswer>(server, body) {
+        for meta in answer.block_metas {
+            meta.header.hash();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@
 
 mod error;
 mod fetch;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod inclusion;
 mod light;
 mod proof;

@@ -1,0 +1,19 @@
+//! An ELF file of a package: what it needs, and a kernel module's description.
+#![no_main]
+
+use image::{elf, kmod::Module};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(needs) = elf::needs(bytes) {
+        let names = needs.libraries.iter().chain(&needs.interpreter);
+        // A name stands once in the file; entries of 16 bytes each may name it again.
+        assert!(needs.libraries.len() <= bytes.len() / 16);
+        assert!(names.map(String::len).max().unwrap_or_default() <= 3 * bytes.len());
+    }
+    if let Ok(info) = elf::modinfo(bytes) {
+        let total: usize = info.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(total <= 3 * bytes.len());
+        Module::new("kernel/x.ko".into(), &info).soft_names().count();
+    }
+});

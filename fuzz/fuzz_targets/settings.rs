@@ -1,0 +1,24 @@
+//! Files that people write: JOB.toml, image.toml, the provisioner's configuration.
+#![no_main]
+
+use cli::job_file::{CorpusFiles, JobFile};
+use image::Recipe;
+use libfuzzer_sys::fuzz_target;
+use provisioner::config::Options;
+use std::path::Path;
+
+fuzz_target!(|text: &str| {
+    if let Ok(file) = JobFile::parse(text, Path::new("jobs/JOB.toml")) {
+        let (CorpusFiles::Tsv(path) | CorpusFiles::Parallel { source: path, .. }) = &file.corpus;
+        assert!(path.is_absolute() || path.starts_with("jobs"));
+        assert!(!file.settings.label.is_empty() || path.file_stem().is_none());
+    }
+    if let Ok(recipe) = Recipe::parse(text) {
+        assert!((1..=19).contains(&recipe.compression_level));
+    }
+    if let Ok(options) = Options::from_toml(Path::new("provisioner.toml"), text)
+        && let Ok(options) = options.with_file()
+    {
+        options.machines();
+    }
+});

@@ -1,0 +1,103 @@
+//! A kernel that has nothing but files, for node-init's stages.
+
+use node_init::kernel::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, ErrorKind},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Files by path; every link has one name.
+#[derive(Default)]
+pub struct Files {
+    /// What stands in them.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What every link leads to.
+    pub link: String,
+}
+
+fn none<T>() -> io::Result<T> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+impl Kernel for Files {
+    fn since_start(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn unix_time(&self) -> u64 {
+        1_700_000_000
+    }
+
+    fn set_unix_time(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn random(&self) -> io::Result<[u8; 32]> {
+        Ok([1; 32])
+    }
+
+    fn mount(&self, _: &Mount) -> io::Result<()> {
+        none()
+    }
+
+    fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        let content = self.files.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(content.iter().copied().take(most).collect())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = BTreeSet::new();
+        for file in self.files.keys() {
+            let Ok(rest) = file.strip_prefix(path) else { continue };
+            let mut parts = rest.components();
+            let Some(first) = parts.next() else { continue };
+            let name = first.as_os_str().to_string_lossy().into_owned();
+            entries.insert(Entry { name, directory: parts.next().is_some() });
+        }
+        if entries.is_empty() {
+            Err(ErrorKind::NotFound.into())
+        } else {
+            Ok(entries.into_iter().collect())
+        }
+    }
+
+    fn link_name(&self, _: &Path) -> io::Result<String> {
+        Ok(self.link.clone())
+    }
+
+    fn write(&self, _: &Path, _: &[u8], _: Option<u32>) -> io::Result<()> {
+        none()
+    }
+
+    fn open_device(&self, _: &Path) -> io::Result<OwnedFd> {
+        none()
+    }
+
+    fn load_module(&self, path: &Path) -> io::Result<()> {
+        assert!(path.starts_with("/lib/modules"), "{path:?}");
+        Ok(())
+    }
+
+    fn spawn(&self, _: &Program) -> io::Result<Started> {
+        none()
+    }
+
+    fn stop(&self, _: &Program, _: Pid, _: Stop) -> io::Result<()> {
+        none()
+    }
+
+    fn reap(&self) -> Option<(Pid, Exit)> {
+        None
+    }
+
+    fn take_ctrl_alt_del(&self) -> io::Result<()> {
+        none()
+    }
+
+    fn end(&self, _: End) -> io::Error {
+        ErrorKind::Unsupported.into()
+    }
+}
