@@ -35,7 +35,7 @@ pub enum PrepareError {
     #[error(transparent)]
     TooSmall(#[from] TooSmall),
     /// Too few to hold so many out.
-    #[error("{0}; lower held_out or bring a larger corpus")]
+    #[error("{0}: bring a larger corpus, or hold fewer out (held_out in a job's file)")]
     TooFew(#[from] TooFew),
     /// No tokenizer.
     #[error(transparent)]
@@ -407,7 +407,7 @@ mod tests {
         };
         assert!(told(settings(), 20).contains("too small to train on"));
         assert!(
-            told(JobSettings { held_out: 900, ..settings() }, 1_500).contains("lower held_out")
+            told(JobSettings { held_out: 900, ..settings() }, 1_500).contains("hold fewer out")
         );
         assert!(told(JobSettings { vocabulary: 60_000, ..settings() }, 1_500).contains("pieces"));
         assert!(told(JobSettings { dropout: 1.5, ..settings() }, 1_500).contains("0 to 0.9"));

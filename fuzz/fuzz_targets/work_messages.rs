@@ -23,7 +23,12 @@ fuzz_target!(|bytes: &[u8]| {
     canonical::<(Signed<WorkKeyCertificate>, Signed<FullLog>)>(bytes);
     // The tokens of translations: a result's payload, and the file of all of them.
     canonical::<Vec<Vec<u32>>>(bytes);
+    let head = ResultMessage::head(bytes);
     if let Ok(message) = ResultMessage::from_bytes(bytes) {
+        match (message.result.leaves.first(), head) {
+            (Some(leaf), head) => assert_eq!(head.ok().flatten().as_ref(), Some(&leaf.receipt)),
+            (None, head) => assert!(head.is_err()),
+        }
         assert_eq!(message.to_bytes(), bytes);
         for leaf in &message.result.leaves {
             let _: Result<ReceiptId, _> = receipt::verify(&leaf.receipt, &WORLD.chain);

@@ -34,7 +34,7 @@ use protocol::{
 use std::{sync::Arc, time::Duration};
 
 /// No receipt with salt and telemetry is longer, nor is an operation's record.
-const LEAF_LEN: usize = 1 << 14;
+pub(crate) const LEAF_LEN: usize = 1 << 14;
 pub(crate) const RECORD_LEN: usize = 256;
 
 /// A job cannot go on.

@@ -19,6 +19,8 @@ pub struct JobEntry {
     pub arrived: u64,
     /// Where it stands.
     pub standing: Standing,
+    /// How often this process's predecessors ended while they opened it, one after the other.
+    pub crashes: u32,
 }
 
 /// Where a job stands, as far as a restart must know.

@@ -3,6 +3,8 @@
 mod kept;
 mod work;
 
+pub use work::Expected;
+
 use crate::{
     clock::now_ms,
     engine::{Engine, EngineError},
@@ -21,7 +23,7 @@ use protocol::{
     operation::OperationRecord,
     state::JobRecord,
     transaction::CreateJob,
-    work::{LogRequest, MAX_RESULT_LEN},
+    work::LogRequest,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,10 +36,11 @@ pub const MAX_OPEN_JOBS: usize = 64;
 /// A job that waits, and of which nothing came for so long, makes room for another where all
 /// places are taken: an announcement costs its sender nothing.
 pub const WAITING_PATIENCE_MS: u64 = 3_600_000;
+/// A job during whose opening the server ended so often, each time, is not opened again: neither
+/// it nor another would ever go on.
+pub const MAX_CRASHES: u32 = 5;
 /// Computed jobs that stay in memory for their stragglers.
 const MAX_COMPUTED: usize = 8;
-/// A result's body may be so long in any case: results of jobs that are over are answered too.
-const LEAST_RESULT_LEN: usize = 1 << 20;
 /// The most full logs being waited for at once.
 pub const MAX_LOG_REQUESTS: usize = 64;
 
@@ -216,7 +219,13 @@ impl Server {
         let running = self.ids(|standing| *standing == Standing::Running);
         let computed = self.ids(|standing| matches!(standing, Standing::Computed(_)));
         for id in running.into_iter().chain(computed) {
-            if let Err(error) = self.start(&id) {
+            // On a thread of its own: a panic of one must not keep the others from going on.
+            let started = std::thread::scope(|scope| scope.spawn(|| self.start(&id)).join());
+            let started = match started {
+                Ok(started) => started,
+                Err(_) => self.fail(&id, "opening it panicked: see the server's log".into()),
+            };
+            if let Err(error) = started {
                 tracing::error!(job = %id, "the job stands still: {error}");
             }
         }
@@ -289,7 +298,7 @@ impl Server {
             )));
         }
         let arrived = state.jobs.values().map(|slot| slot.entry.arrived + 1).max().unwrap_or(0);
-        let entry = JobEntry { create, arrived, standing: Standing::Waiting };
+        let entry = JobEntry { create, arrived, standing: Standing::Waiting, crashes: 0 };
         self.store.write(|changes| changes.put_job(&id, &entry))?;
         state.jobs.insert(id, Slot::new(entry));
         Ok(JobTaken { job: id, missing })
@@ -337,17 +346,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    /// The longest body that a result of a job here can have.
-    pub fn max_result_len(&self) -> usize {
-        let state = self.lock();
-        let open = state.jobs.values().filter_map(|slot| match &slot.engine {
-            Some(engine) => Some(engine.max_result_len()),
-            // Being taken up: how large its model is will be known then.
-            None => slot.is_stopped().then_some(MAX_RESULT_LEN),
-        });
-        open.max().unwrap_or(0).clamp(LEAST_RESULT_LEN, MAX_RESULT_LEN)
     }
 
     /// Whether parameters are those of a job's step in progress: they are at hand.
@@ -399,6 +397,18 @@ impl Server {
             Some(slot) if slot.engine.is_none() => slot.entry.clone(),
             _ => return Ok(()),
         };
+        if entry.crashes >= MAX_CRASHES {
+            let why = format!(
+                "the server ended {} times while it opened this job, which may take more memory \
+                 than there is",
+                entry.crashes
+            );
+            return self.fail(id, why);
+        }
+        // On disk it counts as a crash until it is open.
+        let opening = JobEntry { crashes: entry.crashes + 1, ..entry.clone() };
+        self.store.write(|changes| changes.put_job(id, &opening))?;
+        entry.crashes = 0;
         if entry.standing == Standing::Waiting {
             entry.standing = Standing::Running;
         }

@@ -159,6 +159,26 @@ impl ResultMessage {
         bytes
     }
 
+    /// The first receipt of a message of which `bytes` are the beginning; none where more of it
+    /// must be read.
+    ///
+    /// # Errors
+    /// Where it has none, or what stands there is no receipt.
+    pub fn head(bytes: &[u8]) -> io::Result<Option<SignedReceipt>> {
+        const BEFORE: usize = size_of::<Digest>() + size_of::<u32>();
+        let Some((before, mut rest)) = bytes.split_at_checked(BEFORE) else { return Ok(None) };
+        let (_assignment, leaves): (Digest, u32) = borsh::from_slice(before)?;
+        if leaves == 0 {
+            return Err(io::Error::other("it has no receipt"));
+        }
+        match BorshDeserialize::deserialize(&mut rest) {
+            Ok(receipt) => Ok(Some(receipt)),
+            // Borsh has no kind of its own for what is cut short.
+            Err(_) if rest.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a message.
     pub fn from_bytes(mut bytes: &[u8]) -> io::Result<Self> {
         let result = WorkResult::deserialize(&mut bytes)?;

@@ -5,7 +5,7 @@ use crate::{
     counters::Counters,
     dhcp::{self, decide::Port},
     enrol::{Authority, AuthorityError},
-    http::{self, App, Bounded, Peer},
+    http::{self, App, MAX_CONNECTIONS, Peer},
     image::{Image, ImageError},
     net::{self, NetError},
     script,
@@ -14,6 +14,7 @@ use crate::{
     timeline::{Timeline, unix_ms},
     upstream,
 };
+use listener::Bounded;
 use protocol::{SecretKey, Signed, key::KeyError, node::Delegation};
 use std::{
     fs, io,
@@ -21,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::net::TcpListener;
 
 /// The provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +230,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         dhcp: part.as_str(),
         watchers: App::places(),
     });
-    let listener = Bounded::new(listener).map_err(|error| StartError::System("HTTP", error))?;
+    let listener =
+        TcpListener::from_std(listener).map_err(|error| StartError::System("HTTP", error))?;
+    let listener = Bounded::new(listener, MAX_CONNECTIONS);
     let service = http::router(app).into_make_service_with_connect_info::<Peer>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, service).await {

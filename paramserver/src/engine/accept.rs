@@ -3,19 +3,46 @@
 use super::{Engine, EngineError, receipt_entry};
 use crate::{
     record::{AssignedEntry, PartEntry},
+    server::Expected,
     step::{StepState, Verdict},
     store::write_file_soon,
     workers::Workers,
 };
 use job::tree::Span;
 use protocol::{
-    BatchPart, Digest, PublicKey, receipt,
+    BatchPart, Digest, PublicKey, SignedReceipt, receipt,
     transaction::{Confirmation, Run, assignment_id},
     work::{LeafResult, MAX_RECORDS, ResultMessage, ResultReply, WorkResult, telemetry_root},
 };
 use std::time::Duration;
 
+const FINISHED: &str = "no such assignment is outstanding: the step was finished without it";
+
 impl Engine {
+    /// What is to be done with a result that begins with this receipt, whose signatures were
+    /// checked.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the disk.
+    pub fn expects(&self, head: &SignedReceipt) -> Result<Expected, EngineError> {
+        let body = &head.body;
+        let steps = [Some(&self.step), self.previous.as_ref()];
+        let mut outstanding =
+            steps.into_iter().flatten().filter_map(|step| step.outstanding(&body.assignment));
+        match outstanding.next() {
+            Some(outstanding) if outstanding.run.node == body.node() => {
+                Ok(Expected::Wanted { most: self.max_result_len() })
+            }
+            Some(_) => Ok(Expected::Not("it is another node's than the assignment's".into())),
+            // The receipts of a result are kept together or not at all.
+            None => Ok(Expected::Over(match self.store.receipt(&body.id())? {
+                Some(entry) if entry.used => ResultReply::Used,
+                Some(_) => ResultReply::Late,
+                None => ResultReply::Refused(FINISHED.into()),
+            })),
+        }
+    }
+
     /// Takes a result whose bytes were read. The reply says what became of it.
     ///
     /// # Errors
@@ -34,10 +61,8 @@ impl Engine {
             (Some(outstanding), _) => (outstanding, true),
             (None, Some(outstanding)) => (outstanding, false),
             (None, None) => {
-                let finished =
-                    "no such assignment is outstanding: the step was finished without it";
                 let before = self.answered_before(&result.leaves)?;
-                return Ok(before.unwrap_or_else(|| ResultReply::Refused(finished.into())));
+                return Ok(before.unwrap_or_else(|| ResultReply::Refused(FINISHED.into())));
             }
         };
         // Anybody can send these bytes: what is not the worker's own word costs it nothing.

@@ -3,7 +3,7 @@
 use super::{LogWait, MAX_LOG_REQUESTS, Server, ServerError, Slot, State};
 use crate::{clock::now_ms, engine::EngineError, record::Standing};
 use protocol::{
-    BatchPart, JobId, PublicKey, ReceiptId,
+    BatchPart, JobId, PublicKey, ReceiptId, SignedReceipt,
     job::Work,
     operation::OperationRecord,
     work::{
@@ -11,6 +11,20 @@ use protocol::{
     },
 };
 use tokio::sync::oneshot;
+
+/// What a result is to the server, by its first receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is waited for, and has at most so many bytes.
+    Wanted {
+        /// Bytes of the whole.
+        most: usize,
+    },
+    /// It is too late, or was answered before: so.
+    Over(ResultReply),
+    /// It is nothing that its sender was given, for this reason.
+    Not(String),
+}
 
 impl Server {
     /// Takes note of a pull whose signatures were checked.
@@ -50,7 +64,7 @@ impl Server {
                     self.changed.notify_waiters();
                     return Ok((PullReply::Work(assignment), None));
                 }
-                Ok(None) => {}
+                Ok(None) => slot.trouble = None,
                 Err(error) => {
                     tracing::error!(job = %id, "no work can be given out: {error}");
                     slot.trouble = Some(error.to_string());
@@ -61,6 +75,23 @@ impl Server {
             wake = [wake, at].into_iter().flatten().min();
         }
         Ok((PullReply::Nothing, wake))
+    }
+
+    /// What is to be done with a result that begins with this receipt, whose signatures were
+    /// checked.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the disk, or the job is being taken up.
+    pub fn expects(&self, head: &SignedReceipt) -> Result<Expected, ServerError> {
+        let job = head.body.batch.job;
+        let state = self.lock();
+        let over = |why: String| Ok(Expected::Over(ResultReply::Refused(why)));
+        match state.jobs.get(&job) {
+            None => over(format!("there is no job {job} here")),
+            Some(Slot { engine: Some(engine), .. }) => Ok(engine.expects(head)?),
+            Some(slot) if slot.is_stopped() => Err(taken_up(&job)),
+            Some(_) => over(format!("job {job} is not being worked on")),
+        }
     }
 
     /// Takes a worker's result.
@@ -79,7 +110,7 @@ impl Server {
         };
         let Some(engine) = &mut slot.engine else {
             if slot.is_stopped() {
-                return Err(ServerError::Unavailable(format!("job {job} is being taken up again")));
+                return Err(taken_up(&job));
             }
             return Ok(ResultReply::Refused(format!("job {job} is not being worked on")));
         };
@@ -166,4 +197,8 @@ impl Server {
             None => Err(ServerError::Refused("nobody asked for this log".into())),
         }
     }
+}
+
+fn taken_up(job: &JobId) -> ServerError {
+    ServerError::Unavailable(format!("job {job} is being taken up again"))
 }

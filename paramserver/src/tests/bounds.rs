@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     http::tests::answer,
-    server::{MAX_OPEN_JOBS, ServerError, WAITING_PATIENCE_MS},
+    record::JobEntry,
+    server::{MAX_CRASHES, MAX_OPEN_JOBS, ServerError, WAITING_PATIENCE_MS},
 };
 
 #[test]
@@ -86,31 +87,93 @@ fn who_sends_nothing_loses_its_turn_and_is_told_to_come_again() {
     assert_eq!(answer(server, &head, b"a little"), 503);
 }
 
-#[test]
-fn a_result_s_body_is_read_no_further_than_a_job_s_results_go() {
+fn result_head(length: usize) -> String {
+    format!(
+        "POST /v1/work/result HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{}: {}\r\n\
+         Content-Length: {length}\r\n\r\n",
+        protocol::version::HEADER,
+        protocol::version::offer(),
+    )
+}
+
+/// A bench with an assignment pulled by node 10, and its result's bytes.
+fn with_result() -> (Bench, Vec<u8>) {
     let mut bench = Bench::new(1, EVERYTHING);
     let worker = identity(10);
     let assignment = bench.pull(&worker, 4).unwrap();
-    let good = bench.answer(&worker, &assignment).to_bytes();
-    assert!(good.len() <= bench.server.max_result_len());
+    let result = bench.answer(&worker, &assignment).to_bytes();
+    (bench, result)
+}
+
+#[test]
+fn a_result_s_body_is_read_no_further_than_its_job_s_results_go() {
+    let (bench, good) = with_result();
     let engine_says = {
         let state = bench.server.lock();
         state.jobs[&bench.id()].engine.as_ref().unwrap().max_result_len()
     };
     assert!(good.len() <= engine_says, "{} of {engine_says}", good.len());
-    let length = engine_says.max(1 << 20) + 1;
-    let head = |length: usize| {
-        format!(
-            "POST /v1/work/result HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{}: {}\r\n\
-             Content-Length: {length}\r\n\r\n",
-            protocol::version::HEADER,
-            protocol::version::offer(),
-        )
-    };
+    let length = engine_says + 1;
+    let mut long = good.clone();
+    long.resize(length, 0);
     let Bench { server, folder, .. } = bench;
-    assert_eq!(answer(server, &head(length), &vec![0; length]), 413);
+    assert_eq!(answer(server, &result_head(length), &long), 413);
     let store = Store::open(folder.path()).unwrap();
     let server = Server::open(store, identity(200), EVERYTHING).unwrap();
     server.resume();
-    assert_eq!(answer(server, &head(good.len()), &good), 200);
+    assert_eq!(answer(server, &result_head(good.len()), &good), 200);
+}
+
+#[test]
+fn of_a_result_that_nobody_was_given_only_the_head_is_read() {
+    // The rest never comes: whoever waits for it answers 503 after its patience.
+    let much = 100_000_000;
+    let (bench, mut good) = with_result();
+    let head = || result_head(much);
+    let first = ResultMessage::head(&good).unwrap().unwrap();
+    for cut in 0..good.len() {
+        let head = ResultMessage::head(&good[..cut]).unwrap();
+        assert!(head.is_none_or(|head| cut > 100 && head == first), "{cut}");
+    }
+    let signature_at = good.windows(64).position(|bytes| bytes == first.signature.0).unwrap();
+    good[signature_at] ^= 1;
+    assert_eq!(answer(bench.server, &head(), &good), 403);
+
+    // Signed well, for an assignment of another's.
+    let mut bench = Bench::new(1, EVERYTHING);
+    let theirs = bench.pull(&identity(11), 4).unwrap();
+    let stolen = bench.answer(&identity(12), &theirs).to_bytes();
+    assert_eq!(answer(bench.server, &head(), &stolen), 403);
+
+    // No receipt at all.
+    let (bench, good) = with_result();
+    let mut none = good[..36].to_vec();
+    none[32..].fill(0);
+    assert_eq!(answer(bench.server, &head(), &none), 400);
+}
+
+#[test]
+fn a_job_that_ends_the_server_whenever_it_is_opened_fails_and_says_why() {
+    let bench = Bench::new(1, EVERYTHING);
+    let id = bench.id();
+    let Bench { server, folder, .. } = bench;
+    let entry = server.lock().jobs[&id].entry.clone();
+    assert_eq!(entry.crashes, 0);
+    let reopened = |server: Server, crashes: u32| {
+        let entry = JobEntry { crashes, ..entry.clone() };
+        server.store.write(|changes| changes.put_job(&id, &entry)).unwrap();
+        drop(server);
+        let store = Store::open(folder.path()).unwrap();
+        let server = Server::open(store, identity(200), EVERYTHING).unwrap();
+        server.resume();
+        server
+    };
+    // Once it opens, earlier crashes are forgotten, on disk too.
+    let server = reopened(server, MAX_CRASHES - 1);
+    assert_eq!(server.store.jobs().unwrap()[0].1.crashes, 0);
+    assert!(server.lock().jobs[&id].engine.is_some());
+    let server = reopened(server, MAX_CRASHES);
+    let status = server.status(&id).unwrap();
+    let protocol::api::JobPhase::Failed(why) = status.phase else { panic!("{status:?}") };
+    assert!(why.contains("5 times"), "{why}");
 }

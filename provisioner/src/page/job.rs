@@ -18,6 +18,7 @@ pub(super) fn section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
         machine.map_or_else(|| node.short(), |machine| machine.name.clone())
     };
     let (done, all) = steps(job);
+    let (epoch, step) = at(job, done >= all);
     html! {
         section {
             h2 { "Job " (job.label) " " span.quiet { (job.kind) ", " (phase(&job.phase)) } }
@@ -25,8 +26,8 @@ pub(super) fn section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
             @if let Some(why) = &job.obstacle { p.quiet role="status" { "Stands still: " (why) } }
             progress max=(all) value=(done) aria-label="steps done" {}
             div.facts.small {
-                div.fact { span.quiet { "Epoch" } strong { (shown(job.epoch, job.epochs)) } span.quiet { "of " (job.epochs) } }
-                div.fact { span.quiet { "Step" } strong { (shown(job.step, job.steps)) } span.quiet { "of " (job.steps) } }
+                div.fact { span.quiet { "Epoch" } strong { (epoch) } span.quiet { "of " (job.epochs) } }
+                div.fact { span.quiet { "Step" } strong { (step) } span.quiet { "of " (job.steps) } }
                 div.fact { span.quiet { "Loss" } strong { (job.loss.map_or("-".into(), |loss| format!("{loss:.4}"))) } span.quiet { "a target token" } }
                 div.fact { span.quiet { "Tokens/s" } strong { (format!("{:.0}", job.tokens_per_second)) } span.quiet { (seconds(job.seconds)) " so far" } }
                 div.fact { span.quiet { "Receipts" } strong { (job.receipts) } span.quiet { (job.receipts_on_chain) " in blocks, " (job.receipts_confirmed) " confirmed" } }
@@ -87,9 +88,14 @@ fn steps(job: &JobStatus) -> (u64, u64) {
     (done.min(all), all.max(1))
 }
 
-/// People count from 1, and the last one stays the last when it is done.
-fn shown(index: u32, of: u32) -> u32 {
-    index.saturating_add(1).min(of)
+/// Epoch and step as people count them, from 1; of a job that is computed, its last.
+fn at(job: &JobStatus, is_computed: bool) -> (u32, u32) {
+    match is_computed {
+        true => (job.epochs, job.steps),
+        false => {
+            (job.epoch.saturating_add(1).min(job.epochs), job.step.saturating_add(1).min(job.steps))
+        }
+    }
 }
 
 fn phase(phase: &JobPhase) -> &'static str {

@@ -6,8 +6,8 @@ use super::{
     picture,
     plan::{Plan, Size},
     summary::{
-        MachineSummary, ModelSummary, SampleSummary, Stage, Summary, TranslationSummary,
-        WorkerSummary,
+        MachineSummary, ModelSummary, SampleSummary, SentenceSummary, Stage, Summary,
+        TranslatedSummary, WorkerSummary,
     },
     view::{View, clock},
     watchers::{Known, Watcher},
@@ -329,14 +329,14 @@ impl Run {
         };
         let done = self.meanwhile(network, watcher, None, task).await?;
         let translations = document.join(&done.translations);
-        for (pair, translation) in shown.iter().zip(translations) {
-            self.summary.translations.push(TranslationSummary {
-                source: pair.source.clone(),
-                translation,
-                reference: pair.target.clone(),
-                receipts: done.proof.receipts.clone(),
-            });
-        }
+        let sentences = shown.into_iter().zip(translations).map(|(pair, translation)| {
+            SentenceSummary { source: pair.source, translation, reference: pair.target }
+        });
+        self.summary.translated = Some(TranslatedSummary {
+            job: done.job,
+            receipts: done.proof.receipts,
+            sentences: sentences.collect(),
+        });
         Ok(())
     }
 
@@ -464,16 +464,15 @@ impl Run {
                 model.bleu, model.test_sentences, model.bleu_copy
             ));
         }
-        out.push(String::new());
-        out.push("translated by the workers, as a job of its own:".into());
-        for each in &self.summary.translations {
-            out.push(format!("  {}", each.source.replace('\n', " ")));
-            out.push(format!("    -> {}", each.translation.replace('\n', " ")));
-        }
-        if let Some(first) = self.summary.translations.first() {
-            for receipt in &first.receipts {
-                out.push(format!("  receipt {receipt}"));
+        if let Some(translated) = &self.summary.translated {
+            out.push(String::new());
+            out.push("translated by the workers, as a job of its own:".into());
+            for each in &translated.sentences {
+                out.push(format!("  {}", each.source.replace('\n', " ")));
+                out.push(format!("    -> {}", each.translation.replace('\n', " ")));
             }
+            let receipts = translated.receipts.iter();
+            out.extend(receipts.map(|receipt| format!("  receipt {receipt}")));
         }
         if let Some(sample) = &self.summary.receipts.sample {
             out.push(String::new());

@@ -23,8 +23,8 @@ pub struct Summary {
     pub model: Option<ModelSummary>,
     /// Receipts on the chain.
     pub receipts: ReceiptsSummary,
-    /// The translations that the workers made.
-    pub translations: Vec<TranslationSummary>,
+    /// What the workers translated.
+    pub translated: Option<TranslatedSummary>,
     /// From the start of `up` to its end.
     pub total_seconds: f64,
 }
@@ -129,15 +129,24 @@ pub struct SampleSummary {
     pub proof_verified: bool,
 }
 
+/// Held-out sentences, translated by the workers as a job of their own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TranslatedSummary {
+    /// The job.
+    pub job: JobId,
+    /// Its receipts, each of one or more sentences.
+    pub receipts: Vec<ReceiptId>,
+    /// The sentences.
+    pub sentences: Vec<SentenceSummary>,
+}
+
 /// One sentence that the workers translated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TranslationSummary {
+pub struct SentenceSummary {
     /// The held-out sentence.
     pub source: String,
     /// What the workers made of it.
     pub translation: String,
     /// What people made of it.
     pub reference: String,
-    /// The receipts of the job.
-    pub receipts: Vec<ReceiptId>,
 }

@@ -1,14 +1,16 @@
 //! The door: HTTP, with borsh for workers and JSON for people and programs.
 
+mod upload;
+
 use crate::{
     chain::Registry,
     clock::now_ms,
-    engine::RECORD_LEN,
-    server::{Server, ServerError},
+    engine::{LEAF_LEN, RECORD_LEN},
+    server::{Expected, Server, ServerError},
 };
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::Body,
     extract::{DefaultBodyLimit, Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,7 +21,7 @@ use bytes::Bytes;
 use protocol::{
     ChainId, Digest, JobId, PublicKey, ReceiptId, Signed, SignedBody,
     api::{LogView, Problem, ReceiptView},
-    receipt::WorkKeyCertificate,
+    receipt::{self, WorkKeyCertificate},
     transaction::{CreateJob, MAX_TRANSACTION_LEN},
     version,
     work::{
@@ -27,9 +29,7 @@ use protocol::{
     },
 };
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::Pin,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,6 +38,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::io::ReaderStream;
+use upload::Upload;
 
 /// How long a full log is waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(120);
@@ -47,10 +48,8 @@ const MAX_REBUILDS: usize = 2;
 /// for its turn.
 const MAX_RESULTS_READ: usize = 64;
 const MAX_FILES_READ: usize = 4;
-/// Who sends nothing for so long loses its turn, as does who sends less than so many bytes a
-/// second all in all.
-const UPLOAD_SILENCE: Duration = Duration::from_secs(10);
-const SLOWEST_UPLOAD: usize = 64 << 10;
+/// The longest beginning of a result up to its first receipt's end.
+const MAX_HEAD_LEN: usize = LEAF_LEN;
 /// The longest full log, with its certificate.
 const MAX_LOG_LEN: usize = MAX_RECORDS * RECORD_LEN;
 /// Parameter files kept ready: this step's and the one before.
@@ -64,6 +63,8 @@ pub struct Door {
     rebuilds: Arc<Semaphore>,
     results: Semaphore,
     files: Semaphore,
+    /// The assignments whose results are being read.
+    coming: Mutex<BTreeSet<Digest>>,
 }
 
 type Shared = State<Arc<Door>>;
@@ -77,6 +78,7 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         rebuilds: Arc::new(Semaphore::new(MAX_REBUILDS)),
         results: Semaphore::new(MAX_RESULTS_READ),
         files: Semaphore::new(MAX_FILES_READ),
+        coming: Mutex::default(),
     });
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -226,51 +228,15 @@ async fn put_blob(
         is_here => Ok(is_here),
     })
     .await?;
-    // Read even where it is here: who is cut off while sending would not see the answer.
-    let body = upload(&door.files, "blob", body, MAX_RESULT_LEN, !is_here).await?;
+    let _turn = door.files.acquire().await;
+    let upload = Upload::new("blob", body, MAX_RESULT_LEN)?;
     if is_here {
+        upload.drain().await?;
         return Ok(StatusCode::OK);
     }
+    let body = upload.rest(Vec::new()).await?;
     let server = door.server.clone();
     blocking(move || server.put_blob(&digest, &body).map(|()| StatusCode::CREATED)).await
-}
-
-/// Reads a large body when it is its turn, or reads it and drops it. Who is too slow is told to
-/// come again.
-async fn upload(
-    turns: &Semaphore,
-    what: &str,
-    mut body: Body,
-    most: usize,
-    kept: bool,
-) -> Result<Vec<u8>, Failure> {
-    let _turn = turns.acquire().await;
-    let declared = body.size_hint().exact().and_then(|length| length.try_into().ok());
-    let seconds = declared.unwrap_or(most).min(most) / SLOWEST_UPLOAD;
-    let end = Instant::now() + UPLOAD_SILENCE + Duration::from_secs(seconds as u64);
-    let (mut bytes, mut length) = (Vec::new(), 0);
-    loop {
-        let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-        match timeout_at(end.min(Instant::now() + UPLOAD_SILENCE), frame).await {
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                length += data.len();
-                if length > most {
-                    let why = format!("{what}: none here has more than {most} bytes");
-                    return Err(Failure(StatusCode::PAYLOAD_TOO_LARGE, why));
-                }
-                if kept {
-                    bytes.extend_from_slice(&data);
-                }
-            }
-            Ok(Some(Err(error))) => return Err(bad(what, error)),
-            Err(_) => {
-                let why = format!("{what}: it came too slowly, {length} bytes so far: try again");
-                return Err(ServerError::Unavailable(why).into());
-            }
-        }
-    }
 }
 
 async fn blob(State(door): Shared, Path(digest): Path<String>) -> Result<Response, Failure> {
@@ -417,13 +383,60 @@ impl Drop for Waiting {
 
 async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
     check_version(&headers)?;
+    let mut upload = Upload::new("result", body, MAX_RESULT_LEN)?;
+    // The first receipt says whose result it is and of which assignment, signed: nobody else gets
+    // a turn.
+    let (head, read) = upload.head(MAX_HEAD_LEN, ResultMessage::head).await?;
+    let refused = |why: String| Failure(StatusCode::FORBIDDEN, why);
+    receipt::verify(&head, &door.server.identity.chain)
+        .map_err(|error| refused(error.to_string()))?;
+    let node = head.body.node();
+    let assignment = head.body.assignment;
     let server = door.server.clone();
-    let most = server.max_result_len();
-    let body = upload(&door.results, "result", body, most, true).await?;
-    let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
-    drop(body);
-    let reply = blocking(move || server.accept(message)).await?;
-    write(&reply)
+    match blocking(move || server.expects(&head)).await? {
+        Expected::Not(why) => Err(refused(why)),
+        Expected::Over(reply) => {
+            door.registry.check(&node).await?;
+            let _turn = door.results.acquire().await;
+            upload.drain().await?;
+            write(&reply)
+        }
+        Expected::Wanted { most } => {
+            let _coming = Coming::begin(&door, assignment)?;
+            let _turn = door.results.acquire().await;
+            upload.may_have(most)?;
+            let body = upload.rest(read).await?;
+            let message = ResultMessage::from_bytes(&body).map_err(|error| bad("result", error))?;
+            drop(body);
+            let server = door.server.clone();
+            let reply = blocking(move || server.accept(message)).await?;
+            write(&reply)
+        }
+    }
+}
+
+/// A result that is being read: one at a time of each assignment.
+struct Coming<'a> {
+    door: &'a Door,
+    assignment: Digest,
+}
+
+impl<'a> Coming<'a> {
+    fn begin(door: &'a Door, assignment: Digest) -> Result<Self, Failure> {
+        let mut coming = door.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        if !coming.insert(assignment) {
+            let why = "this result is being read already: try again in a few seconds".into();
+            return Err(ServerError::Unavailable(why).into());
+        }
+        Ok(Self { door, assignment })
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let mut coming = self.door.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        coming.remove(&self.assignment);
+    }
 }
 
 async fn take_log(

@@ -1,9 +1,8 @@
 //! Accepting connections, so many at a time and no more.
+//!
+//! **Never** reads or writes a byte of its own, and never closes a connection: who serves does.
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
+use axum::serve::Listener;
 use std::{
     io,
     net::SocketAddr,
@@ -18,21 +17,20 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// The most connections at a time: a thousand machines that boot, with room for those who watch.
-/// One more waits in the kernel's queue until one ends.
-const MAX_CONNECTIONS: usize = 4_096;
+/// How long accepting rests where it failed.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// A listener with a bound on connections.
+/// A listener with a bound on connections. One more waits in the kernel's queue until one ends.
+#[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
 }
 
 impl Bounded {
-    /// Takes over a bound listener.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-        let listener = TcpListener::from_std(listener)?;
-        Ok(Self { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+    /// Accepts at most `most` connections at a time.
+    pub fn new(listener: TcpListener, most: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(most)) }
     }
 }
 
@@ -45,14 +43,14 @@ impl Listener for Bounded {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    // Scripts and events are small: no waiting for more to send.
+                    // Answers are small: no waiting for more to send.
                     let _ = stream.set_nodelay(true);
                     return (Placed { stream, _place: place }, peer);
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: they come back as connections end.
                     tracing::warn!("HTTP: {error}");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -63,17 +61,8 @@ impl Listener for Bounded {
     }
 }
 
-/// The address of whoever asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
-impl Connected<IncomingStream<'_, Bounded>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
 /// A connection that gives its place back when it ends.
+#[derive(Debug)]
 pub struct Placed {
     stream: TcpStream,
     _place: Option<OwnedSemaphorePermit>,
@@ -116,5 +105,37 @@ impl AsyncWrite for Placed {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    #[tokio::test]
+    async fn one_more_waits_until_a_place_is_given_back() {
+        let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = bound.local_addr().unwrap();
+        let mut listener = Bounded::new(bound, 2);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let (first, _) = listener.accept().await;
+        let (mut second, peer) = listener.accept().await;
+        assert_eq!(peer, clients[1].local_addr().unwrap());
+        let soon = Duration::from_millis(200);
+        assert!(timeout(soon, listener.accept()).await.is_err());
+        drop(first);
+        let (_third, peer) = timeout(soon, listener.accept()).await.unwrap();
+        assert_eq!(peer, clients[2].local_addr().unwrap());
+        // The others were not touched.
+        clients[1].write_all(b"a").await.unwrap();
+        assert_eq!(second.read_u8().await.unwrap(), b'a');
     }
 }
