@@ -434,8 +434,7 @@ fn models(seeds: &Seeds) -> Anything<()> {
 
 /// What packages hold.
 fn packages(seeds: &Seeds) -> Anything<()> {
-    let module =
-        elf(&[b"alias=pci:v00001AF4d*\0", b"depends=failover\0", b"firmware=x.fw\0"].concat());
+    let module = elf(b"alias=pci:v00001AF4d*\0depends=failover\0firmware=x.fw\0");
     seeds.put("elf", &module)?;
     let options = lzma_rust2::XzOptions::with_preset(1);
     let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options)?;

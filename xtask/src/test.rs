@@ -48,7 +48,10 @@ type Step = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
 /// In the order in which they fail fastest.
 const STEPS: &[Step] = &[
-    ("format", |_| build::run(&["fmt", "--all", "--check"], &[])),
+    ("format", |_| {
+        build::run(&["fmt", "--all", "--check"], &[])?;
+        build::run(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"], &[])
+    }),
     ("dependencies", |bench| dependencies(&bench.packages)),
     ("lints", |bench| {
         let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];

@@ -104,7 +104,7 @@ mod tests {
     fn a_small_file_of_a_large_shape_takes_no_memory() {
         let shape = ModelShape {
             vocabulary: MAX_VOCABULARY,
-            width: 1_000,
+            width: 230,
             heads: 1,
             feed_forward: 1,
             encoder_layers: 1,
