@@ -129,6 +129,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let answer = answer.into_body().collect().await.expect("a body").to_bytes();
         assert!(answer.len() < MAX_ANSWER, "{} bytes for {shown}", answer.len());
-        assert!(!answer.windows(SECRET.len()).any(|part| part == SECRET), "{shown}");
+        // Unless it was asked for by its content: errors quote.
+        let has = |text: &[u8]| text.windows(SECRET.len()).any(|part| part == SECRET);
+        assert!(!has(&answer) || has(bytes), "{shown}");
     });
 });

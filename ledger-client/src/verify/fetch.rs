@@ -2,8 +2,9 @@
 
 use super::error::{Lie, VerifyError};
 use crate::{client::Client, rpc};
-use serde::Deserialize;
-use serde_json::json;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, json};
 use tendermint::{block::Header, block::signed_header::SignedHeader, validator};
 use tendermint_light_client_verifier::types::{LightBlock, PeerId, ValidatorSet};
 
@@ -14,11 +15,13 @@ const MAX_VALIDATORS: usize = 10_000;
 
 #[derive(Deserialize)]
 struct CommitAnswer {
+    #[serde(deserialize_with = "of_the_library")]
     signed_header: SignedHeader,
 }
 
 #[derive(Deserialize)]
 struct ValidatorsAnswer {
+    #[serde(deserialize_with = "of_the_library")]
     validators: Vec<validator::Info>,
     #[serde(deserialize_with = "rpc::number")]
     total: usize,
@@ -31,7 +34,29 @@ struct BlockchainAnswer {
 
 #[derive(Deserialize)]
 struct BlockMeta {
+    #[serde(deserialize_with = "of_the_library")]
     header: Header,
+}
+
+/// Reads a type of the tendermint library, which panics on some strings that are no base64: those
+/// with a `=` where none belongs. None of these types has a string with a `=` that is not base64.
+fn of_the_library<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let value = Value::deserialize(from)?;
+    match misplaced(&value) {
+        Some(text) => Err(serde::de::Error::custom(format!("{text:?} is no base64"))),
+        None => T::deserialize(value).map_err(serde::de::Error::custom),
+    }
+}
+
+fn misplaced(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => {
+            (text.contains('=') && STANDARD.decode(text).is_err()).then_some(text.as_str())
+        }
+        Value::Array(values) => values.iter().find_map(misplaced),
+        Value::Object(fields) => fields.values().find_map(misplaced),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
 }
 
 /// A lie of the server that answered last.
@@ -119,6 +144,21 @@ pub(super) fn read_headers(server: &str, body: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_on_which_the_library_panics_is_refused() {
+        for key in ["====", "AAAA=BCD", "AAAAAAAA======"] {
+            let info = json!({
+                "address": "A6B2B6D41A5E6C7C8A5E3D4F9C6B5A4938271605",
+                "pub_key": {"type": "tendermint/PubKeyEd25519", "value": key},
+                "voting_power": "1",
+                "proposer_priority": "0",
+            });
+            let answer = json!({"validators": [info], "total": "1"});
+            let error = serde_json::from_value::<ValidatorsAnswer>(answer).err().unwrap();
+            assert!(error.to_string().contains("is no base64"), "{error}");
+        }
+    }
 
     fn with_powers(powers: &[u64]) -> Option<ValidatorSet> {
         let validator = |power: &u64| {
