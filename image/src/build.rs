@@ -9,6 +9,7 @@ use crate::{
     elf,
     error::{At, Error},
     firmware,
+    kernel::{Kernel, Kind},
     kmod::{self, Module, NoModule},
     packages::{Package, Packages},
     recipe::Recipe,
@@ -38,6 +39,8 @@ pub struct Inputs<'a> {
     pub recipe: &'a Recipe,
     /// Where packages come from; its suite is the recipe's.
     pub packages: &'a Packages,
+    /// The kernel.
+    pub kernel: Kernel,
     /// node-init, a static program.
     pub init: &'a Path,
     /// The compute service.
@@ -61,8 +64,8 @@ pub struct Build {
 
 /// The packages of an image.
 pub struct Parts {
-    /// The kernel's own package, not the metapackage.
-    pub kernel: Package,
+    /// The kernel.
+    pub kernel: Kernel,
     /// Firmware.
     pub firmware: Vec<Package>,
     /// Libraries.
@@ -72,7 +75,7 @@ pub struct Parts {
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
 /// `report.json`, `report.txt` and, last, `manifest.json`.
 pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
-    let parts = fetch(inputs.recipe, inputs.packages)?;
+    let parts = fetch(inputs)?;
     let init = fs::read(inputs.init).at(inputs.init)?;
     let compute = fs::read(inputs.compute).at(inputs.compute)?;
     let programs = Programs { init: (inputs.init, init), compute: (inputs.compute, compute) };
@@ -104,38 +107,25 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     Ok(Build { folder: output.into(), manifest, report })
 }
 
-fn fetch(recipe: &Recipe, packages: &Packages) -> Result<Parts, Error> {
-    // One call for all, so that they are fetched together; the kernel's own follows from its meta.
-    let mut names = vec![recipe.kernel.package.clone()];
-    names.extend_from_slice(&recipe.firmware.packages);
-    names.extend_from_slice(&recipe.libraries.packages);
+fn fetch(inputs: &Inputs<'_>) -> Result<Parts, Error> {
+    let Inputs { recipe, packages, kernel, .. } = inputs;
+    // One call for all, so that they are fetched together.
+    let names = [recipe.firmware.packages.as_slice(), &recipe.libraries.packages].concat();
     let mut fetched = packages.fetch(&names)?.into_iter();
-    let kernel = kernel_package(recipe, packages, fetched.next())?;
     let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
-    Ok(Parts { kernel, firmware, libraries: fetched.collect() })
+    Ok(Parts { kernel: kernel.clone(), firmware, libraries: fetched.collect() })
 }
 
-/// Fetches the recipe's kernel alone; gives its file.
-pub fn kernel(recipe: &Recipe, packages: &Packages) -> Result<PathBuf, Error> {
-    let meta = packages.fetch(&[&recipe.kernel.package])?.pop();
-    let package = kernel_package(recipe, packages, meta)?;
-    Ok(kernel_of(&package)?.0)
-}
-
-/// The kernel's own package, which the metapackage names.
-fn kernel_package(
-    recipe: &Recipe,
-    packages: &Packages,
-    meta: Option<Package>,
-) -> Result<Package, Error> {
+/// Fetches the distribution's own kernel, which the recipe's metapackage names.
+pub fn prebuilt(recipe: &Recipe, packages: &Packages) -> Result<Kernel, Error> {
     let missing = || Error::Missing {
         what: "a kernel (a dependency linux-image-…)".into(),
         packages: recipe.kernel.package.clone(),
         mend: "name a kernel metapackage in image.toml",
     };
-    let meta = meta.ok_or_else(missing)?;
+    let meta = packages.fetch(&[&recipe.kernel.package])?.pop().ok_or_else(missing)?;
     let name = meta.dependency("linux-image-").ok_or_else(missing)?;
-    packages.fetch(&[name])?.pop().ok_or_else(missing)
+    Ok(Kernel::prebuilt(packages.fetch(&[name])?.pop().ok_or_else(missing)?))
 }
 
 /// The two programs, with where they were read from.
@@ -182,7 +172,7 @@ pub fn assemble(
         base.put(path, Node::Device { major, minor }).map_err(bad_path)?;
     }
 
-    let (kernel_path, kernel_release) = kernel_of(&parts.kernel)?;
+    let (kernel_path, kernel_release) = parts.kernel.image()?;
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
     report.component("kernel", Component { files: 1, bytes: kernel.len() as u64 });
     let asked = put_modules(recipe, &parts.kernel, &kernel_release, &mut base, &mut report)?;
@@ -210,9 +200,10 @@ pub fn assemble(
     ours.file(&recipe.programs.init, init, true).map_err(bad_path)?;
     ours.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
 
-    let all = || [&parts.kernel].into_iter().chain(&parts.firmware).chain(&parts.libraries);
-    let unix_time = all().map(|package| package.origin.unix_time).max().unwrap_or_default();
-    report.packages = all().map(|package| package.origin.clone()).collect();
+    let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);
+    report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
+    let unix_time = report.packages.iter().map(|origin| origin.unix_time).max();
+    let unix_time = unix_time.unwrap_or_default();
     let build = serde_json::json!({
         "version": version,
         "kernel_release": kernel_release,
@@ -222,49 +213,30 @@ pub fn assemble(
     Ok(Content { kernel, kernel_release, unix_time, base, ours, report })
 }
 
-/// The kernel's file and release.
-fn kernel_of(package: &Package) -> Result<(PathBuf, String), Error> {
-    let boot = package.root.join("boot");
-    for entry in fs::read_dir(&boot).at(&boot)? {
-        let path = entry.at(&boot)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(release) = name.strip_prefix("vmlinuz-") {
-            return Ok((path.clone(), release.into()));
-        }
-    }
-    Err(Error::Missing {
-        what: "boot/vmlinuz-RELEASE".into(),
-        packages: package.origin.name.clone(),
-        mend: "name a kernel package in image.toml",
-    })
-}
-
 /// Puts the modules and their indices in the tree; gives the names of the firmware they ask for.
 fn put_modules(
     recipe: &Recipe,
-    package: &Package,
+    kernel: &Kernel,
     release: &str,
     tree: &mut Tree,
     report: &mut Report,
 ) -> Result<BTreeSet<String>, Error> {
-    let folder = ["usr/lib/modules", "lib/modules"]
-        .map(|folder| package.root.join(folder).join(release))
-        .into_iter()
-        .find(|folder| folder.is_dir())
-        .ok_or_else(|| Error::Missing {
-            what: format!("usr/lib/modules/{release}"),
-            packages: package.origin.name.clone(),
-            mend: "name a kernel package that carries its modules",
-        })?;
+    let folder = kernel.modules(release)?;
     let list = |name: &str| {
         let path = folder.join(name);
         fs::read_to_string(&path).at(&path)
     };
     let builtin = list("modules.builtin")?;
     let mut contents = std::collections::BTreeMap::new();
+    let index = kmod::index(&list("modules.order")?);
+    let wanted = match kernel.kind {
+        Kind::Prebuilt => recipe.kernel.modules.clone(),
+        // Its options say what it has.
+        Kind::Source => index.keys().cloned().collect(),
+    };
     let modules = kmod::closure(
-        &recipe.kernel.modules,
-        &kmod::index(&list("modules.order")?),
+        &wanted,
+        &index,
         &kmod::index(&builtin),
         |path| -> Result<Module, BuildOrModule> {
             let bytes = read_module(&folder.join(path))?;
@@ -275,11 +247,9 @@ fn put_modules(
     )
     .map_err(|error| match error {
         BuildOrModule::Build(error) => error,
-        BuildOrModule::Module(error) => Error::Missing {
-            what: error.to_string(),
-            packages: package.origin.name.clone(),
-            mend: "correct kernel.modules in image.toml",
-        },
+        BuildOrModule::Module(error) => {
+            kernel.lacks(&error.to_string(), "correct kernel.modules in image.toml")
+        }
     })?;
 
     let bad = |error: PathError| Error::bad_file(&folder, error);

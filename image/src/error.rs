@@ -85,6 +85,14 @@ pub enum Error {
         /// What is wrong, with its place.
         detail: String,
     },
+    /// A kernel does not take options as the recipe has them.
+    #[error(
+        "the kernel does not take these options of image.toml as they are:\n{unmet}\nanother option that they need may be missing, or this kernel may have them no longer (`make menuconfig` in its source tells)"
+    )]
+    Options {
+        /// One a line: what it is, what was wanted, and why.
+        unmet: String,
+    },
     /// A file of a package or an input is not what it should be.
     #[error("{path}: {detail}")]
     BadFile {

@@ -18,6 +18,7 @@ pub mod cpio;
 pub mod elf;
 pub mod error;
 pub mod firmware;
+pub mod kernel;
 pub mod kmod;
 pub mod packages;
 pub mod recipe;

@@ -1,8 +1,11 @@
 //! `image.toml`: what an image is made of. Unknown keys are errors.
 
-use crate::error::{At, Error};
+use crate::{
+    error::{At, Error},
+    kernel::options::Options,
+};
 use serde::Deserialize;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// What an image is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -30,8 +33,22 @@ pub struct Recipe {
 pub struct Kernel {
     /// The metapackage that depends on the suite's current kernel.
     pub package: String,
-    /// Modules; what they need comes along.
+    /// Modules of it; what they need comes along.
     pub modules: Vec<String>,
+    /// The kernel that is built from source instead.
+    pub source: Source,
+}
+
+/// A kernel that is built from source; every module that it has goes into the image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The package of the source.
+    pub package: String,
+    /// Its options, by reason.
+    pub options: Options,
+    /// What kernel-hardening-checker would have otherwise, and why it is as it is.
+    pub unhardened: BTreeMap<String, String>,
 }
 
 /// Files that are looked up in packages, in this order, when they are asked for.
@@ -87,6 +104,8 @@ mod tests {
         let error =
             Recipe::parse(&OURS.replace("[kernel]", "[kernel]\npakage = \"x\"")).unwrap_err();
         assert!(error.contains("pakage") && error.contains("package"), "{error}");
+        let twice = OURS.replace("    \"64BIT\",", "    \"64BIT\", \"SMP=n\",");
+        assert!(Recipe::parse(&twice).unwrap_err().contains("SMP is there twice"));
         let error = Recipe::parse(&format!("colour = 1\n{OURS}")).unwrap_err();
         assert!(error.contains("colour"), "{error}");
     }

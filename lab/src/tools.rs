@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-/// What a tool is for; asking for one kind asks for those before it too.
+/// What a tool is for; asking for one kind asks for those before it too, but for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     /// Building and booting: `up`.
@@ -21,6 +21,19 @@ pub enum Purpose {
     Test,
     /// Comparing with others.
     Bench,
+    /// A kernel from source, beside [`Purpose::Up`].
+    Kernel,
+}
+
+impl Purpose {
+    /// Whether who asks for this kind needs a tool of another.
+    fn needs(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Kernel, other) => matches!(other, Self::Kernel | Self::Up),
+            (_, Self::Kernel) => false,
+            _ => other <= self,
+        }
+    }
 }
 
 /// A package of the host's own distribution.
@@ -87,12 +100,72 @@ pub const TOOLS: &[Tool] = &[
         purpose: Purpose::Bench,
         shown_by: &["/usr/lib/x86_64-linux-gnu/libopenblas.so.0"],
     },
+    Tool {
+        package: "gcc",
+        why: "compiling the kernel",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/gcc"],
+    },
+    Tool {
+        package: "make",
+        why: "building the kernel",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/make"],
+    },
+    Tool {
+        package: "flex",
+        why: "the kernel's configuration language",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/flex"],
+    },
+    Tool {
+        package: "bison",
+        why: "the kernel's configuration language",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/bison"],
+    },
+    Tool {
+        package: "bc",
+        why: "constants of the kernel's timers",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/bc"],
+    },
+    Tool {
+        package: "xz-utils",
+        why: "unpacking the kernel's source",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/xz"],
+    },
+    Tool {
+        package: "zstd",
+        why: "packing the kernel",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/zstd"],
+    },
+    Tool {
+        package: "openssl",
+        why: "the key that modules are signed with",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/bin/openssl"],
+    },
+    Tool {
+        package: "libssl-dev",
+        why: "signing modules",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/include/openssl/ssl.h"],
+    },
+    Tool {
+        package: "libelf-dev",
+        why: "checking the kernel's object code",
+        purpose: Purpose::Kernel,
+        shown_by: &["/usr/include/libelf.h"],
+    },
 ];
 
 /// Those of [`TOOLS`] that the host lacks for a purpose.
 pub fn missing(purpose: Purpose) -> Vec<Tool> {
     let absent = |tool: &&Tool| {
-        tool.purpose <= purpose
+        purpose.needs(tool.purpose)
             && !tool.shown_by.iter().any(|path| Path::new(path).exists())
             && !is_installed(tool.package)
     };
@@ -296,5 +369,7 @@ mod tests {
     fn every_purpose_asks_for_those_before_it_too() {
         assert!(missing(Purpose::Up).len() <= missing(Purpose::Test).len());
         assert!(missing(Purpose::Test).len() <= missing(Purpose::Bench).len());
+        assert!(Purpose::Kernel.needs(Purpose::Up) && !Purpose::Kernel.needs(Purpose::Test));
+        assert!(!Purpose::Bench.needs(Purpose::Kernel));
     }
 }

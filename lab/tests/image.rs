@@ -45,6 +45,7 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
     let inputs = Inputs {
         recipe: &recipe,
         packages: &packages,
+        kernel: image::build::prebuilt(&recipe, &packages).unwrap(),
         init: &init,
         compute: &compute,
         version: &first.version,

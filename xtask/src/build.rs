@@ -3,10 +3,12 @@
 use crate::{setup::recipe, workspace};
 use ::image::{
     Packages,
-    build::{Build, Inputs, build},
+    build::{self, Build, Inputs},
+    kernel::{Kernel, source},
 };
 use anyhow::{Context, bail};
-use std::{env, ffi::OsString, process::Command};
+use lab::tools::Purpose;
+use std::{env, ffi::OsString, path::Path, process::Command, sync::Arc};
 
 /// Cargo, as it was called.
 pub fn cargo() -> String {
@@ -60,20 +62,62 @@ pub fn init() -> anyhow::Result<()> {
     )
 }
 
+/// The kernel of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum KernelFrom {
+    /// The distribution's own, as it is.
+    #[default]
+    Prebuilt,
+    /// The distribution's source, with the options of image/image.toml: signed modules, hardened.
+    Source,
+}
+
+impl KernelFrom {
+    /// What has to be on the host for it.
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Prebuilt => Purpose::Up,
+            Self::Source => Purpose::Kernel,
+        }
+    }
+}
+
 /// Builds the image into its folder.
-pub fn image(packages: &Packages) -> anyhow::Result<Build> {
-    image_into(packages, &workspace::image())
+pub fn image(packages: &Packages, kernel: KernelFrom) -> anyhow::Result<Build> {
+    image_into(packages, kernel, &workspace::image())
 }
 
 /// Builds the image into another folder.
-pub fn image_into(packages: &Packages, output: &std::path::Path) -> anyhow::Result<Build> {
-    let recipe = recipe()?;
-    Ok(build(&Inputs {
-        recipe: &recipe,
+pub fn image_into(packages: &Packages, kernel: KernelFrom, output: &Path) -> anyhow::Result<Build> {
+    Ok(build::build(&Inputs {
+        recipe: &recipe()?,
         packages,
+        kernel: self::kernel(kernel, packages)?,
         init: &workspace::init(),
         compute: &workspace::program("compute"),
         version: env!("CARGO_PKG_VERSION"),
         output,
+    })?)
+}
+
+/// The kernel of images.
+pub fn kernel(from: KernelFrom, packages: &Packages) -> anyhow::Result<Kernel> {
+    let recipe = recipe()?;
+    if from == KernelFrom::Prebuilt {
+        return Ok(build::prebuilt(&recipe, packages)?);
+    }
+    let key = workspace::keys().join("modules.pem");
+    if source::ensure_key(&key)? {
+        println!("  made the key that the kernel's modules are signed with: {}", key.display());
+    }
+    let fetched = packages.fetch(&[&recipe.kernel.source.package])?;
+    let package = fetched.first().context("the kernel's source was not fetched")?;
+    Ok(source::build(&source::Inputs {
+        package,
+        options: &recipe.kernel.source.options,
+        key: &key,
+        cache: packages.cache(),
+        jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        say: Arc::new(|text| println!("  {text}")),
     })?)
 }

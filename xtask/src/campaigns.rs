@@ -2,6 +2,7 @@
 
 mod avx512;
 mod fuzz;
+mod kernel;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
@@ -21,6 +22,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "avx512",
         "the kernels' tests of bits on an emulated CPU with AVX-512: none at hand need have it",
         avx512::run,
+    ),
+    (
+        "kernel",
+        "the kernel built from source: its score by kernel-hardening-checker, and machines that boot it",
+        kernel::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

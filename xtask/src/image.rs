@@ -1,8 +1,12 @@
 //! `cargo xtask image`: the image alone.
 
-use crate::{build, setup, setup::Sources, workspace};
+use crate::{
+    build::{self, KernelFrom},
+    setup,
+    setup::Sources,
+    workspace,
+};
 use anyhow::Context;
-use lab::tools::Purpose;
 use std::{fs, path::PathBuf, time::Instant};
 
 /// Builds the image that machines boot: kernel, initramfs, manifest and a report of what is in it.
@@ -10,6 +14,10 @@ use std::{fs, path::PathBuf, time::Instant};
 pub struct Flags {
     #[command(flatten)]
     sources: Sources,
+    /// The kernel: the distribution's own, or its source with our options, which takes a while
+    /// once.
+    #[arg(long, value_enum, default_value = "prebuilt")]
+    kernel: KernelFrom,
     /// Where it is written.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -20,15 +28,15 @@ pub struct Flags {
 
 /// Builds the image.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    if !setup::announce(&flags.sources, Purpose::Up, &[])? {
+    if !setup::announce(&flags.sources, flags.kernel.purpose(), &[])? {
         return Ok(());
     }
-    setup::install(Purpose::Up)?;
+    setup::install(flags.kernel.purpose())?;
     let packages = setup::packages(&flags.sources)?;
     build::programs()?;
     let at = Instant::now();
     let output = flags.output.unwrap_or_else(workspace::image);
-    let built = build::image_into(&packages, &output)?;
+    let built = build::image_into(&packages, flags.kernel, &output)?;
     let manifest = &built.manifest;
     let seconds = at.elapsed().as_secs_f64();
     println!(

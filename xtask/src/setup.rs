@@ -42,7 +42,10 @@ pub fn announce(sources: &Sources, purpose: Purpose, more: &[&str]) -> anyhow::R
     println!("  from suite {}, checked by apt against the archive's keys:", recipe.suite);
     println!(
         "    {}, {}: the image's kernel, its firmware, its libraries",
-        recipe.kernel.package,
+        match purpose {
+            Purpose::Kernel => &recipe.kernel.source.package,
+            _ => &recipe.kernel.package,
+        },
         [recipe.firmware.packages, recipe.libraries.packages].concat().join(", ")
     );
     println!("    ovmf, ipxe: firmware and boot loader of the machines");

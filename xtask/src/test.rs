@@ -1,6 +1,11 @@
 //! `cargo xtask test`: every check and every test, in one go.
 
-use crate::{build, campaigns, python, setup, setup::Sources, workspace};
+use crate::{
+    build::{self, KernelFrom},
+    campaigns, python, setup,
+    setup::Sources,
+    workspace,
+};
 use anyhow::{Context, bail};
 use lab::tools::Purpose;
 use protocol::Digest;
@@ -67,7 +72,7 @@ const STEPS: &[Step] = &[
         if bench.quick {
             return Ok(());
         }
-        build::image(&bench.packages).map(drop)
+        build::image(&bench.packages, KernelFrom::Prebuilt).map(drop)
     }),
     ("tests", tests),
     ("one model", one_model),

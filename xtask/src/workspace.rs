@@ -14,6 +14,11 @@ pub fn cache() -> PathBuf {
     std::env::var_os("ALIA_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from)
 }
 
+/// The user's own keys, which no checkout and no cache holds.
+pub fn keys() -> PathBuf {
+    std::env::var_os("ALIA_KEYS").map_or_else(|| root().join("keys"), PathBuf::from)
+}
+
 /// Cargo's target folder.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)

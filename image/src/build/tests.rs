@@ -78,7 +78,7 @@ fn parts(folder: &Path) -> Parts {
         let host = Path::new("/lib/x86_64-linux-gnu").join(name);
         write(libraries.root.join("usr/lib/x86_64-linux-gnu").join(name), fs::read(host).unwrap());
     }
-    Parts { kernel, firmware: vec![firmware], libraries: vec![libraries] }
+    Parts { kernel: Kernel::prebuilt(kernel), firmware: vec![firmware], libraries: vec![libraries] }
 }
 
 fn recipe() -> Recipe {

@@ -103,7 +103,8 @@ fn stanza(fields: &[(String, String)]) -> Vec<Source> {
 /// The host's archives with `suite` in place of the host's own release `host_codename`.
 ///
 /// Suites map by their suffix: `bookworm-security` becomes `trixie-security`; backports and
-/// proposed updates are left out. Twins are dropped; the order is the host's.
+/// proposed updates are left out, and a `suite` that is one of those has no security suite of its
+/// own. Twins are dropped; the order is the host's.
 pub fn for_suite(
     host: &[Source],
     host_codename: &str,
@@ -125,6 +126,7 @@ pub fn for_suite(
         }
         let suffix = match suffix {
             "" => "",
+            _ if suite.contains('-') => continue,
             "-updates" => "-updates",
             "-security" | "/updates" => "-security",
             _ => continue,
@@ -148,8 +150,12 @@ pub fn for_mirrors(mirrors: &[String], suite: &str, components: &[String]) -> Ve
     let mut sources = Vec::new();
     for mirror in mirrors {
         let last = mirror.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let suffixes: &[&str] =
-            if last.contains("security") { &["-security"] } else { &["", "-updates"] };
+        let suffixes: &[&str] = match (last.contains("security"), suite.contains('-')) {
+            (true, true) => &[],
+            (true, false) => &["-security"],
+            (false, true) => &[""],
+            (false, false) => &["", "-updates"],
+        };
         for suffix in suffixes {
             sources.push(Source {
                 uri: mirror.clone(),
@@ -236,6 +242,16 @@ Components: main
                 ("http://archive.example/debian-security/", "trixie-security", ""),
             ]
         );
+    }
+
+    #[test]
+    fn backports_are_one_suite_and_no_more() {
+        let suite = "trixie-backports";
+        let sources = for_suite(&parse(DEB822, true), "bookworm", suite, &components());
+        let mirrors = ["http://a.test/debian".to_string(), "http://a.test/security".into()];
+        for sources in [sources, for_mirrors(&mirrors, suite, &components())] {
+            assert_eq!(sources.iter().map(|s| s.suite.as_str()).collect::<Vec<_>>(), [suite]);
+        }
     }
 
     #[test]

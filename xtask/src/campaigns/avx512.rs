@@ -44,7 +44,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     }
     let packages = packages(sources)?;
     let emulator = Bochs::fetch(&packages)?;
-    let kernel = image::build::kernel(&recipe()?, &packages)?;
+    let kernel = image::build::prebuilt(&recipe()?, &packages)?.image()?.0;
     println!("building the kernels' tests, static");
     let programs = programs()?;
     let wanted = model(&programs.guest)?;

@@ -1,0 +1,73 @@
+//! The kernel: the distribution's own, or built from its source with options of ours.
+
+pub mod options;
+pub mod source;
+
+use crate::{
+    error::{At, Error},
+    packages::{Origin, Package},
+};
+use std::{fs, path::PathBuf};
+
+/// Where a kernel comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Taken from the distribution as it is.
+    #[default]
+    Prebuilt,
+    /// Built from the distribution's source, with the recipe's options.
+    Source,
+}
+
+/// A kernel and its modules.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Where from.
+    pub kind: Kind,
+    /// Has `boot/vmlinuz-RELEASE` and `usr/lib/modules/RELEASE` or `lib/modules/RELEASE`.
+    pub root: PathBuf,
+    /// The package that it is of.
+    pub origin: Origin,
+}
+
+impl Kernel {
+    /// The distribution's kernel, in its own package and not in the metapackage.
+    pub fn prebuilt(package: Package) -> Self {
+        Self { kind: Kind::Prebuilt, root: package.root, origin: package.origin }
+    }
+
+    /// The kernel's file, and its release as `uname -r` prints it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn image(&self) -> Result<(PathBuf, String), Error> {
+        let boot = self.root.join("boot");
+        for entry in fs::read_dir(&boot).at(&boot)? {
+            let path = entry.at(&boot)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(release) = name.strip_prefix("vmlinuz-") {
+                return Ok((path.clone(), release.into()));
+            }
+        }
+        Err(self.lacks("boot/vmlinuz-RELEASE", "name a kernel package in image.toml"))
+    }
+
+    /// The folder of its modules.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn modules(&self, release: &str) -> Result<PathBuf, Error> {
+        let mut folders = ["usr/lib/modules", "lib/modules"]
+            .map(|folder| self.root.join(folder).join(release))
+            .into_iter();
+        folders.find(|folder| folder.is_dir()).ok_or_else(|| {
+            let mend = "name a kernel package that carries its modules";
+            self.lacks(&format!("usr/lib/modules/{release}"), mend)
+        })
+    }
+
+    /// An error for what its package should have.
+    pub fn lacks(&self, what: &str, mend: &'static str) -> Error {
+        Error::Missing { what: what.into(), packages: self.origin.name.clone(), mend }
+    }
+}
