@@ -208,8 +208,19 @@ impl Home {
     /// [`HomeError`].
     pub fn trust(&self) -> Result<Trust, HomeError> {
         let path = self.folder.join(TRUST);
-        let text = fs::read_to_string(&path).map_err(file(&path))?;
-        serde_json::from_str(&text).map_err(content(&path))
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(content(&path)("it is gone".to_string()));
+            }
+            other => other.map_err(file(&path))?,
+        };
+        let trust: Trust = serde_json::from_str(&text).map_err(content(&path))?;
+        let (pinned, set) = (&trust.pinned.chain, &self.settings.chain);
+        if pinned != set {
+            let why = format!("it is of chain {pinned}, and {SETTINGS} of chain {set}");
+            return Err(content(&path)(why));
+        }
+        Ok(trust)
     }
 
     /// Keeps what is believed without proof.

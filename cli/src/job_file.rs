@@ -23,7 +23,7 @@ pub fn example(corpus: Option<&Path>) -> String {
     let pairs = fs::read(corpus).ok().and_then(|bytes| read_tsv(&bytes).ok());
     let Some(pairs) = pairs else { return named };
     let plain = JobSettings::default();
-    let sized = plain.clone().sized_for(pairs.len());
+    let sized = plain.clone().sized_for(text::split::different(&pairs));
     let line = |key: &str, value: &dyn std::fmt::Display| format!("\n{key} = {value}\n");
     named
         .replacen(&line("held_out", &plain.held_out), &line("held_out", &sized.held_out), 1)
@@ -109,7 +109,7 @@ impl Default for JobSettings {
 }
 
 impl JobSettings {
-    /// For a corpus of so many pairs: a small one holds less out and gets fewer pieces.
+    /// For a corpus of so many different sentences: a small one holds less out and gets fewer pieces.
     pub fn sized_for(mut self, pairs: usize) -> Self {
         self.held_out = self.held_out.min(pairs / 10);
         let pieces = u32::try_from(pairs / 2).unwrap_or(u32::MAX).max(400);

@@ -1,5 +1,6 @@
 //! Where text goes. A reader that went away (`alia receipts | head`) is no error.
 
+use protocol::{plain, plain_lines};
 use serde::Serialize;
 use std::{
     cell::RefCell,
@@ -40,7 +41,8 @@ impl Output {
     pub(crate) fn say(&self, line: impl Display) {
         if !self.json {
             self.end_progress();
-            let _ = writeln!(stdout(), "{line}");
+            // Servers' words among it must not speak to the terminal.
+            let _ = writeln!(stdout(), "{}", plain_lines(&line.to_string()));
         }
     }
 
@@ -56,20 +58,23 @@ impl Output {
     /// Text that is the result itself, with JSON or without.
     pub(crate) fn raw(&self, text: impl Display) {
         self.end_progress();
+        let text = text.to_string();
+        // A file gets it as it is.
+        let text = if stdout().is_terminal() { plain_lines(&text) } else { text };
         let _ = write!(stdout(), "{text}");
     }
 
     /// A remark.
     pub(crate) fn note(&self, line: impl Display) {
         self.end_progress();
-        let _ = writeln!(stderr(), "{line}");
+        let _ = writeln!(stderr(), "{}", plain_lines(&line.to_string()));
     }
 
     /// How far long work has come: one line that changes, on a terminal; now and then a line,
     /// elsewhere.
     pub(crate) fn progress(&self, line: impl Display) {
         let mut progress = self.progress.borrow_mut();
-        let line = line.to_string();
+        let line = plain(&line.to_string());
         if line == progress.last {
             return;
         }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use protocol::{
     Digest, JobId, Signed,
     api::Problem,
+    plain,
     receipt::WorkKeyCertificate,
     told,
     transaction::CreateJob,
@@ -21,6 +22,16 @@ const SILENCE: Duration = Duration::from_secs(LONG_POLL_SECONDS + 20);
 /// A parameter server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// An address that is none.
+    #[error(
+        "{text:?} is not a parameter server's address ({why}): one like http://10.0.0.1:8070 is wanted"
+    )]
+    Address {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        why: String,
+    },
     /// It cannot be reached, or broke off.
     #[error("the parameter server {server}: {}", told(.source))]
     Away {
@@ -70,9 +81,28 @@ impl ClientError {
             Self::Away { .. } => true,
             // Too busy, or its disk is full: it says so and may recover.
             Self::Refused { status, .. } => *status >= 500,
-            Self::Answer { .. } | Self::WrongContent { .. } => false,
+            Self::Address { .. } | Self::Answer { .. } | Self::WrongContent { .. } => false,
         }
     }
+}
+
+/// A server's address, `http://` where it names no scheme.
+fn address(text: &str) -> Result<String, ClientError> {
+    let refused = |why: &str| ClientError::Address { text: plain(text), why: why.into() };
+    let full = if text.contains("://") { text.into() } else { format!("http://{text}") };
+    let url = reqwest::Url::parse(&full).map_err(|error| refused(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refused("http:// or https:// is spoken"));
+    }
+    let more = url.query().is_some() || url.fragment().is_some() || !url.username().is_empty();
+    if url.path() != "/" || more {
+        return Err(refused("host and port alone are wanted"));
+    }
+    // With a scheme, its own port is meant.
+    if url.port().is_none() && !text.contains("://") {
+        return Err(refused("the port is missing"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_string())
 }
 
 /// One parameter server.
@@ -96,7 +126,7 @@ impl Server {
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn patient(base: &str, silence: Duration) -> Result<Self, ClientError> {
-        let base = base.trim_end_matches('/').to_string();
+        let base = address(base)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(silence)
@@ -125,6 +155,7 @@ impl Server {
             Ok(problem) => problem.error,
             Err(_) => String::from_utf8_lossy(&body).chars().take(200).collect(),
         };
+        let why = plain(&why);
         Err(ClientError::Refused { server: self.base.clone(), status: status.as_u16(), why })
     }
 
@@ -204,5 +235,26 @@ impl Server {
     /// Parameters as a safetensors file; who parses it checks the digest of what it holds.
     pub async fn parameters(&self, digest: &Digest) -> Result<Bytes, ClientError> {
         self.get(&format!("/v1/parameters/{digest}")).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn an_address_is_host_and_port_and_what_is_none_says_what_is_wanted() {
+        for (text, wanted) in [
+            ("http://10.0.0.1:8070/", "http://10.0.0.1:8070"),
+            ("10.0.0.1:8070", "http://10.0.0.1:8070"),
+            ("https://[::1]:8070", "https://[::1]:8070"),
+        ] {
+            assert_eq!(address(text).ok().as_deref(), Some(wanted));
+        }
+        for text in ["nonsense", "", "ftp://a:1", "http://a:1/x", "http://u@a:1", "http://a:99999"]
+        {
+            let told = address(text).map_err(|error| error.to_string()).unwrap_err();
+            assert!(told.contains("http://10.0.0.1:8070 is wanted"), "{told}");
+        }
     }
 }

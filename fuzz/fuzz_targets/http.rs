@@ -17,7 +17,7 @@ use protocol::{
 use provisioner::{
     counters::Counters,
     enrol::Authority,
-    http::{self, App, Peer},
+    http::{self, App},
     image::Image,
     script::Setup,
     store::Store,
@@ -116,7 +116,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // What is no URI never reaches the routes.
     let Ok(mut request) = request.body(Body::from(body.to_vec())) else { return };
-    let peer = Peer(([10, 77, 0, 9], 1000).into());
+    let peer = std::net::SocketAddr::from(([10, 77, 0, 9], 1000));
     request.extensions_mut().insert(ConnectInfo(peer));
     let shown = format!("{request:?}");
     SITE.runtime.block_on(async {

@@ -1,4 +1,6 @@
-//! What the targets share.
+//! What the fuzz targets share.
+//!
+//! **Never** is part of what anybody runs, and keeps no input: the campaign does.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::{borrow::Cow, fmt::Debug};

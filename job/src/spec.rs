@@ -1,6 +1,9 @@
 //! Which specifications are jobs at all: bounds, checked alike by requester, server and ledger.
 
-use protocol::job::{AdamSpec, JobSpec, MAX_LABEL_LEN, ModelShape, TrainSpec, TranslateSpec, Work};
+use protocol::{
+    is_plain,
+    job::{AdamSpec, JobSpec, MAX_LABEL_LEN, ModelShape, TrainSpec, TranslateSpec, Work},
+};
 
 /// Most tokens of a micro-batch.
 pub const MAX_MICRO_BATCH_TOKENS: u32 = 1 << 20;
@@ -39,6 +42,9 @@ pub enum SpecError {
         /// What would do.
         wanted: u32,
     },
+    /// The label would do something to the terminal that shows it.
+    #[error("the label has characters that are no text (U+{0:04X}): leave them out")]
+    LabelText(u32),
     /// The label is too long.
     #[error("the label has {0} bytes; {MAX_LABEL_LEN} are the most")]
     Label(usize),
@@ -61,6 +67,9 @@ fn count(field: &'static str, value: u32, least: u32, most: u32) -> Result<(), S
 pub fn check(spec: &JobSpec) -> Result<(), SpecError> {
     if spec.label.len() > MAX_LABEL_LEN {
         return Err(SpecError::Label(spec.label.len()));
+    }
+    if let Some(c) = spec.label.chars().find(|c| !is_plain(*c)) {
+        return Err(SpecError::LabelText(c.into()));
     }
     match &spec.work {
         Work::Train(train) => check_training(train),

@@ -1,6 +1,7 @@
 //! CometBFT's JSON-RPC 2.0 as we use it: requests made and answers read, without I/O.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use protocol::plain;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -96,7 +97,7 @@ fn list(reasons: &[(String, HttpError)]) -> String {
 }
 
 fn quote(text: &str) -> String {
-    text.chars().take(MAX_QUOTED).collect()
+    plain(text).chars().take(MAX_QUOTED).collect()
 }
 
 /// A request's bytes.

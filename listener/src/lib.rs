@@ -1,110 +1,134 @@
-//! Accepting connections, so many at a time and no more.
+//! HTTP for strangers: so many connections at a time, so many of one peer, and none that says
+//! nothing for long.
 //!
-//! **Never** reads or writes a byte of its own, and never closes a connection: who serves does.
+//! **Never** looks at a request: what it asks for is the router's.
 
-use axum::serve::Listener;
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    collections::HashMap,
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
+use tower_service::Service;
 
 /// How long accepting rests where it failed.
 const PAUSE: Duration = Duration::from_millis(200);
+/// A connection on which no request's head arrives for so long is closed. Clients that keep idle
+/// ones for later give them up sooner: 90 s is usual.
+const SILENCE: Duration = Duration::from_secs(120);
 
-/// A listener with a bound on connections. One more waits in the kernel's queue until one ends.
-#[derive(Debug)]
-pub struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In all. One more waits in the kernel's queue until one ends.
+    pub connections: usize,
+    /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
+    pub of_one_peer: usize,
+    /// How long a connection may be without a request's head.
+    pub silence: Duration,
 }
 
-impl Bounded {
-    /// Accepts at most `most` connections at a time.
-    pub fn new(listener: TcpListener, most: usize) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(most)) }
+impl Limits {
+    /// For a service that machines and people use: 4,096 connections, a quarter of them from one
+    /// peer.
+    pub const USUAL: Self = Self { connections: 4_096, of_one_peer: 1_024, silence: SILENCE };
+}
+
+/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
+pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let peers = Peers::default();
+    loop {
+        let place = places.clone().acquire_owned().await.ok();
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: they come back as connections end.
+                tracing::warn!("HTTP: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(seat) = peers.seat(peer.ip(), limits.of_one_peer) else {
+            tracing::debug!(%peer, "it has {} connections already", limits.of_one_peer);
+            continue;
+        };
+        // Answers are small: no waiting for more to send.
+        let _ = stream.set_nodelay(true);
+        let router = router.clone();
+        tokio::spawn(async move {
+            connection(stream, peer, router, limits.silence).await;
+            drop((place, seat));
+        });
     }
 }
 
-impl Listener for Bounded {
-    type Io = Placed;
-    type Addr = SocketAddr;
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, silence: Duration) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        router.clone().call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(silence)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, "the connection ended: {error}");
+    }
+}
 
-    async fn accept(&mut self) -> (Placed, SocketAddr) {
-        let place = self.places.clone().acquire_owned().await.ok();
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Answers are small: no waiting for more to send.
-                    let _ = stream.set_nodelay(true);
-                    return (Placed { stream, _place: place }, peer);
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: they come back as connections end.
-                    tracing::warn!("HTTP: {error}");
-                    tokio::time::sleep(PAUSE).await;
-                }
+/// Connections by peer. No more entries than connections.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Peers {
+    /// A place for one more connection of a peer; none where it has `most`.
+    fn seat(&self, address: IpAddr, most: usize) -> Option<Seat> {
+        let peer = network(address);
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = peers.entry(peer).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { peers: self.clone(), peer })
+    }
+}
+
+/// A place that is given back when it is dropped.
+struct Seat {
+    peers: Peers,
+    peer: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = peers.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&self.peer);
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
 }
 
-/// A connection that gives its place back when it ends.
-#[derive(Debug)]
-pub struct Placed {
-    stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+/// What counts as one peer: an IPv6 host has a network of 64 bits to choose its address from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
@@ -112,30 +136,87 @@ impl AsyncWrite for Placed {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 mod tests {
     use super::*;
+    use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::timeout,
     };
 
+    const SOON: Duration = Duration::from_millis(300);
+
+    async fn served(limits: Limits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };
+        let router = Router::new().route("/", get(who));
+        tokio::spawn(serve(listener, limits, router));
+        address
+    }
+
+    /// What comes as an answer, if one comes soon.
+    async fn asked(stream: &mut TcpStream) -> Option<String> {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.ok()?;
+        let mut answer = vec![0; 4096];
+        let count = timeout(SOON, stream.read(&mut answer)).await.ok()?.ok()?;
+        (count > 0).then(|| String::from_utf8_lossy(&answer[..count]).into_owned())
+    }
+
     #[tokio::test]
-    async fn one_more_waits_until_a_place_is_given_back() {
-        let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = bound.local_addr().unwrap();
-        let mut listener = Bounded::new(bound, 2);
+    async fn who_asks_is_known_and_one_more_waits_until_a_place_is_given_back() {
+        let address = served(Limits { connections: 2, ..Limits::USUAL }).await;
         let mut clients = Vec::new();
         for _ in 0..3 {
             clients.push(TcpStream::connect(address).await.unwrap());
         }
-        let (first, _) = listener.accept().await;
-        let (mut second, peer) = listener.accept().await;
-        assert_eq!(peer, clients[1].local_addr().unwrap());
-        let soon = Duration::from_millis(200);
-        assert!(timeout(soon, listener.accept()).await.is_err());
+        for client in &mut clients[..2] {
+            let name = client.local_addr().unwrap().to_string();
+            assert!(asked(client).await.unwrap().ends_with(&name));
+        }
+        assert_eq!(asked(&mut clients[2]).await, None);
+        drop(clients.remove(0));
+        let mut answer = [0; 15];
+        timeout(10 * SOON, clients[1].read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    }
+
+    #[tokio::test]
+    async fn one_peer_has_its_share_and_no_more() {
+        let address = served(Limits { of_one_peer: 1, ..Limits::USUAL }).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut first).await.is_some());
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(asked(&mut second).await, None);
         drop(first);
-        let (_third, peer) = timeout(soon, listener.accept()).await.unwrap();
-        assert_eq!(peer, clients[2].local_addr().unwrap());
-        // The others were not touched.
-        clients[1].write_all(b"a").await.unwrap();
-        assert_eq!(second.read_u8().await.unwrap(), b'a');
+        tokio::time::sleep(SOON).await;
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut third).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_closed_before_its_first_request_and_after() {
+        let address = served(Limits { silence: SOON, ..Limits::USUAL }).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut idle).await.is_some());
+        for stream in [&mut silent, &mut slow, &mut idle] {
+            let mut rest = Vec::new();
+            timeout(10 * SOON, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer_and_a_mapped_ipv4_address_itself() {
+        let parse = |text: &str| network(text.parse().unwrap());
+        assert_eq!(parse("2001:db8::1"), parse("2001:db8::2:1"));
+        assert_ne!(parse("2001:db8:0:1::1"), parse("2001:db8::1"));
+        assert_eq!(parse("::ffff:10.0.0.1"), parse("10.0.0.1"));
+        assert_ne!(parse("10.0.0.1"), parse("10.0.0.2"));
+        let peers = Peers::default();
+        let seat = peers.seat("10.0.0.1".parse().unwrap(), 1);
+        assert!(peers.seat("10.0.0.1".parse().unwrap(), 1).is_none());
+        drop(seat);
+        assert!(peers.0.lock().unwrap().is_empty());
     }
 }

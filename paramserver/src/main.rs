@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use identity::{NodeIdentity, keyfile, node::own_release, register};
 use ledger_client::Client;
-use listener::Bounded;
+use listener::Limits;
 use paramserver::{
     chain::{self, Registry},
     http,
@@ -18,9 +18,6 @@ use protocol::{
 };
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
-
-/// The most connections at a time: each worker holds one.
-const MAX_CONNECTIONS: usize = 4_096;
 
 /// Runs parameter servers: takes jobs, gives their batches to workers, sums what comes back, takes
 /// the optimiser's steps, and keeps every receipt until it stands on the chain.
@@ -135,7 +132,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let router = http::router(server.clone(), Registry::new(client.clone()));
     tracing::info!(address = %flags.listen, "serving");
     tokio::select! {
-        served = async { axum::serve(Bounded::new(listener, MAX_CONNECTIONS), router).await } => served?,
+        never = listener::serve(listener, Limits::USUAL, router) => match never {},
         refused = work(server, client, ownership) => refused?,
         _ = terminate.recv() => tracing::info!("stopped: all that was taken is on disk"),
         _ = tokio::signal::ctrl_c() => tracing::info!("stopped: all that was taken is on disk"),

@@ -36,9 +36,12 @@ pub const MAX_OPEN_JOBS: usize = 64;
 /// A job that waits, and of which nothing came for so long, makes room for another where all
 /// places are taken: an announcement costs its sender nothing.
 pub const WAITING_PATIENCE_MS: u64 = 3_600_000;
-/// A job during whose opening the server ended so often, each time, is not opened again: neither
-/// it nor another would ever go on.
-pub const MAX_CRASHES: u32 = 5;
+/// A job during whose opening the server ended twice, each time, waits so long, and twice as long
+/// each further time, so that the others go on.
+const CRASH_PAUSE_MS: u64 = 60_000;
+const MAX_CRASH_PAUSE_MS: u64 = 3_600_000;
+/// Jobs that are over and listed all the same: the newest.
+const MAX_LISTED: usize = 100;
 /// Computed jobs that stay in memory for their stragglers.
 const MAX_COMPUTED: usize = 8;
 /// The most full logs being waited for at once.
@@ -107,11 +110,32 @@ pub struct Slot {
     last: Option<JobStatus>,
     /// When something of it came last, milliseconds since 1970.
     pub(crate) heard: u64,
+    /// From when on it may be opened, milliseconds since 1970.
+    not_before: u64,
 }
 
 impl Slot {
     fn new(entry: JobEntry) -> Self {
-        Self { entry, engine: None, on_chain: None, trouble: None, last: None, heard: now_ms() }
+        let heard = now_ms();
+        let mut slot = Self {
+            entry,
+            engine: None,
+            on_chain: None,
+            trouble: None,
+            last: None,
+            heard,
+            not_before: 0,
+        };
+        let crashes = slot.entry.crashes;
+        if let Some(pause) = crash_pause_ms(crashes) {
+            slot.not_before = heard + pause;
+            slot.trouble = Some(format!(
+                "the server ended {crashes} times while it took this job up, which may need more \
+                 memory than there is: it is tried again after {} min",
+                pause / 60_000
+            ));
+        }
+        slot
     }
 
     fn spec(&self) -> &JobSpec {
@@ -163,6 +187,12 @@ pub struct Server {
     pub registered: watch::Sender<bool>,
     /// One job at a time is opened, and none twice.
     starting: Mutex<()>,
+}
+
+/// How long a job waits during whose opening the server ended so often.
+fn crash_pause_ms(crashes: u32) -> Option<u64> {
+    let doublings = crashes.checked_sub(2)?;
+    Some(CRASH_PAUSE_MS.saturating_mul(1 << doublings.min(16)).min(MAX_CRASH_PAUSE_MS))
 }
 
 /// The files that a job is made of.
@@ -375,7 +405,9 @@ impl Server {
     /// Jobs that were stopped by a failing disk.
     pub fn stopped_jobs(&self) -> Vec<JobId> {
         let state = self.lock();
-        let stopped = state.jobs.iter().filter(|(_, slot)| slot.is_stopped());
+        let now = now_ms();
+        let stopped =
+            state.jobs.iter().filter(|(_, slot)| slot.is_stopped() && slot.not_before <= now);
         stopped.map(|(id, _)| *id).collect()
     }
 
@@ -385,7 +417,9 @@ impl Server {
     /// [`ServerError`]: the disk.
     pub fn start(&self, id: &JobId) -> Result<(), ServerError> {
         let started = self.try_start(id);
-        if let Some(slot) = self.lock().jobs.get_mut(id) {
+        if let Some(slot) = self.lock().jobs.get_mut(id)
+            && slot.not_before <= now_ms()
+        {
             slot.trouble = started.as_ref().err().map(ToString::to_string);
         }
         started
@@ -394,17 +428,11 @@ impl Server {
     fn try_start(&self, id: &JobId) -> Result<(), ServerError> {
         let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entry = match self.lock().jobs.get(id) {
-            Some(slot) if slot.engine.is_none() => slot.entry.clone(),
+            Some(slot) if slot.engine.is_none() && slot.not_before <= now_ms() => {
+                slot.entry.clone()
+            }
             _ => return Ok(()),
         };
-        if entry.crashes >= MAX_CRASHES {
-            let why = format!(
-                "the server ended {} times while it opened this job, which may take more memory \
-                 than there is",
-                entry.crashes
-            );
-            return self.fail(id, why);
-        }
         // On disk it counts as a crash until it is open.
         let opening = JobEntry { crashes: entry.crashes + 1, ..entry.clone() };
         self.store.write(|changes| changes.put_job(id, &opening))?;
@@ -424,7 +452,14 @@ impl Server {
                 Self::retire(&mut state);
             }
             // What a full disk or a lost file does may pass: the job is left as it is.
-            Err(error @ ServerError::Store(_)) => return Err(error),
+            Err(error @ ServerError::Store(_)) => {
+                let before = self.lock().jobs.get(id).map(|slot| slot.entry.clone());
+                if let Some(before) = before {
+                    // Where even that fails, it waits a little longer after a restart.
+                    let _ = self.store.write(|changes| changes.put_job(id, &before));
+                }
+                return Err(error);
+            }
             Err(error) => self.fail(id, error.to_string())?,
         }
         self.changed.notify_waiters();
@@ -489,12 +524,23 @@ impl Server {
         Ok(())
     }
 
-    /// Every job's status, newest first.
+    /// The status of the newest jobs, and of all that are not over, newest first. The last
+    /// batches are told of jobs that are worked on.
     pub fn statuses(&self) -> Vec<JobStatus> {
         let state = self.lock();
         let mut jobs: Vec<_> = state.jobs.iter().collect();
         jobs.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.entry.arrived));
-        jobs.into_iter().map(|(id, slot)| self.status_of(id, slot, &state.workers)).collect()
+        let is_over =
+            |status: &JobStatus| matches!(status.phase, JobPhase::Done | JobPhase::Failed(_));
+        jobs.into_iter()
+            .map(|(id, slot)| self.status_of(id, slot, &state.workers))
+            .enumerate()
+            .filter(|(at, status)| *at < MAX_LISTED || !is_over(status))
+            .map(|(_, status)| match is_over(&status) {
+                true => JobStatus { recent: Vec::new(), ..status },
+                false => status,
+            })
+            .collect()
     }
 
     /// One job's status.

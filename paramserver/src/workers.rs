@@ -2,7 +2,7 @@
 //!
 //! All of it is forgotten by a restart and learnt again from the next pulls.
 
-use protocol::{Digest, PublicKey, api::WorkerStatus, work::Pull};
+use protocol::{Digest, PublicKey, api::WorkerStatus, plain, work::Pull};
 use std::{collections::HashMap, time::Duration};
 
 /// The most workers kept; the longest silent one makes room.
@@ -88,7 +88,7 @@ impl Workers {
         worker.sequence = pull.sequence;
         worker.seen = now;
         worker.most = pull.most_micro_batches.clamp(1, 1 << 20);
-        worker.device = pull.device.chars().take(80).collect();
+        worker.device = plain(&pull.device).chars().take(80).collect();
         Ok(())
     }
 

@@ -43,5 +43,5 @@ pub use key::{Address, PublicKey, SecretKey, Signature};
 pub use operation::{OperationId, OperatorId, WorkUnits};
 pub use receipt::{Receipt, ReceiptId, SignedReceipt};
 pub use signed::{ChainId, Signed, SignedBody};
-pub use told::told;
+pub use told::{is_plain, plain, plain_lines, told};
 pub use transaction::Transaction;

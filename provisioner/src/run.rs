@@ -5,7 +5,7 @@ use crate::{
     counters::Counters,
     dhcp::{self, decide::Port},
     enrol::{Authority, AuthorityError},
-    http::{self, App, MAX_CONNECTIONS, Peer},
+    http::{self, App},
     image::{Image, ImageError},
     net::{self, NetError},
     script,
@@ -14,7 +14,7 @@ use crate::{
     timeline::{Timeline, unix_ms},
     upstream,
 };
-use listener::Bounded;
+use listener::Limits;
 use protocol::{SecretKey, Signed, key::KeyError, node::Delegation};
 use std::{
     fs, io,
@@ -232,13 +232,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     });
     let listener =
         TcpListener::from_std(listener).map_err(|error| StartError::System("HTTP", error))?;
-    let listener = Bounded::new(listener, MAX_CONNECTIONS);
-    let service = http::router(app).into_make_service_with_connect_info::<Peer>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!("HTTP: {error}");
-        }
-    });
+    tokio::spawn(listener::serve(listener, Limits::USUAL, http::router(app)));
     Ok(Running { http, tftp: tftp_address, banner, timeline, store })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     placeholder::{Kind, spans},
 };
 use protocol::Digest;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A corpus in two parts without a sentence in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,11 @@ pub fn hold_out(corpus: &Corpus, count: usize) -> Result<Split, TooFew> {
         .collect();
     let set_aside = corpus.len() - training.len() - held_out.len();
     Ok(Split { training, held_out, set_aside })
+}
+
+/// How many different sources there are, as [`hold_out`] counts them.
+pub fn different(pairs: &[Pair]) -> usize {
+    pairs.iter().map(|pair| hash(&pair.source)).collect::<HashSet<_>>().len()
 }
 
 fn hash(source: &str) -> Digest {

@@ -4,7 +4,7 @@ use super::HomeFlag;
 use crate::output::Output;
 use clap::Args;
 use cli::{
-    Error, Exit, Home,
+    Error, Exit, Home, ParameterServer,
     home::{DEFAULT_PARAMETER_SERVER, Settings},
 };
 use ledger_client::{
@@ -46,6 +46,8 @@ impl Init {
             Home::check_fresh(&folder)?;
         }
         let client = Client::new(&self.ledgers)?;
+        // What cannot be one is said now, and not with the first job.
+        ParameterServer::new(&self.parameter_server)?;
         let mut pinned = TrustRoot::pin(&client).await?;
         let elsewhere = self.trust_hash.zip(self.trust_height);
         if let Some((header_hash, height)) = elsewhere {

@@ -48,6 +48,8 @@ const MAX_REBUILDS: usize = 2;
 /// for its turn.
 const MAX_RESULTS_READ: usize = 64;
 const MAX_FILES_READ: usize = 4;
+/// A result that is too late is read so far; nothing of it is kept.
+const MAX_DRAINED: usize = MAX_RESULT_LEN;
 /// The longest beginning of a result up to its first receipt's end.
 const MAX_HEAD_LEN: usize = LEAF_LEN;
 /// The longest full log, with its certificate.
@@ -63,6 +65,8 @@ pub struct Door {
     rebuilds: Arc<Semaphore>,
     results: Semaphore,
     files: Semaphore,
+    /// Results that are too late: they are read so that their senders hear it.
+    drains: Semaphore,
     /// The assignments whose results are being read.
     coming: Mutex<BTreeSet<Digest>>,
 }
@@ -78,6 +82,7 @@ pub fn router(server: Arc<Server>, registry: Registry) -> Router {
         rebuilds: Arc::new(Semaphore::new(MAX_REBUILDS)),
         results: Semaphore::new(MAX_RESULTS_READ),
         files: Semaphore::new(MAX_FILES_READ),
+        drains: Semaphore::new(MAX_RESULTS_READ),
         coming: Mutex::default(),
     });
     Router::new()
@@ -397,7 +402,8 @@ async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<R
         Expected::Not(why) => Err(refused(why)),
         Expected::Over(reply) => {
             door.registry.check(&node).await?;
-            let _turn = door.results.acquire().await;
+            let _turn = door.drains.acquire().await;
+            upload.may_have(MAX_DRAINED)?;
             upload.drain().await?;
             write(&reply)
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     http::tests::answer,
     record::JobEntry,
-    server::{MAX_CRASHES, MAX_OPEN_JOBS, ServerError, WAITING_PATIENCE_MS},
+    server::{MAX_OPEN_JOBS, ServerError, WAITING_PATIENCE_MS},
 };
 
 #[test]
@@ -153,7 +153,7 @@ fn of_a_result_that_nobody_was_given_only_the_head_is_read() {
 }
 
 #[test]
-fn a_job_that_ends_the_server_whenever_it_is_opened_fails_and_says_why() {
+fn a_job_that_ends_the_server_whenever_it_is_opened_waits_and_loses_nothing() {
     let bench = Bench::new(1, EVERYTHING);
     let id = bench.id();
     let Bench { server, folder, .. } = bench;
@@ -168,12 +168,38 @@ fn a_job_that_ends_the_server_whenever_it_is_opened_fails_and_says_why() {
         server.resume();
         server
     };
-    // Once it opens, earlier crashes are forgotten, on disk too.
-    let server = reopened(server, MAX_CRASHES - 1);
+    // Once may have been anything. When it opens, that is forgotten, on disk too.
+    let server = reopened(server, 1);
     assert_eq!(server.store.jobs().unwrap()[0].1.crashes, 0);
     assert!(server.lock().jobs[&id].engine.is_some());
-    let server = reopened(server, MAX_CRASHES);
+    let server = reopened(server, 9);
+    assert!(server.lock().jobs[&id].engine.is_none());
+    assert!(server.stopped_jobs().is_empty(), "it is not its turn yet");
     let status = server.status(&id).unwrap();
-    let protocol::api::JobPhase::Failed(why) = status.phase else { panic!("{status:?}") };
-    assert!(why.contains("5 times"), "{why}");
+    assert_eq!(status.phase, protocol::api::JobPhase::Running);
+    let why = status.obstacle.unwrap();
+    assert!(why.contains("9 times") && why.contains("after 60 min"), "{why}");
+    assert_eq!(server.store.jobs().unwrap()[0].1.crashes, 9);
+}
+
+#[test]
+fn a_file_that_is_away_for_some_restarts_costs_a_job_nothing() {
+    let bench = Bench::new(1, EVERYTHING);
+    let id = bench.id();
+    let Bench { mut server, folder, .. } = bench;
+    let blobs = folder.path().join("blobs");
+    let away = folder.path().join("away");
+    for _ in 0..6 {
+        drop(server);
+        std::fs::rename(&blobs, &away).unwrap();
+        server =
+            Server::open(Store::open(folder.path()).unwrap(), identity(200), EVERYTHING).unwrap();
+        server.resume();
+        assert!(server.lock().jobs[&id].engine.is_none());
+        let _ = std::fs::remove_dir_all(&blobs);
+        std::fs::rename(&away, &blobs).unwrap();
+    }
+    assert_eq!(server.store.jobs().unwrap()[0].1.crashes, 0);
+    server.resume();
+    assert!(server.lock().jobs[&id].engine.is_some());
 }

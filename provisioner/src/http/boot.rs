@@ -1,6 +1,6 @@
 //! What firmware and iPXE fetch.
 
-use super::{App, Peer, Problem, mac, watched::Watched};
+use super::{App, Problem, mac, watched::Watched};
 use crate::{
     machine::{Mac, usable_uuid},
     progress::Mark,
@@ -45,7 +45,7 @@ pub(super) struct Told {
 /// `GET /boot/{mac}.ipxe`.
 pub(super) async fn machine(
     State(app): State<Arc<App>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     Query(told): Query<Told>,
 ) -> Result<Response, Problem> {
@@ -98,7 +98,7 @@ pub(super) struct Whose {
 /// `GET /ipxe/{file}`: iPXE for UEFI HTTP boot.
 pub(super) async fn ipxe(
     State(app): State<Arc<App>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(file): Path<String>,
     Query(whose): Query<Whose>,
     request: Request,
@@ -118,7 +118,7 @@ pub(super) async fn ipxe(
 /// `GET /image/{digest}/{file}`.
 pub(super) async fn image(
     State(app): State<Arc<App>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((digest, file)): Path<(String, String)>,
     Query(whose): Query<Whose>,
     request: Request,

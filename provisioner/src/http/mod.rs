@@ -18,7 +18,6 @@ mod boot;
 mod live;
 mod nodes;
 mod pages;
-mod peer;
 mod watched;
 
 use crate::{
@@ -36,15 +35,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-pub use peer::Peer;
 use protocol::{fleet::UpstreamStatus, version};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{Semaphore, watch};
 
 /// The longest body of a request: an inventory of the largest server takes some 300 kB.
 const MAX_BODY: usize = 2 << 20;
-/// The most connections at a time: a thousand machines that boot, with room for those who watch.
-pub const MAX_CONNECTIONS: usize = 4_096;
 /// The most watchers of server-sent events: each holds a connection for as long as it likes.
 const MAX_WATCHERS: usize = 64;
 

@@ -1,6 +1,6 @@
 //! What node-init posts: reports and enrolment.
 
-use super::{App, Peer, Problem, mac, speaks};
+use super::{App, Problem, mac, speaks};
 use crate::{
     enrol::{self, EnrolError},
     machine::Mac,
@@ -50,7 +50,7 @@ fn sighting(peer: SocketAddr) -> Sighting {
 /// `POST /v1/machines/{mac}/events`.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     headers: HeaderMap,
     posted: Result<Json<Vec<BootEvent>>, JsonRejection>,
@@ -91,7 +91,7 @@ fn report(mac: Mac, mut event: BootEvent, peer: SocketAddr) -> Record {
 /// `POST /v1/machines/{mac}/enrol`.
 pub(super) async fn enrol(
     State(app): State<Arc<App>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     headers: HeaderMap,
     posted: Result<Json<Signed<Enrol>>, JsonRejection>,

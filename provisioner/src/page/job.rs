@@ -21,7 +21,7 @@ pub(super) fn section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
     let (epoch, step) = at(job, done >= all);
     html! {
         section {
-            h2 { "Job " (job.label) " " span.quiet { (job.kind) ", " (phase(&job.phase)) } }
+            h2 { "Job " bdi { (job.label) } " " span.quiet { (job.kind) ", " (phase(&job.phase)) } }
             @if let JobPhase::Failed(reason) = &job.phase { p.problem role="alert" { (reason) } }
             @if let Some(why) = &job.obstacle { p.quiet role="status" { "Stands still: " (why) } }
             progress max=(all) value=(done) aria-label="steps done" {}

@@ -3,7 +3,7 @@
 use super::plan::{Corpus, SMALL_PAIRS, Size};
 use anyhow::{Context, bail};
 use cli::{Prepared, prepare};
-use protocol::PublicKey;
+use protocol::{PublicKey, plain};
 use std::{fs, path::Path};
 use text::{
     Pair,
@@ -18,7 +18,7 @@ use text::{
 /// The corpus's fault, and what to do.
 pub fn make_job(corpus: &Corpus, size: Size, requester: PublicKey) -> anyhow::Result<Prepared> {
     let (pairs, label) = read(corpus)?;
-    Ok(prepare(&size.settings(label).sized_for(pairs.len()), pairs, requester)?)
+    Ok(prepare(&size.settings(label).sized_for(text::split::different(&pairs)), pairs, requester)?)
 }
 
 fn read(corpus: &Corpus) -> anyhow::Result<(Vec<Pair>, String)> {
@@ -53,7 +53,7 @@ fn read(corpus: &Corpus) -> anyhow::Result<(Vec<Pair>, String)> {
         }
     };
     // A character has four bytes at most.
-    let label = label.chars().take(protocol::job::MAX_LABEL_LEN / 4).collect();
+    let label = plain(&label).chars().take(protocol::job::MAX_LABEL_LEN / 4).collect();
     Ok((pairs, label))
 }
 

@@ -439,16 +439,18 @@ impl Run {
     fn print(&mut self, results: &Results, home: &Home) {
         let mut out = vec![String::new()];
         for machine in &self.summary.machines {
-            let seconds = |s: Option<f64>| s.map_or("never".into(), |s| format!("{s:.0} s"));
+            let mode = &machine.boot_mode;
+            let booted = match machine.boot_seconds {
+                Some(seconds) => format!("booted in {seconds:.0} s ({mode})"),
+                None => "was still booting at the end".into(),
+            };
+            let first = match machine.first_receipt_seconds {
+                Some(seconds) => format!("first receipt in a block {seconds:.0} s after power-on"),
+                None => "no receipt".into(),
+            };
             out.push(format!(
-                "{}: booted in {} ({}), first receipt in a block {} after power-on, {} batches, \
-                 {} receipts",
-                machine.name,
-                seconds(machine.boot_seconds),
-                machine.boot_mode,
-                seconds(machine.first_receipt_seconds),
-                machine.batches,
-                machine.receipts
+                "{}: {booted}, {first}, {} batches, {} receipts",
+                machine.name, machine.batches, machine.receipts
             ));
         }
         for worker in self.summary.workers.iter().filter(|worker| worker.name == "host") {

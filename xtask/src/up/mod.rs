@@ -12,14 +12,18 @@ pub mod summary;
 pub mod view;
 pub mod watchers;
 
-use crate::{build, setup, setup::Sources, workspace};
+use crate::{
+    build::{self, KernelFrom},
+    setup,
+    setup::Sources,
+    workspace,
+};
 use anyhow::{Context, bail};
 use lab::{
     accel,
     machine::Firmware,
     net::SERVER,
     sandbox::{self, Relay},
-    tools::Purpose,
 };
 use network::{PAGE_PORT, RPC_PORT, SERVER_PORT};
 use plan::{Corpus, MachineKind, Plan, Size};
@@ -52,11 +56,14 @@ pub struct Flags {
     #[arg(long, value_name = "FILE.tsv", conflicts_with_all = ["source", "target"])]
     corpus: Option<PathBuf>,
     /// A corpus of one's own: sentences, one a line; with --target.
-    #[arg(long, value_name = "FILE", requires = "target")]
+    #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
     /// Their translations.
-    #[arg(long, value_name = "FILE", requires = "source")]
+    #[arg(long, value_name = "FILE")]
     target: Option<PathBuf>,
+    /// The kernel of the machines that boot.
+    #[arg(long, value_enum, default_value = "prebuilt")]
+    kernel: KernelFrom,
     /// Train on all of the corpus.
     #[arg(long)]
     full: bool,
@@ -97,6 +104,8 @@ pub struct Flags {
     no_build: bool,
 }
 
+/// The most machines of a run.
+const MAX_MACHINES: usize = 64;
 /// A file that says whose a run's folder is.
 const MARK: &str = ".alia-up";
 
@@ -112,6 +121,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         println!("{name}: {seconds:.1} s");
         stages.push(Stage { name: name.into(), seconds });
     };
+    check(&flags)?;
     let corpus_files = corpus_of(&flags)?;
     let size = match (flags.small, flags.full) {
         (true, _) => Size::Small,
@@ -120,20 +130,24 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let catalogues = format!("{}: the corpus", PACKAGES.join(", "));
     let more: &[&str] = if corpus_files.is_none() { &[&catalogues] } else { &[] };
-    if !flags.no_build && !setup::announce(&flags.sources, Purpose::Up, more)? {
+    if !flags.no_build && !setup::announce(&flags.sources, flags.kernel.purpose(), more)? {
         return Ok(());
     }
     // What cannot work is said before an hour goes into it.
-    check(&flags)?;
     let folder = flags.folder.clone().unwrap_or_else(|| workspace::target().join("up"));
     let (folder, _held) = hold_folder(&folder)?;
     let privilege = sandbox::privilege()?;
     if let Some(corpus) = &corpus_files {
         check_corpus(corpus, size)?;
     }
+    if let Some(path) = &flags.json {
+        // Now, and not after the training; what an earlier run left there is not this one's.
+        let file = fs::File::create(path);
+        file.with_context(|| format!("the summary cannot be written to {}", path.display()))?;
+    }
 
     let at = Instant::now();
-    setup::install(Purpose::Up)?;
+    setup::install(flags.kernel.purpose())?;
     let packages = setup::packages(&flags.sources)?;
     let (files, comet) = setup::tools(&packages)?;
     stage("tools", at);
@@ -157,7 +171,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         build::programs()?;
         stage("programs", at);
         let at = Instant::now();
-        let built = build::image(&packages)?;
+        let built = build::image(&packages, flags.kernel)?;
         let manifest = &built.manifest;
         println!(
             "image: kernel {}, {:.1} MB, digest {}",
@@ -174,9 +188,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
 
     empty_folder(&folder).with_context(|| format!("emptying {}", folder.display()))?;
     let Firmware::Ovmf { code, variables } = files.ovmf else { bail!("OVMF is not there") };
-    let relay = |name: &str, wanted: u16, inside: u16| Relay {
+    let mut held = Vec::new();
+    let mut relay = |name: &str, wanted: u16, inside: u16| Relay {
         name: name.into(),
-        port: free_port(wanted),
+        port: free_port(wanted, &mut held),
         inside: SocketAddr::from((SERVER, inside)),
     };
     let relays = vec![
@@ -184,6 +199,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         relay("parameter-server", SERVER_PORT, SERVER_PORT),
         relay("ledger", RPC_PORT, RPC_PORT),
     ];
+    drop(held);
     let address = |relay: &Relay| (relay.name.clone(), format!("127.0.0.1:{}", relay.port));
     let plan = Plan {
         folder: folder.clone(),
@@ -236,13 +252,16 @@ fn check(flags: &Flags) -> anyhow::Result<()> {
             bail!("this processor has no {isa}; it has {}", kernels::Isa::detect());
         }
     }
+    if flags.source.is_some() != flags.target.is_some() {
+        bail!(
+            "--source and --target go together: one has the sentences, the other their translations"
+        );
+    }
+    if flags.machines.len() > MAX_MACHINES {
+        bail!("{} machines: {MAX_MACHINES} at most", flags.machines.len());
+    }
     if flags.no_machines && flags.no_host_worker {
         bail!("nobody would work: leave the host's worker or a machine");
-    }
-    if let Some(path) = &flags.json {
-        // Now, and not after the training; what an earlier run left there is not this one's.
-        let file = fs::File::create(path);
-        file.with_context(|| format!("the summary cannot be written to {}", path.display()))?;
     }
     Ok(())
 }
@@ -281,11 +300,13 @@ fn interrupts() -> anyhow::Result<Arc<OnceLock<Instant>>> {
     Ok(first)
 }
 
-/// The wanted port, or a free one where it is taken.
-fn free_port(wanted: u16) -> u16 {
+/// The wanted port, or a free one where it is taken; held, so that no other of ours gets it.
+fn free_port(wanted: u16, held: &mut Vec<TcpListener>) -> u16 {
     let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let free = listen(wanted).or_else(|_| listen(0));
-    free.and_then(|listener| listener.local_addr()).map_or(0, |address| address.port())
+    let Ok(free) = listen(wanted).or_else(|_| listen(0)) else { return 0 };
+    let port = free.local_addr().map_or(0, |address| address.port());
+    held.push(free);
+    port
 }
 
 /// Makes the run's folder where there is none, and takes it for this run alone, for as long as the

@@ -96,6 +96,7 @@ pub fn short(known: &Known, job: Option<&JobId>, begun: Instant) -> String {
         known.chain.confirmed
     );
     match job.and_then(|id| known.job(id)) {
+        Some(JobStatus { obstacle: Some(why), .. }) => format!("{chain}; stands still: {why}"),
         Some(status) => format!("{chain}; {}", progress(status)),
         None => chain,
     }
