@@ -44,7 +44,9 @@ pub fn live(seen: &Seen) -> Markup {
             @if seen.machines.is_empty() {
                 p.quiet { "None yet. A machine appears here when it asks this network what to boot." }
             }
-            @for machine in &seen.machines { (machine_card(machine, seen.now)) }
+            @for machine in &seen.machines {
+                (machine_card(machine, heard(machine, upstream, seen.now), seen.now))
+            }
         }
         @for job in upstream.parameter_servers.iter().flat_map(|server| &server.jobs) {
             (job::section(job, &seen.machines))
@@ -182,7 +184,17 @@ fn silent(upstream: &UpstreamStatus) -> Markup {
     }
 }
 
-fn machine_card(machine: &MachineStatus, now: u64) -> Markup {
+/// When a machine was last heard of, here or by a parameter server that it works for.
+fn heard(machine: &MachineStatus, upstream: &UpstreamStatus, now: u64) -> u64 {
+    let jobs = upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
+    let workers = jobs.flat_map(|job| &job.workers);
+    workers
+        .filter(|worker| machine.node == Some(worker.node))
+        .map(|worker| now.saturating_sub((worker.silent_seconds * 1e3) as u64))
+        .fold(machine.last_seen, u64::max)
+}
+
+fn machine_card(machine: &MachineStatus, heard: u64, now: u64) -> Markup {
     let how: Vec<&str> =
         [&machine.firmware, &machine.boot_mode].into_iter().flatten().map(String::as_str).collect();
     html! {
@@ -194,7 +206,7 @@ fn machine_card(machine: &MachineStatus, now: u64) -> Markup {
                 span.quiet { (how.join(" ")) }
                 span.end {
                     @if let Some(boot) = &machine.boot { strong { (seconds(boot.seconds)) } }
-                    span.quiet { " seen " (ago(now, machine.last_seen)) }
+                    span.quiet { " seen " (ago(now, heard)) }
                 }
             }
             @if let Some(boot) = &machine.boot {
