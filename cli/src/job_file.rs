@@ -397,7 +397,9 @@ mod tests {
         assert_eq!(parse(&named).unwrap().corpus, CorpusFiles::Tsv("/data/a \"b\".tsv".into()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("few.tsv");
-        fs::write(&path, "one\teins\n".repeat(240)).unwrap();
+        // 240 sentences, twice each: sentences count, not lines.
+        let words = ('a'..='x').flat_map(|a| ('a'..='j').map(move |b| format!("{a}{b}\twort\n")));
+        fs::write(&path, words.collect::<String>().repeat(2)).unwrap();
         let few = parse(&example(Some(&path))).unwrap().settings;
         assert_eq!((few.held_out, few.vocabulary), (24, 400));
     }
