@@ -22,8 +22,9 @@ use std::{
 const CHECKER: &str = "kernel-hardening-checker";
 /// Names a configuration of another kernel to score beside ours.
 const OTHER: &str = "ALIA_OTHER_KERNEL_CONFIG";
-/// Talos's score when last measured (its configuration for amd64, checker 0.6.17).
-const TALOS: Score = Score { ok: 197, fail: 62 };
+/// What is to be beaten: the best of Talos's two scores measured so far (docs/image.md; 197 and 62
+/// with an older checker).
+const TALOS: Score = Score { ok: 197, fail: 61 };
 
 /// How many checks a configuration passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         &format!("each FAIL has its reason, and each reason its FAIL {strays:?}"),
     )?;
 
-    let summary = super::up("kernel", &["--small", "--kernel", "source"])?;
+    let summary = super::up("kernel", &["--small", "--no-host-worker", "--kernel", "source"])?;
     let all = summary.machines.iter().all(|machine| machine.boot_seconds.is_some());
     hold(all && summary.machines.len() == 2, "it boots from both firmwares")?;
     hold(summary.receipts.confirmed > 0, "and work done on it is confirmed")
