@@ -2,8 +2,8 @@
 //!
 //! In the cache, below `kernels/`: `source-SHA256/`, the source unpacked, and a folder for each
 //! kernel, named by what it was made of: the source, the options, the compiler, and the key that
-//! its modules are signed with. All of these fix every byte of it: time, user and host that a
-//! kernel tells of are set, and nothing of the folder that it was built in is in it.
+//! its modules are signed with. These are meant to fix every byte of it: time, user and host that
+//! a kernel tells of are set. No two builds have been held against each other yet.
 
 use super::{
     Kernel, Kind,
@@ -61,23 +61,19 @@ pub fn ensure_key(path: &Path) -> Result<bool, Error> {
     let _ = fs::remove_file(&partial);
     // Nobody else's to read, from the first byte on.
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).at(&partial)?;
-    let output = Command::new("openssl")
+    let mut openssl = Command::new("openssl");
+    openssl
         .args(["req", "-new", "-x509", "-newkey", "rsa:4096", "-nodes", "-sha512", "-batch"])
         .args(["-days", KEY_DAYS, "-subj", "/CN=aliaOS modules"])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .args(["-addext", "keyUsage=digitalSignature"])
         .arg("-keyout")
-        .arg(&partial)
-        .output()
-        .at("openssl")?;
-    if !output.status.success() {
-        let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        return Err(Error::Tool { tool: "openssl req", detail });
-    }
+        .arg(&partial);
+    let certificate = said(&mut openssl, "openssl")?;
     fs::OpenOptions::new()
         .append(true)
         .open(&partial)
-        .and_then(|mut file| file.write_all(&output.stdout))
+        .and_then(|mut file| file.write_all(&certificate))
         .at(&partial)?;
     fs::rename(&partial, path).at(path)?;
     Ok(true)
@@ -126,8 +122,18 @@ fn certificate(pem: &str) -> Option<&str> {
 
 /// What a tool says of its version, in one line.
 fn version(tool: &'static str) -> Result<String, Error> {
-    let output = Command::new(tool).arg("--version").env("LC_ALL", "C").output().at(tool)?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_string())
+    let stdout = said(Command::new(tool).arg("--version").env("LC_ALL", "C"), tool)?;
+    Ok(String::from_utf8_lossy(&stdout).lines().next().unwrap_or_default().to_string())
+}
+
+/// What a tool that ends soon wrote.
+fn said(command: &mut Command, tool: &'static str) -> Result<Vec<u8>, Error> {
+    let output = command.output().at(tool)?;
+    if !output.status.success() {
+        let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        return Err(Error::Tool { tool, detail });
+    }
+    Ok(output.stdout)
 }
 
 /// The unpacked source.
@@ -147,11 +153,7 @@ fn source(inputs: &Inputs<'_>, folder: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(&partial).at(&partial)?;
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--no-same-owner", "--file"]).arg(&archive).current_dir(&partial);
-    let output = tar.output().at("tar")?;
-    if !output.status.success() {
-        let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        return Err(Error::Tool { tool: "tar", detail });
-    }
+    said(&mut tar, "tar")?;
     fs::rename(&partial, &root).at(&root)?;
     Ok(tree)
 }

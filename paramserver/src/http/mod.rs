@@ -48,8 +48,6 @@ const MAX_REBUILDS: usize = 2;
 /// for its turn.
 const MAX_RESULTS_READ: usize = 64;
 const MAX_FILES_READ: usize = 4;
-/// A result that is too late is read so far; nothing of it is kept.
-const MAX_DRAINED: usize = MAX_RESULT_LEN;
 /// The longest beginning of a result up to its first receipt's end.
 const MAX_HEAD_LEN: usize = LEAF_LEN;
 /// The longest full log, with its certificate.
@@ -403,7 +401,8 @@ async fn result(State(door): Shared, headers: HeaderMap, body: Body) -> Result<R
         Expected::Over(reply) => {
             door.registry.check(&node).await?;
             let _turn = door.drains.acquire().await;
-            upload.may_have(MAX_DRAINED)?;
+            // As long as any may be: its job may be gone. Nothing of it is kept.
+            upload.may_have(MAX_RESULT_LEN)?;
             upload.drain().await?;
             write(&reply)
         }
