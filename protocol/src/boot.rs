@@ -160,3 +160,32 @@ pub struct ImageFile {
     /// Its size.
     pub bytes: u64,
 }
+
+/// A root file system: EROFS, and behind it the hash tree of dm-verity (version 1, SHA-256, without
+/// a superblock), both in one file.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootImage {
+    /// The file.
+    pub file: ImageFile,
+    /// What it is verified by, block by block.
+    pub verity: Verity,
+}
+
+/// What dm-verity is told
+/// (<https://docs.kernel.org/admin-guide/device-mapper/verity.html>).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Verity {
+    /// Vouches for every block: SHA-256.
+    pub root_hash: Digest,
+    /// Hashed before each block's content.
+    pub salt: Digest,
+    /// Blocks of data, [`VERITY_BLOCK`] bytes each; the hash tree begins after them.
+    pub data_blocks: u64,
+}
+
+/// Size of dm-verity's blocks, of data and of hashes, in bytes.
+pub const VERITY_BLOCK: u64 = 4096;
