@@ -3,15 +3,23 @@
 //! What matters is signed, so nothing here is trusted for having come from the right address.
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Request, Response, Uri,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use std::{fmt, io, str::FromStr, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 /// The longest that an exchange may take, from connecting to the last byte.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// The largest answer that is read: a node's settings are a few kilobytes.
 pub const MAX_ANSWER: usize = 256 << 10;
+
+/// The longest that a download may stand still.
+pub const STALL: Duration = Duration::from_secs(15);
 
 /// A server's base address: `http://10.0.0.1:8080`, perhaps with a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +54,16 @@ impl FromStr for Base {
     }
 }
 
+impl Base {
+    fn below(&self, path: &str) -> String {
+        format!("{}{path}", self.path)
+    }
+
+    fn broken(&self, reason: &dyn fmt::Display) -> HttpError {
+        HttpError::Broken { server: self.clone(), reason: reason.to_string() }
+    }
+}
+
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.authority, self.path)
@@ -66,6 +84,14 @@ pub enum HttpError {
     /// It took longer than [`LIMIT`].
     #[error("{0} did not answer within {limit} s; is it overloaded, or a firewall between?", limit = LIMIT.as_secs())]
     Slow(Base),
+    /// What came could not be kept.
+    #[error("what {server} sends cannot be kept: {reason}; has the machine memory for it?")]
+    Full {
+        /// Whom we asked.
+        server: Base,
+        /// Why.
+        reason: io::Error,
+    },
     /// It does not speak HTTP as we do.
     #[error("{server} did not give a whole HTTP answer: {reason}")]
     Broken {
@@ -92,34 +118,85 @@ pub async fn post(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, Htt
     timeout(LIMIT, exchange).await.unwrap_or_else(|_| Err(HttpError::Slow(server.clone())))
 }
 
-async fn exchange(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, HttpError> {
-    let unreachable = |reason| HttpError::Unreachable { server: server.clone(), reason };
-    let broken = |reason: &dyn fmt::Display| HttpError::Broken {
-        server: server.clone(),
-        reason: reason.to_string(),
+/// Gets what is at `path` below `server`, at most `most` bytes of it.
+pub async fn get(server: &Base, path: &str, most: usize) -> Result<Bytes, HttpError> {
+    let whole = async {
+        let (answer, connection) = send(server, Request::get(server.below(path)), Bytes::new()).await?;
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        connection.abort();
+        Ok(body.map_err(|error| server.broken(&error))?.to_bytes())
     };
+    timeout(LIMIT, whole).await.unwrap_or_else(|_| Err(HttpError::Slow(server.clone())))
+}
+
+/// Gets what is at `path` below `server`, however long it takes, while it does not stand still for
+/// longer than [`STALL`]: each part goes to `keep` as it comes, `length` bytes in all.
+pub async fn download(
+    server: &Base,
+    path: &str,
+    length: u64,
+    mut keep: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), HttpError> {
+    let slow = || HttpError::Slow(server.clone());
+    let asked = send(server, Request::get(server.below(path)), Bytes::new());
+    let (answer, connection) = timeout(LIMIT, asked).await.map_err(|_| slow())??;
+    let mut body = answer.into_body();
+    let mut got = 0;
+    while let Some(frame) = timeout(STALL, body.frame()).await.map_err(|_| slow())? {
+        let frame = frame.map_err(|error| server.broken(&error))?;
+        let Some(part) = frame.data_ref() else { continue };
+        got += part.len() as u64;
+        if got > length {
+            break;
+        }
+        keep(part).map_err(|reason| HttpError::Full { server: server.clone(), reason })?;
+    }
+    connection.abort();
+    if got == length {
+        return Ok(());
+    }
+    let more = if got > length { "more than " } else { "" };
+    let told = format!("{more}{} of {length} bytes came", got.min(length));
+    Err(server.broken(&told))
+}
+
+async fn exchange(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, HttpError> {
+    let request =
+        Request::post(server.below(path)).header(header::CONTENT_TYPE, "application/json");
+    let (answer, connection) = send(server, request, Bytes::from(body)).await?;
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    connection.abort();
+    Ok(body.map_err(|error| server.broken(&error))?.to_bytes())
+}
+
+/// Sends a request on a connection of its own; gives a successful answer's beginning.
+async fn send(
+    server: &Base,
+    request: hyper::http::request::Builder,
+    body: Bytes,
+) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), HttpError> {
+    let unreachable = |reason| HttpError::Unreachable { server: server.clone(), reason };
     let address = (server.host.as_str(), server.port);
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| server.broken(&error))?;
     let connection = tokio::spawn(connection);
-    let request = Request::post(format!("{}{path}", server.path))
+    let request = request
         .header(header::HOST, server.authority.as_str())
-        .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "close")
         .header(protocol::version::HEADER, protocol::version::offer())
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| broken(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-    connection.abort();
-    let body = body.map_err(|error| broken(&error))?.to_bytes();
-    if status.is_success() {
-        return Ok(body);
+        .body(Full::new(body))
+        .map_err(|error| server.broken(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| server.broken(&error))?;
+    if answer.status().is_success() {
+        return Ok((answer, connection));
     }
-    let reason: String = String::from_utf8_lossy(&body).trim().chars().take(300).collect();
-    Err(HttpError::Refused { server: server.clone(), status: status.as_u16(), reason })
+    let status = answer.status().as_u16();
+    let said = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    connection.abort();
+    let said = said.map_err(|error| server.broken(&error))?.to_bytes();
+    let reason: String = String::from_utf8_lossy(&said).trim().chars().take(300).collect();
+    Err(HttpError::Refused { server: server.clone(), status, reason })
 }
 
 #[cfg(test)]
@@ -182,6 +259,38 @@ mod tests {
         let answer: &'static [u8] =
             Vec::leak([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; MAX_ANSWER + 1]].concat());
         assert!(matches!(asked(answer).await.0, Err(HttpError::Broken { .. })));
+    }
+
+    /// Downloads `length` bytes from a server that gives this answer.
+    async fn downloaded(answer: &'static [u8], length: u64) -> Result<Vec<u8>, HttpError> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut part = [0; 1024];
+            let read = stream.read(&mut part).await.unwrap();
+            assert!(part[..read].starts_with(b"GET /root HTTP/1.1\r\n"));
+            let _ = stream.write_all(answer).await;
+        });
+        let mut kept = Vec::new();
+        let keep = |part: &[u8]| {
+            kept.extend_from_slice(part);
+            Ok(())
+        };
+        download(&base, "/root", length, keep).await?;
+        Ok(kept)
+    }
+
+    #[tokio::test]
+    async fn a_download_has_the_length_that_was_told_or_is_an_error() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        assert_eq!(downloaded(answer, 5).await.unwrap(), b"hello");
+        let error = downloaded(answer, 6).await.unwrap_err().to_string();
+        assert!(error.contains("5 of 6 bytes came"), "{error}");
+        let error = downloaded(answer, 4).await.unwrap_err().to_string();
+        assert!(error.contains("more than 4 of 4 bytes came"), "{error}");
+        let answer = b"HTTP/1.1 404 No\r\ncontent-length: 4\r\n\r\ngone";
+        assert!(matches!(downloaded(answer, 4).await, Err(HttpError::Refused { status: 404, .. })));
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
-use super::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io,
+    fs::File,
+    io::{self, Read, Seek},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
@@ -20,6 +21,15 @@ pub(crate) struct World {
     /// A path at which a call panics.
     pub(crate) panicking: Option<PathBuf>,
     pub(crate) mounts: Vec<&'static str>,
+    /// What lies behind the loop device.
+    pub(crate) looped: Vec<u8>,
+    pub(crate) mappings: Vec<Mapping>,
+    /// Block devices that were mounted: device, file system, where.
+    pub(crate) devices: Vec<(PathBuf, String, PathBuf)>,
+    /// The root that was gone to, and the mounts that were moved.
+    pub(crate) root: Option<(PathBuf, Vec<String>)>,
+    /// Files that appear with the root.
+    pub(crate) in_root: Vec<(PathBuf, Vec<u8>)>,
     pub(crate) modules: Vec<String>,
     /// Files that appear when a module is loaded: the devices its driver finds.
     pub(crate) appear: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
@@ -46,6 +56,11 @@ impl Fake {
             failing: BTreeMap::new(),
             panicking: None,
             mounts: Vec::new(),
+            looped: Vec::new(),
+            mappings: Vec::new(),
+            devices: Vec::new(),
+            root: None,
+            in_root: Vec::new(),
             modules: Vec::new(),
             appear: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -151,6 +166,52 @@ impl Kernel for Fake {
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         self.check(path)?;
         Ok(io::pipe()?.0.into())
+    }
+
+    fn memory_file(&self) -> io::Result<File> {
+        self.check(Path::new("memory"))?;
+        Ok(nix::sys::memfd::memfd_create(c"fake", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?.into())
+    }
+
+    fn seal(&self, _file: &File) -> io::Result<()> {
+        self.check(Path::new("seal"))
+    }
+
+    fn loop_device(&self, mut file: &File) -> io::Result<LoopDevice> {
+        let path = PathBuf::from("/dev/loop0");
+        self.check(&path)?;
+        let mut content = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut content)?;
+        self.world().looped = content;
+        Ok(LoopDevice { path, held: file.try_clone()?.into() })
+    }
+
+    fn map_device(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        self.check(Path::new(mapping.name))?;
+        self.world().mappings.push(mapping.clone());
+        Ok("/dev/dm-0".into())
+    }
+
+    fn unmap_device(&self, name: &str) -> io::Result<()> {
+        self.world().mappings.retain(|mapping| mapping.name != name);
+        Ok(())
+    }
+
+    fn mount_device(&self, device: &Path, kind: &str, on: &Path) -> io::Result<()> {
+        self.check(on)?;
+        self.world().devices.push((device.into(), kind.to_owned(), on.into()));
+        Ok(())
+    }
+
+    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()> {
+        self.check(Path::new("switch"))?;
+        let mut world = self.world();
+        let moved = moved.iter().map(|on| (*on).to_owned()).collect();
+        world.root = Some((root.into(), moved));
+        let appear = std::mem::take(&mut world.in_root);
+        world.files.extend(appear);
+        Ok(())
     }
 
     fn load_module(&self, path: &Path) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Everything that PID 1 asks of the kernel, as one table of functions.
 //!
 //! Stages take `&dyn Kernel`, so that each of them is tested without a kernel. [`Linux`] is the
-//! real one and the only file with `unsafe`. Network links and DHCP, which are asynchronous, have
+//! real one, and its folder the only one with `unsafe`. Network links and DHCP, which are asynchronous, have
 //! their own table in [`crate::net`].
 
 mod linux;
@@ -12,6 +12,7 @@ pub(crate) mod fake;
 pub use linux::Linux;
 
 use std::{
+    fs::File,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -34,6 +35,30 @@ pub struct Mount {
     pub programs: bool,
     /// The file system's own options.
     pub options: &'static str,
+}
+
+/// A block device with a file behind it; it goes once nothing holds it.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// `/dev/loop0`.
+    pub path: PathBuf,
+    /// Holds it.
+    pub held: OwnedFd,
+}
+
+/// A device of the device mapper: one target from its first sector to its last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its name.
+    pub name: &'static str,
+    /// Its size in sectors of 512 bytes.
+    pub sectors: u64,
+    /// The target: `verity`, `crypt`.
+    pub target: &'static str,
+    /// What the target is told.
+    pub parameters: String,
+    /// Whether it can be written.
+    pub writable: bool,
 }
 
 /// What a directory holds.
@@ -117,6 +142,23 @@ pub trait Kernel: Send + Sync {
     fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()>;
     /// Opens a device file for reading.
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
+
+    /// An empty file in memory that has no name.
+    fn memory_file(&self) -> io::Result<File>;
+    /// Makes a file in memory unchangeable, for good.
+    fn seal(&self, file: &File) -> io::Result<()>;
+    /// A read-only block device over a file.
+    fn loop_device(&self, file: &File) -> io::Result<LoopDevice>;
+    /// Makes a device of the device mapper; gives its path.
+    fn map_device(&self, mapping: &Mapping) -> io::Result<PathBuf>;
+    /// Takes a device of the device mapper away.
+    fn unmap_device(&self, name: &str) -> io::Result<()>;
+    /// Mounts a block device's file system, to be read and executed from; the mount point is made
+    /// where it is missing.
+    fn mount_device(&self, device: &Path, kind: &str, on: &Path) -> io::Result<()>;
+    /// Makes what is mounted on `root` the machine's root: moves these mounts into it, deletes what
+    /// the initramfs holds, which frees its memory, and goes there.
+    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()>;
 
     /// Loads a module; one that is loaded already is no error.
     fn load_module(&self, path: &Path) -> io::Result<()>;

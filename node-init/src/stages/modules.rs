@@ -1,4 +1,5 @@
-//! Stage `modules`: drivers for the devices that are there (coldplug).
+//! Stages `modules` and `drivers`: drivers for the devices that are there (coldplug), first those
+//! that the initramfs has, which bring the network, then all that the root has.
 //!
 //! Every bus and class device names itself by its modalias; depmod's tables say which module
 //! drives it. A loaded driver may bring new devices with it, so the search is done again until
@@ -43,6 +44,12 @@ pub struct Loaded {
 
 /// Loads the drivers of all devices that are there.
 pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
+    let (folder, catalogue) = catalogue(kernel)?;
+    Ok(coldplug(kernel, &folder, &catalogue))
+}
+
+/// The running kernel's modules: their folder, and depmod's tables.
+pub fn catalogue(kernel: &dyn Kernel) -> Result<(PathBuf, Catalogue), ModulesError> {
     let release = kernel::text(kernel, "/proc/sys/kernel/osrelease")
         .filter(|release| !release.is_empty())
         .ok_or(ModulesError::NoRelease)?;
@@ -53,12 +60,14 @@ pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
     };
     let softdep = table("modules.softdep").unwrap_or_default();
     let catalogue = Catalogue::parse(&table("modules.alias")?, &table("modules.dep")?, &softdep);
-    Ok(coldplug(kernel, &folder, &catalogue))
+    Ok((folder, catalogue))
 }
 
 fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded {
     let mut seen = BTreeSet::new();
-    let mut names = BTreeSet::new();
+    // What is loaded already stays out of the account, what the kernel has built in among it.
+    let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
+    let mut names: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
     let mut loaded = Loaded::default();
     for _ in 0..MAX_ROUNDS {
         let new: Vec<String> = modaliases(kernel)

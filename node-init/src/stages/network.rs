@@ -11,7 +11,8 @@ use protocol::boot::StageState;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// `/etc/resolv.conf` points to it: the root cannot be written.
+const RESOLV_CONF: &str = "/run/resolv.conf";
 /// How often links are looked at while one is waited for.
 const POLL: Duration = Duration::from_millis(50);
 

@@ -1,7 +1,10 @@
 //! The real kernel: every system call of PID 1 that no library makes for it.
 #![allow(unsafe_code)]
 
-use super::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+mod block;
+mod root;
+
+use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
 use nix::{
     kmod::{ModuleInitFlags, finit_module},
     mount::MsFlags,
@@ -140,6 +143,34 @@ impl Kernel for Linux {
 
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         Ok(File::open(path)?.into())
+    }
+
+    fn memory_file(&self) -> io::Result<File> {
+        block::memory_file()
+    }
+
+    fn seal(&self, file: &File) -> io::Result<()> {
+        block::seal(file)
+    }
+
+    fn loop_device(&self, file: &File) -> io::Result<LoopDevice> {
+        block::loop_device(file)
+    }
+
+    fn map_device(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        block::map_device(mapping)
+    }
+
+    fn unmap_device(&self, name: &str) -> io::Result<()> {
+        block::unmap_device(name)
+    }
+
+    fn mount_device(&self, device: &Path, kind: &str, on: &Path) -> io::Result<()> {
+        root::mount_device(device, kind, on)
+    }
+
+    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()> {
+        root::switch(root, moved)
     }
 
     fn load_module(&self, path: &Path) -> io::Result<()> {
