@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     Digest, SecretKey, Signed,
-    boot::{ImageFile, ImageManifest},
+    boot::{ImageFile, ImageManifest, RootImage, Verity},
     node::Delegation,
 };
 use provisioner::{
@@ -66,6 +66,7 @@ fn app(folder: &Path) -> Arc<App> {
         kernel_release: "6.12.0".into(),
         kernel: file("vmlinuz"),
         initramfs: file("initramfs.zst"),
+        root: RootImage { file: file("root.erofs"), verity: Verity::default() },
         unix_time: 1_700_000_000,
     };
     let json = serde_json::to_vec(&manifest).expect("plain JSON");

@@ -1,26 +1,29 @@
-//! The image builder: packages and two programs in; kernel, initramfs, manifest and report out.
+//! The image builder: packages and two programs in; kernel, initramfs, root, manifest and report
+//! out.
 //!
 //! The initramfs is two compressed archives one after the other, which the kernel unpacks in
-//! turn: what comes from packages, and our two programs. The first is the larger by far, changes
+//! turn: what comes from packages, and PID 1. The first is the larger by far, changes
 //! seldom, and is kept in the cache by the digest of its content.
+
+mod libraries;
+mod modules;
 
 use crate::{
     cpio::{Node, PathError, Tree},
     elf,
     error::{At, Error},
-    firmware,
-    kernel::{Kernel, Kind},
-    kmod::{self, Module, NoModule},
+    kernel::Kernel,
     packages::{Package, Packages},
     recipe::Recipe,
     report::{Component, Report},
+    root,
 };
+use modules::Modules;
 use protocol::{
     Digest,
-    boot::{ImageFile, ImageManifest},
+    boot::{ImageFile, ImageManifest, RootImage},
 };
 use std::{
-    collections::BTreeSet,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -73,7 +76,7 @@ pub struct Parts {
 }
 
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
-/// `report.json`, `report.txt` and, last, `manifest.json`.
+/// `root.erofs`, `report.json`, `report.txt` and, last, `manifest.json`.
 pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let parts = fetch(inputs)?;
     let init = fs::read(inputs.init).at(inputs.init)?;
@@ -84,11 +87,16 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let cache = inputs.packages.cache();
     let base = compressed(&content.base.to_newc(), level, cache)?;
     let ours = compressed(&content.ours.to_newc(), level, cache)?;
+    let root = root::Builder::new(inputs.packages, &inputs.recipe.root)?;
+    let root = root.build(&content.root, content.unix_time)?;
     let mut report = content.report;
-    report.compressed =
-        [("packages".into(), base.len() as u64), ("programs".into(), ours.len() as u64)]
-            .into_iter()
-            .collect();
+    report.compressed = [
+        ("initramfs: packages".into(), base.len() as u64),
+        ("initramfs: PID 1".into(), ours.len() as u64),
+        ("root".into(), root.bytes.len() as u64),
+    ]
+    .into_iter()
+    .collect();
     let initramfs = [base, ours].concat();
 
     let output = inputs.output;
@@ -98,6 +106,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         kernel_release: content.kernel_release,
         kernel: put(output, "vmlinuz", &content.kernel)?,
         initramfs: put(output, "initramfs.zst", &initramfs)?,
+        root: RootImage { file: put(output, "root.erofs", &root.bytes)?, verity: root.verity },
         unix_time: content.unix_time,
     };
     report.image = Some(manifest.clone());
@@ -144,10 +153,12 @@ pub struct Content {
     pub kernel_release: String,
     /// Of the newest package, seconds since 1970.
     pub unix_time: u64,
-    /// What comes from packages.
+    /// Of the initramfs, what comes from packages.
     pub base: Tree,
-    /// Our two programs and what tells them of the image.
+    /// Of the initramfs, PID 1 and what tells it of the image.
     pub ours: Tree,
+    /// The root.
+    pub root: Tree,
     /// Where each byte came from.
     pub report: Report,
 }
@@ -160,12 +171,12 @@ pub fn assemble(
     version: &str,
 ) -> Result<Content, Error> {
     let mut report = Report::default();
-    let mut base = Tree::default();
-    let mut ours = Tree::default();
+    let (mut base, mut ours, mut root) = (Tree::default(), Tree::default(), Tree::default());
     let bad_path =
         |error: PathError| Error::Recipe { path: "image.toml".into(), detail: error.to_string() };
     for folder in &recipe.folders {
         base.put(folder, Node::Folder).map_err(bad_path)?;
+        root.put(folder, Node::Folder).map_err(bad_path)?;
     }
     // The kernel opens the first for PID 1 before anything is mounted; programs want the second.
     for (path, major, minor) in [("/dev/console", 5, 1), ("/dev/null", 1, 3)] {
@@ -175,15 +186,17 @@ pub fn assemble(
     let (kernel_path, kernel_release) = parts.kernel.image()?;
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
     report.component("kernel", Component { files: 1, bytes: kernel.len() as u64 });
-    let asked = put_modules(recipe, &parts.kernel, &kernel_release, &mut base, &mut report)?;
-    for name in asked {
-        match firmware::find(&name, &parts.firmware)? {
-            Some(found) => {
-                report.add("firmware", found.bytes.len());
-                base.file(&format!("/lib/firmware/{name}"), found.bytes, false)
-                    .map_err(bad_path)?;
-            }
-            None => report.firmware_absent.push(name),
+    let modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
+    let all = modules.names();
+    let early = if recipe.initramfs.whole { all.clone() } else { modules.early(recipe)? };
+    modules.report(&mut report);
+    for (names, tree) in [(&early, &mut base), (&all, &mut root)] {
+        modules.put(names, tree).map_err(bad_path)?;
+        report.firmware_absent = modules.put_firmware(names, &parts.firmware, tree)?;
+    }
+    for (path, node) in root.iter() {
+        if let (true, Node::File { bytes, .. }) = (path.starts_with("lib/firmware/"), node) {
+            report.add("firmware", bytes.len());
         }
     }
 
@@ -193,12 +206,18 @@ pub fn assemble(
         let detail = "PID 1 must be static: build it with -C target-feature=+crt-static";
         return Err(Error::bad_file(init_path, detail));
     }
-    let (compute_path, compute) = programs.compute;
-    put_libraries(&parts.libraries, compute_path, &compute, &mut base, &mut report)?;
     report.add("init", init.len());
+    ours.file(&recipe.programs.init, init.clone(), true).map_err(bad_path)?;
+    root.file(&recipe.programs.init, init, true).map_err(bad_path)?;
+    let (compute_path, compute) = programs.compute;
+    libraries::put(&parts.libraries, compute_path, &compute, &mut root, &mut report)?;
     report.add("compute", compute.len());
-    ours.file(&recipe.programs.init, init, true).map_err(bad_path)?;
-    ours.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
+    if recipe.initramfs.whole {
+        let mut twice = Report::default();
+        libraries::put(&parts.libraries, compute_path, &compute, &mut base, &mut twice)?;
+        ours.file(&recipe.programs.compute, compute.clone(), true).map_err(bad_path)?;
+    }
+    root.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
 
     let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);
     report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
@@ -210,146 +229,8 @@ pub fn assemble(
         "unix_time": unix_time,
     });
     ours.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
-    Ok(Content { kernel, kernel_release, unix_time, base, ours, report })
-}
-
-/// Puts the modules and their indices in the tree; gives the names of the firmware they ask for.
-fn put_modules(
-    recipe: &Recipe,
-    kernel: &Kernel,
-    release: &str,
-    tree: &mut Tree,
-    report: &mut Report,
-) -> Result<BTreeSet<String>, Error> {
-    let folder = kernel.modules(release)?;
-    let list = |name: &str| {
-        let path = folder.join(name);
-        fs::read_to_string(&path).at(&path)
-    };
-    let builtin = list("modules.builtin")?;
-    let mut contents = std::collections::BTreeMap::new();
-    let index = kmod::index(&list("modules.order")?);
-    let wanted = match kernel.kind {
-        Kind::Prebuilt => recipe.kernel.modules.clone(),
-        // Its options say what it has.
-        Kind::Source => index.keys().cloned().collect(),
-    };
-    let modules = kmod::closure(
-        &wanted,
-        &index,
-        &kmod::index(&builtin),
-        |path| -> Result<Module, BuildOrModule> {
-            let bytes = read_module(&folder.join(path))?;
-            let info = elf::modinfo(&bytes).map_err(|error| Error::bad_file(path, error))?;
-            contents.insert(path.to_string(), bytes);
-            Ok(Module::new(path.into(), &info))
-        },
-    )
-    .map_err(|error| match error {
-        BuildOrModule::Build(error) => error,
-        BuildOrModule::Module(error) => {
-            kernel.lacks(&error.to_string(), "correct kernel.modules in image.toml")
-        }
-    })?;
-
-    let bad = |error: PathError| Error::bad_file(&folder, error);
-    let below = format!("/lib/modules/{release}");
-    for (path, bytes) in contents {
-        report.add("modules", bytes.len());
-        tree.file(&format!("{below}/{path}"), bytes, false).map_err(bad)?;
-    }
-    for (name, text) in [
-        ("modules.dep", kmod::dep_file(&modules)),
-        ("modules.alias", kmod::alias_file(&modules)),
-        ("modules.softdep", kmod::softdep_file(&modules)),
-        ("modules.builtin", builtin),
-    ] {
-        report.add("modules", text.len());
-        tree.file(&format!("{below}/{name}"), text.into_bytes(), false).map_err(bad)?;
-    }
-    report.modules = modules.keys().cloned().collect();
-    Ok(modules.into_values().flat_map(|module| module.firmware).collect())
-}
-
-enum BuildOrModule {
-    Build(Error),
-    Module(NoModule),
-}
-
-impl From<NoModule> for BuildOrModule {
-    fn from(error: NoModule) -> Self {
-        Self::Module(error)
-    }
-}
-
-impl From<Error> for BuildOrModule {
-    fn from(error: Error) -> Self {
-        Self::Build(error)
-    }
-}
-
-/// A module's bytes, unpacked: the kernel's package has it with `.xz` at the end or as it is.
-fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
-    let packed = PathBuf::from(format!("{}.xz", path.display()));
-    if !packed.exists() {
-        return fs::read(path).at(path);
-    }
-    kmod::unpacked(fs::File::open(&packed).at(&packed)?).at(&packed)
-}
-
-/// Puts the loader and every library that `program` and its libraries need in the tree.
-fn put_libraries(
-    packages: &[Package],
-    path: &Path,
-    program: &[u8],
-    tree: &mut Tree,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let needs = elf::needs(program).map_err(|error| Error::bad_file(path, error))?;
-    let find = |name: &str, needed_by: &str| -> Result<Vec<u8>, Error> {
-        for package in packages {
-            for folder in LIBRARY_FOLDERS {
-                let inside = Path::new(folder).join(name);
-                if let Some(path) = firmware::resolve(&package.root, &inside) {
-                    return fs::read(&path).at(&path);
-                }
-            }
-        }
-        Err(Error::Missing {
-            what: format!("the library {name:?}, which {needed_by} needs,"),
-            packages: packages
-                .iter()
-                .map(|p| p.origin.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-            mend: "add its package to libraries.packages in image.toml",
-        })
-    };
-    let mut put = |path: &str, bytes: Vec<u8>, executable| {
-        report.add("libraries", bytes.len());
-        tree.file(path, bytes, executable).map_err(|error| Error::bad_file(path, error))
-    };
-    let mut seen = BTreeSet::new();
-    if let Some(loader) = &needs.interpreter {
-        let name = loader.rsplit('/').next().unwrap_or(loader);
-        put(loader, find(name, &path.display().to_string())?, true)?;
-        // Libraries name the loader too; it is in memory already by then.
-        seen.insert(name.to_string());
-    }
-    let from = |name: &str, list: Vec<String>| {
-        list.into_iter().map(|library| (library, name.to_string())).collect::<Vec<_>>()
-    };
-    let mut queue = from(&path.display().to_string(), needs.libraries);
-    while let Some((library, needed_by)) = queue.pop() {
-        if !seen.insert(library.clone()) {
-            continue;
-        }
-        let bytes = find(&library, &needed_by)?;
-        let needs = elf::needs(&bytes).map_err(|error| Error::bad_file(&library, error))?;
-        queue.extend(from(&library, needs.libraries));
-        put(&format!("{LIBRARIES}/{library}"), bytes, false)?;
-    }
-    Ok(())
+    root.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
+    Ok(Content { kernel, kernel_release, unix_time, base, ours, root, report })
 }
 
 /// `bytes` under zstd; kept in the cache by digest.

@@ -178,12 +178,27 @@ pub fn alias_file(modules: &BTreeMap<String, Module>) -> String {
     text
 }
 
-/// `modules.softdep`.
+/// `modules.softdep`. A softdep by alias (`pre: crc32c`) names the modules here that have it, as
+/// whoever reads it looks for modules alone.
 pub fn softdep_file(modules: &BTreeMap<String, Module>) -> String {
     let mut text = String::from("# Soft dependencies extracted from modules themselves.\n");
     for (name, module) in modules {
         for softdep in &module.softdeps {
-            let _ = writeln!(text, "softdep {name} {softdep}");
+            let _ = write!(text, "softdep {name}");
+            for word in softdep.split_whitespace() {
+                let mut stand_ins = modules
+                    .iter()
+                    .filter(|(_, module)| module.aliases.iter().any(|alias| alias == word))
+                    .map(|(name, _)| name.as_str())
+                    .peekable();
+                if modules.contains_key(&self::name(word)) || stand_ins.peek().is_none() {
+                    let _ = write!(text, " {word}");
+                }
+                for name in stand_ins {
+                    let _ = write!(text, " {name}");
+                }
+            }
+            text.push('\n');
         }
     }
     text
@@ -207,12 +222,12 @@ mod tests {
             "kernel/a/nic.ko" => &[
                 ("alias", "pci:v00001AF4d*"),
                 ("depends", "phy_lib,mdio"),
-                ("softdep", "pre: real gone"),
+                ("softdep", "pre: real gone any"),
                 ("firmware", "nic/a.fw"),
             ],
             "kernel/b/phy-lib.ko" => &[("depends", "mdio"), ("alias", "mdio:*")],
             "kernel/c/mdio.ko" => &[("depends", "")],
-            "kernel/d/real.ko" => &[("depends", "phy-lib")],
+            "kernel/d/real.ko" => &[("depends", "phy-lib"), ("alias", "any")],
             _ => &[("depends", "nothing")],
         };
         let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -234,9 +249,10 @@ mod tests {
              kernel/d/real.ko: kernel/b/phy-lib.ko kernel/c/mdio.ko\n"
         );
         assert!(
-            alias_file(&modules).ends_with("alias pci:v00001AF4d* nic\nalias mdio:* phy_lib\n")
+            alias_file(&modules)
+                .ends_with("alias pci:v00001AF4d* nic\nalias mdio:* phy_lib\nalias any real\n")
         );
-        assert!(softdep_file(&modules).ends_with("\nsoftdep nic pre: real gone\n"));
+        assert!(softdep_file(&modules).ends_with("\nsoftdep nic pre: real gone real\n"));
     }
 
     #[test]

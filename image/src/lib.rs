@@ -3,8 +3,9 @@
 //! - [`packages`] fetches distribution packages of a chosen suite by name, through apt and with
 //!   its signature checks, into a cache; it installs nothing and leaves the host's package
 //!   sources as they are.
-//! - [`build`] makes the image: kernel, one zstd-compressed initramfs, and the manifest that the
-//!   provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
+//! - [`build`] makes the image: kernel, a zstd-compressed initramfs, the root that it mounts, and
+//!   the manifest that the provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
+//! - [`root`] makes the root: EROFS with its hash tree; by [`tools`] unpacked, not installed.
 //!
 //! The same inputs give the same bytes, whoever builds, where, and when: paths are sorted, times,
 //! owners and inode numbers fixed, libraries taken from packages rather than from the host.
@@ -23,6 +24,8 @@ pub mod kmod;
 pub mod packages;
 pub mod recipe;
 pub mod report;
+pub mod root;
+pub mod tools;
 
 pub use build::{Build, Inputs};
 pub use error::Error;

@@ -19,6 +19,10 @@ pub struct Recipe {
     pub folders: Vec<String>,
     /// The kernel.
     pub kernel: Kernel,
+    /// What comes before the root.
+    pub initramfs: Initramfs,
+    /// The root file system.
+    pub root: Root,
     /// Firmware for the modules.
     pub firmware: FromPackages,
     /// Shared libraries that the programs may need.
@@ -51,6 +55,30 @@ pub struct Source {
     pub unhardened: BTreeMap<String, String>,
 }
 
+/// What the initramfs holds beside PID 1: modules, with their firmware and what they need.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initramfs {
+    /// All of the image's modules below these folders of the kernel's own tree:
+    /// `kernel/drivers/net/`.
+    pub below: Vec<String>,
+    /// And these, where the kernel does not have them built in.
+    pub modules: Vec<String>,
+    /// All that the root holds lies in the initramfs too, which then is a whole system.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// The root file system: EROFS under zstd.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// zstd's level, 1 to 19.
+    pub level: i32,
+    /// Bytes that are compressed together at most: a read of one takes them all.
+    pub cluster: u32,
+}
+
 /// Files that are looked up in packages, in this order, when they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +109,13 @@ impl Recipe {
         let recipe: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if !(1..=19).contains(&recipe.compression_level) {
             return Err(format!("compression_level = {}: 1 to 19", recipe.compression_level));
+        }
+        let Root { level, cluster } = recipe.root;
+        if !(1..=19).contains(&level) {
+            return Err(format!("root.level = {level}: 1 to 19"));
+        }
+        if !cluster.is_power_of_two() || !(4096..=1 << 20).contains(&cluster) {
+            return Err(format!("root.cluster = {cluster}: a power of two, 4096 to 1048576"));
         }
         Ok(recipe)
     }

@@ -21,7 +21,7 @@ pub struct Report {
     pub image: Option<ImageManifest>,
     /// Sizes by kind, before compression.
     pub components: BTreeMap<String, Component>,
-    /// Sizes of the initramfs's parts, compressed.
+    /// Sizes of the initramfs's parts and of the root, compressed.
     pub compressed: BTreeMap<String, u64>,
     /// Kernel modules, by name.
     pub modules: Vec<String>,
@@ -51,9 +51,10 @@ impl fmt::Display for Report {
         if let Some(image) = &self.image {
             writeln!(f, "image {} of version {}", image.digest().short(), image.version)?;
             writeln!(f, "kernel {}, {:.1} MB", image.kernel_release, mb(image.kernel.bytes))?;
-            writeln!(f, "initramfs {:.1} MB, of which", mb(image.initramfs.bytes))?;
+            writeln!(f, "initramfs {:.1} MB", mb(image.initramfs.bytes))?;
+            writeln!(f, "root {:.1} MB", mb(image.root.file.bytes))?;
             for (name, bytes) in &self.compressed {
-                writeln!(f, "  {name:<10} {:>7.2} MB", mb(*bytes))?;
+                writeln!(f, "  {name:<20} {:>7.2} MB", mb(*bytes))?;
             }
         }
         writeln!(f, "\nbefore compression")?;

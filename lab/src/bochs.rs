@@ -9,19 +9,17 @@ use crate::{
     error::{At, Error},
     service::{Service, ServiceSpec},
 };
-use image::Packages;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use image::{Packages, tools::Tools};
+use std::{fs, path::PathBuf};
 
 /// The emulator, its screen (there is no package with none), its BIOS, the BIOS of its graphics
 /// card, and the descriptions of terminals that the screen asks for.
 pub const PACKAGES: [&str; 5] = ["bochs", "bochs-term", "bochsbios", "vgabios", "ncurses-base"];
 
-/// Of a package's tree: where a library is, and the loader.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+/// Of the packages' tree: the program, what it reads, and its plugins.
+const PROGRAM: &str = "usr/bin/bochs-bin";
+const SHARE: &str = "usr/share/bochs";
+const PLUGINS: &str = "usr/lib/x86_64-linux-gnu/bochs/plugins";
 
 /// A CPU that Bochs can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,33 +86,17 @@ impl Guest {
 /// The emulator, unpacked.
 #[derive(Clone, Debug)]
 pub struct Bochs {
-    tree: PathBuf,
+    tools: Tools,
 }
 
 impl Bochs {
     /// Fetches and unpacks it.
     pub fn fetch(packages: &Packages) -> Result<Self, Error> {
-        let tree = packages.with_libraries(&PACKAGES)?;
-        let bochs = Self { tree };
-        for path in [bochs.program(), bochs.tree.join(LOADER), bochs.share(), bochs.plugins()] {
-            if !path.exists() {
-                let detail = "the packages do not hold it".into();
-                return Err(Error::BadFile { path, detail });
-            }
+        let tools = Tools::fetch(packages, &PACKAGES)?;
+        for file in [PROGRAM, SHARE, PLUGINS] {
+            tools.has(file)?;
         }
-        Ok(bochs)
-    }
-
-    fn program(&self) -> PathBuf {
-        self.tree.join("usr/bin/bochs-bin")
-    }
-
-    fn share(&self) -> PathBuf {
-        self.tree.join("usr/share/bochs")
-    }
-
-    fn plugins(&self) -> PathBuf {
-        self.tree.join(LIBRARIES).join("bochs/plugins")
+        Ok(Self { tools })
     }
 
     /// Switches a machine on that boots from `disk`, as [`disk::build`] makes it. Its first serial
@@ -130,17 +112,16 @@ impl Bochs {
         write(format!("{}.disk", guest.name), disk)?;
         let configuration = format!("{}.bochsrc", guest.name);
         write(configuration.clone(), guest.configuration(disk.len()).as_bytes())?;
-        let mut spec = ServiceSpec::new(&guest.name, self.tree.join(LOADER), &folder)
-            // Of the host's libraries none.
-            .args(["--inhibit-cache", "--library-path"])
-            .arg(self.tree.join(LIBRARIES))
-            .arg(self.program())
+        let mut spec = ServiceSpec::new(&guest.name, self.tools.loader(), &folder)
+            .args(self.tools.arguments(PROGRAM))
             .args(["-q", "-f", &configuration]);
-        let set = |name: &str, value: &Path| (name.into(), value.to_string_lossy().into_owned());
+        let set = |name: &str, file: &str| {
+            (name.into(), self.tools.tree().join(file).to_string_lossy().into_owned())
+        };
         spec.environment = vec![
-            set("BXSHARE", &self.share()),
-            set("LTDL_LIBRARY_PATH", &self.plugins()),
-            set("TERMINFO", &self.tree.join("usr/share/terminfo")),
+            set("BXSHARE", SHARE),
+            set("LTDL_LIBRARY_PATH", PLUGINS),
+            set("TERMINFO", "usr/share/terminfo"),
             ("TERM".into(), "vt100".into()),
             ("LC_ALL".into(), "C".into()),
         ];

@@ -4,13 +4,23 @@
 //! ALIA_NODE_INIT and ALIA_COMPUTE, and ALIA_BOOTS where machines may be booted.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
-use image::{Inputs, Packages, Recipe, packages::Options};
+use image::{Inputs, Packages, Recipe, packages::Options, root::Builder};
 use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk};
-use protocol::boot::ImageManifest;
+use protocol::boot::{ImageManifest, RootImage, VERITY_BLOCK};
 use std::{
-    fs, os::unix::fs::symlink, path::Path, path::PathBuf, process::Command, sync::Arc,
-    time::Duration,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
 };
+
+fn recipe() -> Recipe {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../image/image.toml");
+    Recipe::read(Path::new(path)).unwrap()
+}
 
 #[test]
 fn two_builds_of_the_real_image_give_identical_bytes() {
@@ -36,9 +46,7 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
     let copied = Command::new("cp").arg("-a").arg(cache.join("apt")).arg(&other).status().unwrap();
     assert!(copied.success());
 
-    let recipe =
-        Recipe::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../image/image.toml")));
-    let recipe = recipe.unwrap();
+    let recipe = recipe();
     let options = Options::new(&other, recipe.suite.clone());
     let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
     let output = folder.path().join("image");
@@ -53,11 +61,69 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
     };
     let second = image::build::build(&inputs).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(second.manifest, first);
-    for file in ["vmlinuz", "initramfs.zst", "report.txt"] {
+    for file in ["vmlinuz", "initramfs.zst", "root.erofs", "report.txt"] {
         assert!(
             fs::read(image.join(file)).unwrap() == fs::read(output.join(file)).unwrap(),
             "{file}"
         );
+    }
+}
+
+#[test]
+fn the_real_root_is_what_its_hash_vouches_for_and_one_flipped_byte_is_not() {
+    let given = |name: &str| std::env::var_os(name).map(|path| fs::canonicalize(path).unwrap());
+    let [Some(cache), Some(image)] = ["ALIA_CACHE", "ALIA_IMAGE"].map(given) else {
+        println!("skipped: ALIA_CACHE or ALIA_IMAGE is not set");
+        return;
+    };
+    let manifest: ImageManifest =
+        serde_json::from_slice(&fs::read(image.join("manifest.json")).unwrap()).unwrap();
+    let recipe = recipe();
+    let options = Options::new(&cache, recipe.suite.clone());
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let roots = Builder::new(&packages, &recipe.root).unwrap();
+    let RootImage { file, verity } = manifest.root;
+    let root = image.join(&file.file);
+    roots.verify(&root, &verity).unwrap_or_else(|error| panic!("{error}"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(&root).unwrap();
+    let data = usize::try_from(verity.data_blocks * VERITY_BLOCK).unwrap();
+    // In the first block, in the last one, and in the hash tree.
+    for flipped in [1024, data - 1, bytes.len() - 1000] {
+        let mut bytes = bytes.clone();
+        bytes[flipped] ^= 1;
+        let path = folder.path().join("flipped");
+        fs::write(&path, bytes).unwrap();
+        let error = roots.verify(&path, &verity);
+        assert!(
+            error.is_err(),
+            "byte {flipped} of {data} data bytes is another, and nobody says so"
+        );
+    }
+
+    let files = folder.path().join("files");
+    roots.unpack(&root, &files).unwrap_or_else(|error| panic!("{error}"));
+    let same = |inside: &str, built: &str| {
+        let built = std::env::var_os(built).map(fs::read);
+        built.is_none_or(|built| built.unwrap() == fs::read(files.join(inside)).unwrap())
+    };
+    assert!(same("init", "ALIA_NODE_INIT") && same("usr/bin/compute", "ALIA_COMPUTE"));
+    let modules = files.join("lib/modules").join(&manifest.kernel_release);
+    for (path, executable) in [
+        (files.join("init"), true),
+        (files.join("usr/bin/compute"), true),
+        (files.join("lib64/ld-linux-x86-64.so.2"), true),
+        (modules.join("modules.dep"), false),
+        (files.join("etc/alia/build.json"), false),
+    ] {
+        let found = fs::metadata(&path).unwrap();
+        let wanted = if executable { 0o755 } else { 0o644 };
+        assert_eq!(found.permissions().mode() & 0o7777, wanted, "{}", path.display());
+        assert_eq!(found.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(manifest.unix_time));
+    }
+    for folder in ["dev", "proc", "run", "sys", "tmp"] {
+        assert_eq!(fs::read_dir(files.join(folder)).unwrap().count(), 0, "{folder} is empty");
     }
 }
 

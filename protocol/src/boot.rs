@@ -138,6 +138,8 @@ pub struct ImageManifest {
     pub kernel: ImageFile,
     /// The initramfs.
     pub initramfs: ImageFile,
+    /// The root that it verifies and mounts.
+    pub root: RootImage,
     /// The build's timestamp (of the newest input), seconds since 1970: floors a node's clock.
     pub unix_time: u64,
 }
@@ -145,7 +147,12 @@ pub struct ImageManifest {
 impl ImageManifest {
     /// What receipts and registrations name as the release.
     pub fn digest(&self) -> Digest {
-        Digest::of("aliaOS image manifest v1", self)
+        Digest::of("aliaOS image manifest v2", self)
+    }
+
+    /// What a machine downloads: kernel, initramfs and root, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.kernel.bytes + self.initramfs.bytes + self.root.file.bytes
     }
 }
 
@@ -175,7 +182,16 @@ pub struct RootImage {
 /// What dm-verity is told
 /// (<https://docs.kernel.org/admin-guide/device-mapper/verity.html>).
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(deny_unknown_fields)]
 pub struct Verity {
@@ -189,3 +205,46 @@ pub struct Verity {
 
 /// Size of dm-verity's blocks, of data and of hashes, in bytes.
 pub const VERITY_BLOCK: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> ImageManifest {
+        let file = |name: &str, byte| ImageFile {
+            file: name.into(),
+            digest: Digest([byte; 32]),
+            bytes: u64::from(byte),
+        };
+        ImageManifest {
+            version: "0.1.0".into(),
+            kernel_release: "6.12.1".into(),
+            kernel: file("vmlinuz", 1),
+            initramfs: file("initramfs.zst", 2),
+            root: RootImage {
+                file: file("root.erofs", 3),
+                verity: Verity {
+                    root_hash: Digest([4; 32]),
+                    salt: Digest([5; 32]),
+                    data_blocks: 6,
+                },
+            },
+            unix_time: 7,
+        }
+    }
+
+    #[test]
+    fn the_release_of_a_manifest_is_fixed() {
+        let wanted = "653f19cc7d2023f189679684d615de706f3cc91f7265afb97ef270ea4233fd17";
+        assert_eq!(manifest().digest().to_string(), wanted);
+    }
+
+    #[test]
+    fn a_manifest_survives_json_and_every_part_of_its_root_counts() {
+        let json = serde_json::to_string(&manifest()).unwrap();
+        assert_eq!(serde_json::from_str::<ImageManifest>(&json).unwrap(), manifest());
+        let mut other = manifest();
+        other.root.verity.data_blocks += 1;
+        assert_ne!(other.digest(), manifest().digest());
+    }
+}

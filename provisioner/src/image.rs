@@ -1,4 +1,4 @@
-//! The image that machines boot: a folder with `manifest.json`, kernel and initramfs.
+//! The image that machines boot: a folder with `manifest.json`, kernel, initramfs and root.
 
 use protocol::{
     Digest,
@@ -65,7 +65,7 @@ impl Image {
         let json = read(&path)?;
         let manifest: ImageManifest = serde_json::from_slice(&json)
             .map_err(|source| ImageError::Manifest { path, source })?;
-        for file in [&manifest.kernel, &manifest.initramfs] {
+        for file in files(&manifest) {
             check(folder, file)?;
         }
         Ok(Self { digest: manifest.digest(), manifest, folder: folder.into() })
@@ -74,9 +74,14 @@ impl Image {
     /// The path of one of its files; none for any other name.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let named = |file: &&ImageFile| file.file == name;
-        let file = [&self.manifest.kernel, &self.manifest.initramfs].into_iter().find(named)?;
+        let file = files(&self.manifest).into_iter().find(named)?;
         Some(self.folder.join(&file.file))
     }
+}
+
+/// Every file that a manifest names.
+fn files(manifest: &ImageManifest) -> [&ImageFile; 3] {
+    [&manifest.kernel, &manifest.initramfs, &manifest.root.file]
 }
 
 fn check(folder: &Path, file: &ImageFile) -> Result<(), ImageError> {
@@ -114,12 +119,17 @@ mod tests {
             kernel_release: "6.12.0".into(),
             kernel: file(kernel_name, b"kernel"),
             initramfs: file("initramfs.zst", b"initramfs"),
+            root: protocol::boot::RootImage {
+                file: file("root.erofs", b"root"),
+                verity: protocol::boot::Verity::default(),
+            },
             unix_time: 1_700_000_000,
         };
         let json = serde_json::to_vec(&manifest).unwrap();
         std::fs::write(folder.path().join(MANIFEST), json).unwrap();
         std::fs::write(folder.path().join("vmlinuz"), kernel).unwrap();
         std::fs::write(folder.path().join("initramfs.zst"), b"initramfs").unwrap();
+        std::fs::write(folder.path().join("root.erofs"), b"root").unwrap();
         folder
     }
 
@@ -128,6 +138,7 @@ mod tests {
         let folder = written("vmlinuz", b"kernel");
         let image = Image::open(folder.path()).unwrap();
         assert!(image.path("vmlinuz").is_some());
+        assert!(image.path("root.erofs").is_some());
         assert!(image.path(MANIFEST).is_none());
         assert!(image.path("../vmlinuz").is_none());
     }
@@ -135,6 +146,14 @@ mod tests {
     #[test]
     fn an_altered_kernel_is_never_served() {
         let folder = written("vmlinuz", b"kerneL");
+        let error = Image::open(folder.path()).unwrap_err();
+        assert!(matches!(error, ImageError::Altered { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_altered_root_is_never_served() {
+        let folder = written("vmlinuz", b"kernel");
+        std::fs::write(folder.path().join("root.erofs"), b"Root").unwrap();
         let error = Image::open(folder.path()).unwrap_err();
         assert!(matches!(error, ImageError::Altered { .. }), "{error}");
     }

@@ -161,7 +161,7 @@ fn facts(seen: &Seen) -> Markup {
                 image.map_or(String::new(), |image| format!(
                     "Linux {}, {} MB",
                     image.manifest.kernel_release,
-                    (image.manifest.kernel.bytes + image.manifest.initramfs.bytes) / 1_000_000,
+                    image.manifest.bytes() / 1_000_000,
                 )),
             ))
         }

@@ -5,7 +5,7 @@
 
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
-    boot::{BootEvent, Enrol, ImageFile, ImageManifest, NodeConfig, StageState},
+    boot::{BootEvent, Enrol, ImageFile, ImageManifest, NodeConfig, RootImage, StageState, Verity},
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
     node::Delegation,
@@ -49,6 +49,7 @@ fn write_image(folder: &Path) {
         kernel_release: "6.12.0-test".into(),
         kernel: file("vmlinuz", &[7; 300_000]),
         initramfs: file("initramfs.zst", &[9; 200_000]),
+        root: RootImage { file: file("root.erofs", &[8; 100_000]), verity: Verity::default() },
         unix_time: 1_700_000_000,
     };
     fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();

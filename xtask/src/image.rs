@@ -9,7 +9,7 @@ use crate::{
 use anyhow::Context;
 use std::{fs, path::PathBuf, time::Instant};
 
-/// Builds the image that machines boot: kernel, initramfs, manifest and a report of what is in it.
+/// Builds the image that machines boot: kernel, initramfs, root, manifest and a report of what is in it.
 #[derive(clap::Args, Debug)]
 pub struct Flags {
     #[command(flatten)]
@@ -21,6 +21,9 @@ pub struct Flags {
     /// Where it is written.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Take the programs as they were built before.
+    #[arg(long)]
+    no_build: bool,
     /// Print the manifest as JSON at the end.
     #[arg(long)]
     json: bool,
@@ -33,17 +36,20 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     setup::install(flags.kernel.purpose())?;
     let packages = setup::packages(&flags.sources)?;
-    build::programs()?;
+    if !flags.no_build {
+        build::programs()?;
+    }
     let at = Instant::now();
     let output = flags.output.unwrap_or_else(workspace::image);
     let built = build::image_into(&packages, flags.kernel, &output)?;
     let manifest = &built.manifest;
     let seconds = at.elapsed().as_secs_f64();
     println!(
-        "kernel {}: {:.1} MB; initramfs: {:.1} MB; in {seconds:.1} s",
+        "kernel {}: {:.1} MB; initramfs: {:.1} MB; root: {:.1} MB; in {seconds:.1} s",
         manifest.kernel_release,
         manifest.kernel.bytes as f64 / 1e6,
-        manifest.initramfs.bytes as f64 / 1e6
+        manifest.initramfs.bytes as f64 / 1e6,
+        manifest.root.file.bytes as f64 / 1e6
     );
     println!("digest {}", manifest.digest());
     println!("in {}; report.txt there lists what is in it", output.display());

@@ -59,7 +59,10 @@ fn parts(folder: &Path) -> Parts {
     let kernel = package(folder, "linux-image-6", 200);
     write(kernel.root.join("boot/vmlinuz-6-test"), b"kernel");
     let modules = kernel.root.join("usr/lib/modules/6-test");
-    write(modules.join("modules.order"), "kernel/net/nic.ko\nkernel/net/phy.ko\nkernel/x.ko\n");
+    write(
+        modules.join("modules.order"),
+        "kernel/net/nic.ko\nkernel/net/phy.ko\nkernel/disk.ko\nkernel/x.ko\n",
+    );
     write(modules.join("modules.builtin"), "kernel/pci.ko\n");
     let nic = module(b"depends=phy\0alias=pci:v1*\0firmware=nic/a.fw\0firmware=nic/gone.fw\0");
     let mut packed =
@@ -67,9 +70,11 @@ fn parts(folder: &Path) -> Parts {
     packed.write_all(&nic).unwrap();
     write(modules.join("kernel/net/nic.ko.xz"), packed.finish().unwrap());
     write(modules.join("kernel/net/phy.ko"), module(b"license=GPL\0"));
+    write(modules.join("kernel/disk.ko"), module(b"license=GPL\0firmware=disk.fw\0"));
 
     let firmware = package(folder, "firmware-nic", 300);
     write(firmware.root.join("usr/lib/firmware/nic/a-1.fw"), b"blob");
+    write(firmware.root.join("usr/lib/firmware/disk.fw"), b"disk");
     symlink("a-1.fw", firmware.root.join("usr/lib/firmware/nic/a.fw")).unwrap();
 
     // The libraries of the machine that tests run on stand in for packages'.
@@ -83,7 +88,10 @@ fn parts(folder: &Path) -> Parts {
 
 fn recipe() -> Recipe {
     let mut recipe = Recipe::parse(include_str!("../../image.toml")).unwrap();
-    recipe.kernel.modules = vec!["nic".into(), "pci".into()];
+    recipe.kernel.modules = vec!["nic".into(), "pci".into(), "disk".into()];
+    recipe.initramfs.below = vec!["kernel/net/".into()];
+    recipe.initramfs.modules = vec!["pci".into()];
+    recipe.initramfs.whole = false;
     recipe
 }
 
@@ -105,25 +113,34 @@ fn assemble_in(folder: &Path) -> Result<Content, Error> {
 fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
     let folder = tempfile::tempdir().unwrap();
     let content = assemble_in(folder.path()).unwrap();
-    for path in [
-        "/dev/console",
+    assert!(content.base.has("/dev/console") && !content.root.has("/dev/console"));
+    let before = [
         "/proc",
         "/lib/modules/6-test/kernel/net/nic.ko",
         "/lib/modules/6-test/kernel/net/phy.ko",
         "/lib/modules/6-test/modules.dep",
         "/lib/modules/6-test/modules.alias",
         "/lib/firmware/nic/a.fw",
+    ];
+    for path in before {
+        assert!(content.base.has(path) && content.root.has(path), "{path}");
+    }
+    for path in [
+        "/lib/modules/6-test/kernel/disk.ko",
+        "/lib/firmware/disk.fw",
         "/lib64/ld-linux-x86-64.so.2",
         "/usr/lib/x86_64-linux-gnu/libc.so.6",
+        "/usr/bin/compute",
     ] {
-        assert!(content.base.has(path), "{path}");
+        let early = content.base.has(path) || content.ours.has(path);
+        assert!(!early && content.root.has(path), "{path} belongs to the root alone");
     }
-    assert!(!content.base.has("/lib/modules/6-test/kernel/x.ko"), "nobody asked for it");
-    assert!(content.ours.has("/init") && content.ours.has("/usr/bin/compute"));
+    assert!(!content.root.has("/lib/modules/6-test/kernel/x.ko"), "nobody asked for it");
+    assert!(content.ours.has("/init") && content.root.has("/init"));
     assert_eq!(content.kernel_release, "6-test");
     assert_eq!(content.unix_time, 300, "the newest package's");
     assert_eq!(content.report.firmware_absent, ["nic/gone.fw"]);
-    assert_eq!(content.report.components["firmware"], Component { files: 1, bytes: 4 });
+    assert_eq!(content.report.components["firmware"], Component { files: 2, bytes: 8 });
     let build = content.ours.iter().find(|(path, _)| *path == "etc/alia/build.json").unwrap().1;
     let Node::File { bytes, .. } = build else { panic!("a file is wanted") };
     let build: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -146,6 +163,28 @@ fn two_builds_in_two_folders_give_identical_bytes() {
     let first = build();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert!(first == build());
+}
+
+#[test]
+fn an_initramfs_may_be_a_whole_system_and_asks_for_no_module_that_is_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = parts(folder.path());
+    let compute = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let programs = || Programs {
+        init: (Path::new("init"), static_program()),
+        compute: (Path::new("compute"), compute.clone()),
+    };
+    let mut whole = recipe();
+    whole.initramfs.whole = true;
+    let content = assemble(&whole, &parts, programs(), "1").unwrap();
+    assert!(
+        content.base.has("/lib64/ld-linux-x86-64.so.2") && content.ours.has("/usr/bin/compute")
+    );
+    assert!(content.base.has("/lib/modules/6-test/kernel/disk.ko"));
+    let mut wrong = recipe();
+    wrong.initramfs.modules.push("loop-typo".into());
+    let error = assemble(&wrong, &parts, programs(), "1").err().unwrap().to_string();
+    assert!(error.contains("loop_typo") && error.contains("initramfs.modules"), "{error}");
 }
 
 #[test]

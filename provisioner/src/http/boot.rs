@@ -129,7 +129,11 @@ pub(super) async fn image(
         let text = "no such file of the image served here; boot again for the one that is";
         return Err(Problem::new(StatusCode::NOT_FOUND, text));
     };
-    let stage = if file == image.manifest.kernel.file { "kernel" } else { "initramfs" };
+    let stage = match &image.manifest {
+        manifest if file == manifest.kernel.file => "kernel",
+        manifest if file == manifest.root.file.file => "root",
+        _ => "initramfs",
+    };
     Fetch { path, stage, file, peer }.run(&app, whose.mac.parse().ok(), request).await
 }
 

@@ -176,7 +176,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         println!(
             "image: kernel {}, {:.1} MB, digest {}",
             manifest.kernel_release,
-            (manifest.kernel.bytes + manifest.initramfs.bytes) as f64 / 1e6,
+            manifest.bytes() as f64 / 1e6,
             manifest.digest()
         );
         stage("image", at);

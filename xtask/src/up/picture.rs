@@ -24,9 +24,9 @@ pub fn lines(known: &Known, network: &Network, job: Option<&JobId>, begun: Insta
     if let Some(image) = known.provisioner.as_ref().and_then(|status| status.image.as_ref()) {
         let manifest = &image.manifest;
         lines.push(format!(
-            "image   kernel {}, {:.1} MB with its initramfs, digest {}",
+            "image   kernel {}, {:.1} MB with initramfs and root, digest {}",
             manifest.kernel_release,
-            (manifest.kernel.bytes + manifest.initramfs.bytes) as f64 / 1e6,
+            manifest.bytes() as f64 / 1e6,
             image.digest.short()
         ));
     }
