@@ -6,6 +6,7 @@
 //!   however it ends; TCP ports inside are relayed to 127.0.0.1 outside.
 //! - [`net`]: a bridge, TAP devices, and a second network namespace for a foreign DHCP server.
 //! - [`machine`]: QEMU machines that boot over that network from real firmware.
+//! - [`swtpm`]: TPM chips for them, each a process.
 //! - [`bochs`]: an emulator of CPUs that no CPU at hand need resemble, and [`disk`], what it boots.
 //! - [`accel`]: whether KVM works here, found out by booting a guest in it.
 //! - [`service`] and [`services`]: the programs of a network as child processes with logs,
@@ -36,6 +37,7 @@ pub mod relay;
 pub mod sandbox;
 pub mod service;
 pub mod services;
+pub mod swtpm;
 pub mod tools;
 
 pub use accel::Accelerator;
@@ -44,3 +46,4 @@ pub use console::Console;
 pub use error::Error;
 pub use machine::{Machine, MachineSpec};
 pub use service::{Ready, Service, ServiceSpec};
+pub use swtpm::Swtpm;

@@ -5,6 +5,7 @@ use crate::{
     console::Console,
     error::{At, Error},
     service::{Service, ServiceSpec},
+    swtpm::Swtpm,
 };
 use std::{
     ffi::OsString,
@@ -61,7 +62,9 @@ pub struct MachineSpec {
     pub serial: String,
     /// How much processor time it leaves to others: 0 none, 19 nearly all.
     pub nice: u8,
-    /// Folder for its log and its firmware's variables.
+    /// Its TPM 2.0, if it has one: a chip whose state lies in `folder` ([`Swtpm::state`]).
+    pub tpm: Option<Swtpm>,
+    /// Folder for its log, its firmware's variables and its TPM's state.
     pub folder: PathBuf,
 }
 
@@ -107,6 +110,19 @@ impl MachineSpec {
             )
             .into(),
         );
+        if self.tpm.is_some() {
+            // Both interfaces that PCs have are in use here.
+            let device = match &self.firmware {
+                Firmware::SeaBios => "tpm-tis",
+                Firmware::Ovmf { .. } => "tpm-crb",
+            };
+            let words_of = format!(
+                "-chardev socket,id=tpm,path={} -tpmdev emulator,id=tpm0,chardev=tpm -device \
+                 {device},tpmdev=tpm0",
+                Swtpm::control(&self.name)
+            );
+            words.extend(words_of.split(' ').map(OsString::from));
+        }
         if let Firmware::Ovmf { code, .. } = &self.firmware {
             let flash = |unit: u32, path: &Path, more: &str| {
                 // A comma in a value is written twice.
@@ -127,6 +143,8 @@ impl MachineSpec {
 pub struct Machine {
     spec: MachineSpec,
     qemu: Service,
+    /// Ends after the machine.
+    _tpm: Option<Service>,
 }
 
 impl Machine {
@@ -138,12 +156,14 @@ impl Machine {
         if let Firmware::Ovmf { variables, .. } = &spec.firmware {
             std::fs::copy(variables, spec.variables()).at(variables.display())?;
         }
+        let tpm = spec.tpm.as_ref().map(|tpm| tpm.for_machine(&spec.name, &spec.folder));
+        let tpm = tpm.transpose()?;
         let service = ServiceSpec {
             nice: spec.nice,
             ..ServiceSpec::new(&spec.name, "qemu-system-x86_64", &spec.folder)
         };
         let qemu = Service::start(service.args(spec.arguments()))?;
-        Ok(Self { spec, qemu })
+        Ok(Self { spec, qemu, _tpm: tpm })
     }
 
     /// What it was made from.
@@ -233,6 +253,7 @@ mod tests {
             uuid: "00000000-0000-4000-8000-000000000001".into(),
             serial: "LAB1".into(),
             nice: 19,
+            tpm: None,
             folder: "bed".into(),
         }
     }

@@ -175,8 +175,14 @@ impl Provisioner {
     }
 
     /// Makes its key, has the owner delegate to it, and says how it is run. Ready when its page
-    /// answers.
+    /// answers. Every machine is taken in.
     pub fn service(&self) -> Result<ServiceSpec, Error> {
+        self.service_approving("automatic")
+    }
+
+    /// As [`Provisioner::service`], with who decides that a machine is taken in: `automatic` or
+    /// `by-hand`.
+    pub fn service_approving(&self, approval: &str) -> Result<ServiceSpec, Error> {
         fs::create_dir_all(&self.folder).at(self.folder.display())?;
         let (key, delegation) =
             (self.folder.join("provisioner.key"), self.folder.join("delegation.json"));
@@ -205,7 +211,7 @@ impl Provisioner {
             .arg(key)
             .arg("--delegation")
             .arg(delegation)
-            .args(["--chain", self.chain.as_str()]);
+            .args(["--chain", self.chain.as_str(), "--approval", approval]);
         if let Some(file) = &self.bios_file {
             spec = spec.args(["--bios-file", file]);
         }

@@ -125,6 +125,7 @@ impl Bed {
                     uuid: format!("00000000-0000-4000-8000-00000000000{number}"),
                     serial: format!("LAB{number}"),
                     nice: 0,
+                    tpm: None,
                     folder: folder.clone(),
                 };
                 Machine::start(spec).unwrap()

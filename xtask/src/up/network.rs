@@ -174,6 +174,7 @@ impl Network {
                 uuid: format!("00000000-0000-4000-8000-{number:012}"),
                 serial: format!("LAB{number}"),
                 nice: 0,
+                tpm: None,
                 folder: plan.folder.join("machines"),
             };
             let machine = Machine::start(spec)?;
