@@ -1,11 +1,13 @@
 //! Between a booting machine and the provisioner: events, enrolment, configuration.
 //!
 //! HTTP with JSON bodies. `POST /v1/machines/{mac}/events` takes `Vec<BootEvent>`;
+//! `POST /v1/machines/{mac}/challenge` is of [`crate::evidence`];
 //! `POST /v1/machines/{mac}/enrol` takes a [`Signed`]`<Enrol>` and answers a
 //! [`Signed`]`<NodeConfig>`.
 
 use crate::{
     digest::Digest,
+    evidence::{Evidence, Held},
     inventory::Inventory,
     key::PublicKey,
     node::Ownership,
@@ -75,11 +77,15 @@ pub struct Enrol {
     pub release: Digest,
     /// What it is made of.
     pub inventory: Inventory,
+    /// What keeps its key between boots.
+    pub held: Held,
+    /// What its TPM vouches for, where it has one.
+    pub evidence: Option<Evidence>,
 }
 
 impl SignedBody for Enrol {
     const DOMAIN: &'static str = "aliaOS enrol";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 /// A machine's settings. Signed by the provisioner's key.

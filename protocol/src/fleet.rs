@@ -38,6 +38,15 @@ pub struct MachineStatus {
     pub last_seen: u64,
     /// What is wrong with it, and what to do.
     pub problem: Option<String>,
+    /// What keeps its node key: `tpm`, `uefi-variable` or `memory`.
+    #[serde(default)]
+    pub held: Option<String>,
+    /// Its TPM, where that vouched for its boot ([`crate::evidence::Chip::id`]).
+    #[serde(default)]
+    pub chip: Option<Digest>,
+    /// A node key that waits for an operator's approval.
+    #[serde(default)]
+    pub pending: Option<PublicKey>,
     /// Its latest boot.
     pub boot: Option<BootStatus>,
 }

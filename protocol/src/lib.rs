@@ -18,6 +18,7 @@ pub mod batch;
 pub mod boot;
 pub mod digest;
 pub mod encoded;
+pub mod evidence;
 pub mod fleet;
 pub mod inventory;
 pub mod job;
