@@ -121,7 +121,8 @@ pub async fn post(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, Htt
 /// Gets what is at `path` below `server`, at most `most` bytes of it.
 pub async fn get(server: &Base, path: &str, most: usize) -> Result<Bytes, HttpError> {
     let whole = async {
-        let (answer, connection) = send(server, Request::get(server.below(path)), Bytes::new()).await?;
+        let (answer, connection) =
+            send(server, Request::get(server.below(path)), Bytes::new()).await?;
         let body = Limited::new(answer.into_body(), most).collect().await;
         connection.abort();
         Ok(body.map_err(|error| server.broken(&error))?.to_bytes())

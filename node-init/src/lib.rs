@@ -42,11 +42,14 @@
 //! powers off.
 
 pub mod console;
+pub mod floor;
 pub mod http;
+pub mod keep;
 pub mod kernel;
 pub mod lines;
 pub mod mac;
 pub mod machine;
+pub mod measure;
 pub mod modalias;
 pub mod net;
 pub mod outbox;
@@ -56,3 +59,4 @@ pub mod report;
 pub mod runner;
 pub mod stages;
 pub mod supervise;
+pub mod variable;

@@ -105,7 +105,8 @@ pub const PLAN: [Row; Stage::COUNT] = [
     },
     Row {
         stage: Stage::Identity,
-        needs: &[Stage::Mounts],
+        // What the key is sealed to has to be measured before.
+        needs: &[Stage::CommandLine],
         limit: seconds(120),
         on_failure: OnFailure::Restart { after: seconds(60) },
         waits: false,

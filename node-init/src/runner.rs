@@ -270,11 +270,11 @@ mod tests {
         let mut runner = Runner::new(&PLAN);
         assert_eq!(begun(&runner.step(Duration::ZERO, Event::Tick)), [(Stage::Mounts, 1)]);
         let next = begun(&runner.step(SECOND, ended(Stage::Mounts, 1, Ok("9 mounted"))));
-        let wanted = [Stage::CommandLine, Stage::Clock, Stage::Modules, Stage::Identity];
+        let wanted = [Stage::CommandLine, Stage::Clock, Stage::Modules];
         assert_eq!(next, wanted.map(|stage| (stage, 1)));
         assert!(begun(&runner.step(SECOND, ended(Stage::Modules, 1, Ok("")))).is_empty());
         let next = begun(&runner.step(SECOND, ended(Stage::CommandLine, 1, Ok(""))));
-        assert_eq!(next, [(Stage::Network, 1), (Stage::Inventory, 1)]);
+        assert_eq!(next, [(Stage::Identity, 1), (Stage::Network, 1), (Stage::Inventory, 1)]);
     }
 
     #[test]

@@ -140,6 +140,11 @@ pub trait Kernel: Send + Sync {
     fn link_name(&self, path: &Path) -> io::Result<String>;
     /// Replaces a file. With an owner (user and group alike) it is readable by that alone.
     fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()>;
+    /// Writes a UEFI variable: a file of efivarfs, its attributes first, all in one call.
+    fn write_variable(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+    /// Opens the machine's TPM 2.0 by the kernel's resource manager; `NotFound` where there is
+    /// none.
+    fn tpm(&self) -> io::Result<tpm::Tpm>;
     /// Opens a device file for reading.
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
 

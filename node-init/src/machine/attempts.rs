@@ -5,10 +5,11 @@ use crate::{
     http::Base,
     kernel::Kernel,
     mac::Mac,
+    measure,
     net::{Network, WAITS},
     plan::Stage,
     stages::{
-        clock,
+        attestation, clock,
         command_line::{self, Arguments},
         enrolment,
         identity::{self, Identity},
@@ -16,6 +17,7 @@ use crate::{
     },
 };
 use protocol::{
+    Digest,
     boot::{NodeConfig, StageState},
     inventory::Inventory,
 };
@@ -31,6 +33,8 @@ pub(super) struct Facts {
     pub(super) inventory: Option<Inventory>,
     pub(super) mac: Option<Mac>,
     pub(super) config: Option<NodeConfig>,
+    /// Of what the TPM vouched for when the node was taken in.
+    pub(super) evidence: Option<Digest>,
 }
 
 pub(super) type Outcome = Result<String, Box<dyn Error>>;
@@ -45,7 +49,7 @@ impl<N: Network> Machine<N> {
     pub(super) async fn attempt(self: Rc<Self>, stage: Stage) -> Result<String, String> {
         let result = match stage {
             Stage::Mounts => self.local(mounts::run).await,
-            Stage::CommandLine => self.read_command_line(),
+            Stage::CommandLine => self.read_command_line().await,
             Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
@@ -72,7 +76,12 @@ impl<N: Network> Machine<N> {
         Ok(done.map_err(|error| internal(&error))??)
     }
 
-    fn read_command_line(&self) -> Outcome {
+    async fn read_command_line(&self) -> Outcome {
+        // Before anything of it is used.
+        let measured = self.local(measure::configuration).await;
+        if let Err(error) = measured {
+            self.say("measure", StageState::Failed, &error.to_string());
+        }
         let arguments = command_line::run(self.kernel.as_ref())?;
         let detail = format!(
             "provisioner {}, chain {}, release {}",
@@ -94,7 +103,7 @@ impl<N: Network> Machine<N> {
         let boot_id = self.boot_id;
         let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id);
         let identity = self.local(make).await?;
-        let detail = format!("node {}", identity.node.public());
+        let detail = format!("node {}, {}", identity.node.public(), identity.kept);
         self.facts.borrow_mut().identity = Some(identity);
         Ok(detail)
     }
@@ -142,7 +151,14 @@ impl<N: Network> Machine<N> {
                 facts.inventory.clone().unwrap_or_default(),
             )
         };
-        let config = enrolment::run(&arguments, &identity, mac, &inventory).await?;
+        let vouched = attestation::run(&self.kernel, &arguments, &identity, mac).await;
+        let evidence = vouched.unwrap_or_else(|error| {
+            self.say("attestation", StageState::Failed, &error.to_string());
+            None
+        });
+        let digest = evidence.as_ref().map(|evidence| evidence.digest());
+        let config = enrolment::run(&arguments, &identity, mac, &inventory, evidence).await?;
+        self.facts.borrow_mut().evidence = digest;
         let floor = self.facts.borrow().build_time;
         match clock::take(self.kernel.as_ref(), floor, config.unix_time) {
             Ok(None) => {}
@@ -161,7 +177,8 @@ impl<N: Network> Machine<N> {
             let identity = wanted(&facts.identity, "the node's key")?;
             let inventory = facts.inventory.clone().unwrap_or_default().digest();
             let release = wanted(&facts.arguments, "the command line")?.release;
-            let transaction = registration::transaction(&config, &identity, inventory, release);
+            let transaction =
+                registration::transaction(&config, &identity, inventory, release, facts.evidence);
             (config, transaction)
         };
         Ok(registration::run(&config, &transaction).await?)

@@ -8,7 +8,8 @@ use crate::kernel::{self, Kernel};
 use serde::Deserialize;
 use std::io;
 
-const FILE: &str = "/etc/alia/build.json";
+/// What this image is.
+pub const BUILD: &str = "/etc/alia/build.json";
 /// Differences up to this many seconds are left alone: the answer's way takes time too.
 const NEAR: u64 = 2;
 
@@ -28,7 +29,7 @@ pub struct Build {
 pub enum ClockError {
     /// The image does not say when it was built.
     #[error(
-        "{FILE} {0}; the clock has no floor until the provisioner says the time: rebuild the image"
+        "{BUILD} {0}; the clock has no floor until the provisioner says the time: rebuild the image"
     )]
     NoBuild(String),
     /// The kernel refused.
@@ -43,7 +44,7 @@ pub enum ClockError {
 
 /// Sets the clock to the build's time where it is before that.
 pub fn run(kernel: &dyn Kernel) -> Result<(Build, String), ClockError> {
-    let text = kernel::text(kernel, FILE)
+    let text = kernel::text(kernel, BUILD)
         .ok_or_else(|| ClockError::NoBuild("cannot be read".to_owned()))?;
     let build: Build = serde_json::from_str(&text)
         .map_err(|error| ClockError::NoBuild(format!("cannot be understood ({error})")))?;
@@ -115,7 +116,7 @@ mod tests {
     fn machine(clock: u64) -> Fake {
         let build =
             format!("{{\"version\":\"0.1.0\",\"kernel_release\":\"6.12\",\"unix_time\":{BUILT}}}");
-        let kernel = Fake::new(&[(FILE, &build)]);
+        let kernel = Fake::new(&[(BUILD, &build)]);
         kernel.world().clock = clock;
         kernel
     }
@@ -162,8 +163,8 @@ mod tests {
     #[test]
     fn an_image_that_does_not_say_when_it_was_built_is_said_so() {
         let error = run(&Fake::new(&[])).unwrap_err().to_string();
-        assert!(error.contains(FILE) && error.contains("rebuild the image"), "{error}");
-        assert!(run(&Fake::new(&[(FILE, "{")])).is_err());
+        assert!(error.contains(BUILD) && error.contains("rebuild the image"), "{error}");
+        assert!(run(&Fake::new(&[(BUILD, "{")])).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 use protocol::{
     PublicKey, Signed,
     boot::{Enrol, NodeConfig},
+    evidence::Evidence,
     inventory::Inventory,
     node::OwnershipError,
     signed::SignedError,
@@ -60,18 +61,21 @@ pub enum EnrolmentError {
     Ownership(#[from] OwnershipError),
 }
 
-/// Asks to be taken in. `mac` names the machine to the provisioner.
+/// Asks to be taken in. `mac` names the machine to the provisioner; `evidence` is what the TPM says.
 pub async fn run(
     arguments: &Arguments,
     identity: &Identity,
     mac: Mac,
     inventory: &Inventory,
+    evidence: Option<Evidence>,
 ) -> Result<NodeConfig, EnrolmentError> {
     let enrol = Enrol {
         mac: mac.to_string(),
         boot_id: identity.boot_id,
         release: arguments.release,
         inventory: inventory.clone(),
+        held: identity.held,
+        evidence,
     };
     let enrol = Signed::sign(&arguments.chain, enrol, &identity.node);
     let body = serde_json::to_vec(&enrol)

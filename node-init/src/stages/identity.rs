@@ -1,7 +1,8 @@
-//! Stage `identity`: the node's keys, fresh in this boot and held by PID 1 alone.
+//! Stage `identity`: the node's key from where it is kept, and the work key of this boot; PID 1
+//! alone holds both.
 
-use crate::kernel::Kernel;
-use protocol::{ChainId, Digest, SecretKey, Signed, receipt::WorkKeyCertificate};
+use crate::{keep, kernel::Kernel};
+use protocol::{ChainId, Digest, SecretKey, Signed, evidence::Held, receipt::WorkKeyCertificate};
 use std::io;
 
 /// The keys of one boot.
@@ -13,6 +14,10 @@ pub struct Identity {
     pub work: SecretKey,
     /// Random, once a boot.
     pub boot_id: Digest,
+    /// What keeps the node's key between boots.
+    pub held: Held,
+    /// For people: whether this is the key of an earlier boot, and if not, why.
+    pub kept: String,
 }
 
 /// No randomness, no keys.
@@ -22,11 +27,12 @@ pub struct Identity {
 )]
 pub struct IdentityError(#[from] io::Error);
 
-/// Makes the keys. `boot_id` was drawn when PID 1 began, for its first events.
+/// Gets the node's key, and makes the work key. `boot_id` was drawn when PID 1 began, for its first events.
 pub fn run(kernel: &dyn Kernel, boot_id: Digest) -> Result<Identity, IdentityError> {
-    let node = SecretKey::from_seed(kernel.random()?);
+    let kept = keep::node_key(kernel, kernel.random()?);
+    let node = SecretKey::from_seed(kept.seed);
     let work = SecretKey::from_seed(kernel.random()?);
-    Ok(Identity { node, work, boot_id })
+    Ok(Identity { node, work, boot_id, held: kept.held, kept: kept.detail() })
 }
 
 impl Identity {

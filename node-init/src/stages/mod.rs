@@ -1,6 +1,7 @@
 //! The boot stages, one a file. Each takes what it needs and gives what it found; when and how
 //! often they run is [`crate::runner`]'s to decide.
 
+pub mod attestation;
 pub mod clock;
 pub mod command_line;
 pub mod compute;

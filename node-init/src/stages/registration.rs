@@ -29,13 +29,14 @@ pub fn transaction(
     identity: &Identity,
     inventory: Digest,
     release: Digest,
+    evidence: Option<Digest>,
 ) -> Transaction {
     let registration = NodeRegistration {
         ownership: config.ownership.clone(),
         role: NodeRole::Worker,
         inventory,
         release,
-        boot_evidence: None,
+        boot_evidence: evidence,
     };
     Transaction::RegisterNode(Signed::sign(&config.chain, registration, &identity.node))
 }
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn the_registration_is_the_nodes_own_and_shows_its_owner() {
         let (config, identity) = parts();
-        let made = transaction(&config, &identity, Digest([4; 32]), Digest([3; 32]));
+        let made = transaction(&config, &identity, Digest([4; 32]), Digest([3; 32]), None);
         let Transaction::RegisterNode(signed) = made else { panic!("{made:?}") };
         assert_eq!(signed.signer, identity.node.public());
         let body = signed.verify(&config.chain).unwrap();
@@ -83,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn a_ledger_that_is_away_is_an_error_with_its_address() {
         let (config, identity) = parts();
-        let made = transaction(&config, &identity, Digest::default(), Digest::default());
+        let made = transaction(&config, &identity, Digest::default(), Digest::default(), None);
         let error = run(&config, &made).await.unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:1"), "{error}");
     }
@@ -92,7 +93,7 @@ mod tests {
     async fn settings_without_a_ledger_are_said_so() {
         let (mut config, identity) = parts();
         config.ledgers.clear();
-        let made = transaction(&config, &identity, Digest::default(), Digest::default());
+        let made = transaction(&config, &identity, Digest::default(), Digest::default(), None);
         let error = run(&config, &made).await.unwrap_err().to_string();
         assert!(error.contains("mend the provisioner's configuration"), "{error}");
     }

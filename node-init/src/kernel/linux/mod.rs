@@ -3,6 +3,7 @@
 
 mod block;
 mod root;
+mod variable;
 
 use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
 use nix::{
@@ -33,6 +34,8 @@ use std::{
 
 /// Where control groups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// A TPM 2.0 behind the resource manager; what we leave in it goes when we close it.
+const TPM: &str = "/dev/tpmrm0";
 
 /// The kernel that runs us.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,6 +142,15 @@ impl Kernel for Linux {
             chown(&new, Some(owner), Some(owner))?;
         }
         fs::rename(&new, path)
+    }
+
+    fn write_variable(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        variable::write(path, content)
+    }
+
+    fn tpm(&self) -> io::Result<tpm::Tpm> {
+        let device = File::options().read(true).write(true).open(TPM)?;
+        Ok(tpm::Tpm::new(tpm::Stream(device)))
     }
 
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
