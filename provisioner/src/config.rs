@@ -97,6 +97,10 @@ pub struct Options {
     /// The owner's signed delegation to our key, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
     pub delegation: Option<PathBuf>,
+    /// automatic: every machine is taken in. by-hand: a node key that was not seen on its machine
+    /// before waits until `provisioner approve` [default: by-hand]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Taking machines in")]
+    pub approval: Option<Approval>,
     /// The chain's id
     #[arg(long, value_name = "ID", help_heading = "Taking machines in")]
     pub chain: Option<ChainId>,
@@ -110,6 +114,17 @@ pub struct Options {
     /// Machines that need something of their own.
     #[arg(skip)]
     pub machine: BTreeMap<String, MachineOptions>,
+}
+
+/// Who decides that a machine is taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// Nobody: whoever boots here is one of ours.
+    Automatic,
+    /// An operator, once for each node key.
+    #[default]
+    ByHand,
 }
 
 /// Our part in DHCP.
@@ -271,6 +286,7 @@ impl Options {
             database: self.database.or(file.database),
             key: self.key.or(file.key),
             delegation: self.delegation.or(file.delegation),
+            approval: self.approval.or(file.approval),
             chain: self.chain.or(file.chain),
             ledger: list(self.ledger, file.ledger),
             parameter_server: list(self.parameter_server, file.parameter_server),

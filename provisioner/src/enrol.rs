@@ -1,12 +1,15 @@
 //! Taking machines in: who may, whose identity is whose, and what a node gets.
 
 use crate::{
+    attest::{self, AttestError},
+    config,
     machine::{Mac, usable_uuid},
     store::{Enrolled, Known},
 };
 use protocol::{
     ChainId, PublicKey, SecretKey, Signed,
     boot::{Enrol, NodeConfig},
+    evidence::{Approval, Held},
     node::{Delegation, Endorsement, Ownership, OwnershipError},
     signed::SignedError,
 };
@@ -31,6 +34,8 @@ pub struct Authority {
     pub ledgers: Vec<String>,
     /// Parameter servers, as nodes reach them.
     pub parameter_servers: Vec<String>,
+    /// Who decides that a machine is taken in.
+    pub approval: config::Approval,
 }
 
 /// Key and delegation do not fit together.
@@ -103,6 +108,47 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// How long an approval is taken after it was signed.
+const APPROVAL_SECONDS: u64 = 300;
+
+/// Why an approval does not count.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApprovalError {
+    /// Wrong chain, version or signature.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// Signed by somebody who has no say.
+    #[error("{0} signed it: only the owner and this provisioner's own key approve machines")]
+    NotTheOwner(PublicKey),
+    /// Meant for another machine.
+    #[error("it is for machine {0:?}")]
+    OtherMachine(String),
+    /// Too old, or from the future.
+    #[error("it was signed at another time than now ({0} s since 1970): sign it again")]
+    Old(u64),
+}
+
+/// Checks an operator's approval; gives the node's key.
+pub fn approved(
+    authority: &Authority,
+    mac: Mac,
+    approval: &Signed<Approval>,
+    now: u64,
+) -> Result<PublicKey, ApprovalError> {
+    let body = approval.verify(&authority.chain)?;
+    let may = [authority.delegation.signer, authority.key.public()];
+    if !may.contains(&approval.signer) {
+        return Err(ApprovalError::NotTheOwner(approval.signer));
+    }
+    if body.mac.parse() != Ok(mac) {
+        return Err(ApprovalError::OtherMachine(body.mac.chars().take(40).collect()));
+    }
+    if body.issued.abs_diff(now) > APPROVAL_SECONDS {
+        return Err(ApprovalError::Old(body.issued));
+    }
+    Ok(body.node)
+}
+
 /// Why a machine was not taken in.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolError {
@@ -126,8 +172,8 @@ pub enum EnrolError {
     /// One node key, two machines.
     #[error(
         "node key {node} is already that of {holder}: a node's key never leaves its machine, so \
-         one of the two carries a copy; restart this machine, and it makes a key of its own \
-         ({holder} keeps its place)"
+         one of the two carries a copy; reset TPM and UEFI variables of this one in its firmware, \
+         and it makes a key of its own ({holder} keeps its place)"
     )]
     SameKey {
         /// The key, shortened.
@@ -155,6 +201,74 @@ pub enum EnrolError {
         /// Seconds until it counts as gone.
         wait: u64,
     },
+    /// One TPM, two machines.
+    #[error(
+        "the TPM of this machine is already that of {holder}: a TPM does not move, so its state \
+         was copied; look at both machines ({holder} keeps its place)"
+    )]
+    SameChip {
+        /// Who has it.
+        holder: Holder,
+    },
+    /// The key came with another TPM, or without the one that it had.
+    #[error(
+        "node key {node} came {now}, before it came with TPM {before}: it was copied, or the \
+         board was replaced; if it was, approve it by `provisioner approve`"
+    )]
+    OtherChip {
+        /// The key, shortened.
+        node: String,
+        /// What it comes with.
+        now: String,
+        /// The TPM that it had.
+        before: String,
+    },
+    /// The key came from another board.
+    #[error(
+        "node key {node} came from a machine with UUID {ours}, before it came from {theirs}: it \
+         was copied, or the board was replaced; if it was, approve it by `provisioner approve`"
+    )]
+    OtherBoard {
+        /// The key, shortened.
+        node: String,
+        /// The UUID that it had.
+        theirs: String,
+        /// What it comes with.
+        ours: String,
+    },
+    /// The chip forgot resets.
+    #[error(
+        "the TPM counts {now} resets, before it counted {before}: its state was copied or put \
+         back; if that is as it should be, approve the key by `provisioner approve`"
+    )]
+    ChipBehind {
+        /// Its count.
+        now: u32,
+        /// What it was.
+        before: u32,
+    },
+    /// The TPM's word is not believed.
+    #[error("what the TPM says is not believed: {0}")]
+    Attest(#[from] AttestError),
+    /// A key held by a TPM that says nothing.
+    #[error(
+        "the node says that its TPM keeps its key, but the TPM vouches for nothing; see the \
+         machine's line \"attestation\""
+    )]
+    Silent,
+    /// An operator has to say yes.
+    #[error(
+        "node key {node}, kept in {held}, waits for approval: `provisioner approve --database \
+         FILE {mac} {node}`"
+    )]
+    Waits {
+        /// The machine.
+        mac: Mac,
+        /// The key.
+        node: PublicKey,
+        /// What keeps it.
+        held: &'static str,
+    },
     /// One UUID, two machines.
     #[error(
         "UUID {uuid} is already that of {holder}, heard of {ago} s ago, and {mac} is none of its \
@@ -181,15 +295,28 @@ impl EnrolError {
         match self {
             Self::SameKey { holder, .. }
             | Self::SameMac { holder, .. }
+            | Self::SameChip { holder }
             | Self::SameUuid { holder, .. } => Some(holder),
-            Self::Signed(_) | Self::OtherMachine { .. } | Self::TooLarge { .. } => None,
+            _ => None,
         }
+    }
+
+    /// Whether the key or its chip was copied, as far as can be told.
+    pub fn is_clone(&self) -> bool {
+        let elsewhere = matches!(
+            self,
+            Self::OtherChip { .. } | Self::OtherBoard { .. } | Self::ChipBehind { .. }
+        );
+        elsewhere || self.holder().is_some()
     }
 }
 
-/// Checks a request as far as it can be checked by itself.
+/// Checks a request as far as it can be checked by itself; `now` in seconds since 1970. Evidence
+/// is checked against the challenge that `key` made.
 pub fn check(
     chain: &ChainId,
+    key: &SecretKey,
+    now: u64,
     posted: Mac,
     request: Signed<Enrol>,
     address: Option<IpAddr>,
@@ -210,7 +337,16 @@ pub fn check(
             return Err(EnrolError::TooLarge { what });
         }
     }
+    let (node, boot_id) = (&request.signer, &body.boot_id);
+    let verified = match &body.evidence {
+        Some(said) => Some(attest::check(key, said, node, boot_id, &body.release, now)?),
+        None if body.held == Held::Tpm => return Err(EnrolError::Silent),
+        None => None,
+    };
     Ok(Enrolled {
+        held: body.held,
+        chip: verified.map(|verified| (verified.chip, verified.resets)),
+        evidence: body.evidence.as_ref().map(protocol::evidence::Evidence::digest),
         mac: posted,
         node: request.signer,
         boot_id: body.boot_id,
@@ -221,9 +357,54 @@ pub fn check(
     })
 }
 
-/// Whether the newcomer's identity is its own, among those who share a MAC address, node key or
-/// UUID with it.
-pub fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), EnrolError> {
+/// Whether the newcomer's identity is its own, among those who share a MAC address, node key, UUID
+/// or TPM with it, and whether it may come in.
+pub fn judge(
+    newcomer: &Enrolled,
+    known: &[Known],
+    approval: config::Approval,
+    now: u64,
+) -> Result<(), EnrolError> {
+    let before = known.iter().find(|known| known.mac == newcomer.mac);
+    let approved = before.is_some_and(|before| before.approved == Some(newcomer.node));
+    identity(newcomer, known, approved, now)?;
+    let seen = before.is_some_and(|before| before.node == Some(newcomer.node));
+    if approval == config::Approval::Automatic || approved || seen {
+        return Ok(());
+    }
+    let held = newcomer.held.as_str();
+    Err(EnrolError::Waits { mac: newcomer.mac, node: newcomer.node, held })
+}
+
+/// Whether a key that its machine had before is on that machine still.
+fn same_hardware(newcomer: &Enrolled, before: &Known) -> Result<(), EnrolError> {
+    let node = || newcomer.node.short();
+    match (before.chip, newcomer.chip) {
+        (Some(theirs), ours) if ours.map(|(chip, _)| chip) != Some(theirs) => {
+            let now = ours.map_or("without a TPM".to_owned(), |(chip, _)| {
+                format!("with TPM {}", chip.short())
+            });
+            Err(EnrolError::OtherChip { node: node(), now, before: theirs.short() })
+        }
+        (Some(_), Some((_, resets))) if resets < before.resets => {
+            Err(EnrolError::ChipBehind { now: resets, before: before.resets })
+        }
+        _ => match (&before.uuid, &newcomer.uuid) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                let (theirs, ours) = (theirs.clone(), ours.clone());
+                Err(EnrolError::OtherBoard { node: node(), theirs, ours })
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+fn identity(
+    newcomer: &Enrolled,
+    known: &[Known],
+    approved: bool,
+    now: u64,
+) -> Result<(), EnrolError> {
     let has_nic = |mac: Mac| newcomer.inventory.nics.iter().any(|nic| nic.mac.parse() == Ok(mac));
     for other in known {
         let holder = Holder { name: other.name.clone(), mac: other.mac };
@@ -232,6 +413,9 @@ pub fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), Enrol
         let (ago, wait) = (idle / 1000, STILL_THERE_MS.saturating_sub(idle) / 1000 + 1);
         let same_boot = other.boot_id == Some(newcomer.boot_id);
         if other.mac == newcomer.mac {
+            if other.node == Some(newcomer.node) && !approved {
+                same_hardware(newcomer, other)?;
+            }
             if let (Some(theirs), Some(ours), true) = (&other.uuid, &newcomer.uuid, there)
                 && theirs != ours
             {
@@ -249,6 +433,10 @@ pub fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), Enrol
         let one_machine = has_nic(other.mac);
         if other.node == Some(newcomer.node) && !(one_machine && same_boot) {
             return Err(EnrolError::SameKey { node: newcomer.node.short(), holder });
+        }
+        let same_chip = newcomer.chip.is_some_and(|(chip, _)| other.chip == Some(chip));
+        if same_chip && !one_machine {
+            return Err(EnrolError::SameChip { holder });
         }
         if let (Some(uuid), true, false) = (&newcomer.uuid, there, one_machine)
             && other.uuid.as_ref() == Some(uuid)
@@ -297,12 +485,23 @@ mod tests {
             boot_id: Digest([n; 32]),
             release: Digest([9; 32]),
             inventory,
+            held: Held::Memory,
+            evidence: None,
         }
     }
 
     fn newcomer(n: u8, uuid: &str, seed: u8) -> Enrolled {
         let request = Signed::sign(&chain(), enrol(n, uuid), &key(seed));
-        check(&chain(), mac(n), request, None).unwrap()
+        checked(&chain(), mac(n), request).unwrap()
+    }
+
+    fn checked(chain: &ChainId, mac: Mac, request: Signed<Enrol>) -> Result<Enrolled, EnrolError> {
+        check(chain, &key(8), NOW / 1_000, mac, request, None)
+    }
+
+    /// Everybody may come in whose identity is his own.
+    fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), EnrolError> {
+        super::judge(newcomer, known, config::Approval::Automatic, now)
     }
 
     fn known(n: u8, uuid: &str, seed: u8, seen: u64) -> Known {
@@ -313,19 +512,22 @@ mod tests {
             node: Some(key(seed).public()),
             boot_id: Some(Digest([n; 32])),
             node_seen: seen,
+            chip: None,
+            resets: 0,
+            approved: None,
         }
     }
 
     #[test]
     fn a_request_posted_for_another_machine_or_chain_is_refused() {
         let request = Signed::sign(&chain(), enrol(1, UUID), &key(1));
-        let error = check(&chain(), mac(2), request.clone(), None).unwrap_err();
+        let error = checked(&chain(), mac(2), request.clone()).unwrap_err();
         assert!(matches!(error, EnrolError::OtherMachine { .. }));
         let other = "alia-other".parse().unwrap();
-        assert!(matches!(check(&other, mac(1), request.clone(), None), Err(EnrolError::Signed(_))));
+        assert!(matches!(checked(&other, mac(1), request.clone()), Err(EnrolError::Signed(_))));
         let mut altered = request;
         altered.body.inventory.memory_bytes += 1;
-        assert!(matches!(check(&chain(), mac(1), altered, None), Err(EnrolError::Signed(_))));
+        assert!(matches!(checked(&chain(), mac(1), altered), Err(EnrolError::Signed(_))));
     }
 
     #[test]
@@ -380,6 +582,7 @@ mod tests {
             delegation,
             ledgers: vec!["http://10.0.0.1:26657".into()],
             parameter_servers: vec![],
+            approval: config::Approval::ByHand,
         };
         authority.check().unwrap();
         let node = key(1).public();
@@ -389,5 +592,95 @@ mod tests {
         assert_eq!(config.ownership.verify(&chain(), &node), Ok(key(7).public()));
         let stranger = Authority { key: key(6), ..authority };
         assert!(matches!(stranger.check(), Err(AuthorityError::NotOurs { .. })));
+    }
+
+    fn with_chip(mut newcomer: Enrolled, chip: u8, resets: u32) -> Enrolled {
+        newcomer.held = Held::Tpm;
+        newcomer.chip = Some((Digest([chip; 32]), resets));
+        newcomer
+    }
+
+    fn known_with_chip(chip: u8, resets: u32) -> Known {
+        Known { chip: Some(Digest([chip; 32])), resets, ..known(1, UUID, 1, 0) }
+    }
+
+    #[test]
+    fn a_key_that_comes_with_another_tpm_or_none_was_copied_until_an_operator_says_otherwise() {
+        let before = known_with_chip(5, 3);
+        let same = with_chip(newcomer(1, UUID, 1), 5, 4);
+        assert_eq!(judge(&same, std::slice::from_ref(&before), NOW), Ok(()));
+        for moved in [with_chip(newcomer(1, UUID, 1), 6, 4), newcomer(1, UUID, 1)] {
+            let error = judge(&moved, std::slice::from_ref(&before), NOW).unwrap_err();
+            assert!(matches!(error, EnrolError::OtherChip { .. }) && error.is_clone(), "{error}");
+            let told = Known { approved: Some(key(1).public()), ..before.clone() };
+            assert_eq!(judge(&moved, &[told], NOW), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_tpm_that_forgot_resets_or_stands_in_two_machines_was_copied() {
+        let before = known_with_chip(5, 3);
+        let behind = with_chip(newcomer(1, UUID, 1), 5, 2);
+        let error = judge(&behind, std::slice::from_ref(&before), NOW).unwrap_err();
+        assert_eq!(error, EnrolError::ChipBehind { now: 2, before: 3 });
+        let elsewhere = with_chip(newcomer(2, OTHER_UUID, 2), 5, 9);
+        let error = judge(&elsewhere, &[before], NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameChip { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_key_in_a_variable_that_comes_from_another_board_was_copied() {
+        let before = known(1, UUID, 1, 0);
+        let error = judge(&newcomer(1, OTHER_UUID, 1), &[before], NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::OtherBoard { .. }), "{error}");
+    }
+
+    #[test]
+    fn by_hand_each_new_key_waits_and_a_known_or_approved_one_does_not() {
+        let by_hand = |newcomer: &Enrolled, known: &[Known]| {
+            super::judge(newcomer, known, config::Approval::ByHand, NOW)
+        };
+        let error = by_hand(&newcomer(1, UUID, 1), &[]).unwrap_err();
+        assert!(matches!(error, EnrolError::Waits { .. }));
+        let text = error.to_string();
+        assert!(text.contains("waits for approval") && text.contains("this boot alone"), "{text}");
+        let before = known(1, UUID, 1, 0);
+        assert_eq!(by_hand(&newcomer(1, UUID, 1), std::slice::from_ref(&before)), Ok(()));
+        let fresh = by_hand(&newcomer(1, UUID, 2), std::slice::from_ref(&before));
+        assert!(matches!(fresh, Err(EnrolError::Waits { .. })));
+        let told = Known { approved: Some(key(2).public()), ..before };
+        assert_eq!(by_hand(&newcomer(1, UUID, 2), &[told]), Ok(()));
+    }
+
+    #[test]
+    fn a_tpm_that_keeps_the_key_has_to_vouch_for_the_boot() {
+        let silent = Enrol { held: Held::Tpm, ..enrol(1, UUID) };
+        let request = Signed::sign(&chain(), silent, &key(1));
+        assert_eq!(checked(&chain(), mac(1), request).unwrap_err(), EnrolError::Silent);
+    }
+
+    #[test]
+    fn only_the_owner_and_we_approve_and_only_now_and_for_this_machine() {
+        let delegation = Signed::sign(&chain(), Delegation { delegate: key(8).public() }, &key(7));
+        let (ledgers, parameter_servers) = (vec![], vec![]);
+        let approval = config::Approval::ByHand;
+        let authority = Authority {
+            chain: chain(),
+            key: key(8),
+            delegation,
+            ledgers,
+            parameter_servers,
+            approval,
+        };
+        let signed = |by: u8, of: u8, issued| {
+            let (mac, node) = (mac(of).to_string(), key(1).public());
+            Signed::sign(&chain(), Approval { mac, node, issued }, &key(by))
+        };
+        let judged = |signed: &Signed<Approval>| approved(&authority, mac(1), signed, 1_000);
+        assert_eq!(judged(&signed(7, 1, 900)), Ok(key(1).public()));
+        assert_eq!(judged(&signed(8, 1, 1_100)), Ok(key(1).public()));
+        assert!(matches!(judged(&signed(6, 1, 1_000)), Err(ApprovalError::NotTheOwner(_))));
+        assert!(matches!(judged(&signed(7, 2, 1_000)), Err(ApprovalError::OtherMachine(_))));
+        assert_eq!(judged(&signed(7, 1, 600)), Err(ApprovalError::Old(600)));
     }
 }

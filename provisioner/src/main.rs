@@ -2,13 +2,16 @@
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use protocol::SecretKey;
+use protocol::{PublicKey, SecretKey};
 use provisioner::{
     config::Options,
+    machine::Mac,
     net,
+    store::Store,
     tftp::server::{Report, Server},
 };
 use std::{
+    collections::BTreeMap,
     fs::OpenOptions,
     io::{ErrorKind, IsTerminal, Write},
     net::SocketAddrV4,
@@ -51,6 +54,16 @@ there has to be changed. In full mode there must be no other one on the network.
         /// Where it is kept, readable by its owner alone
         file: PathBuf,
     },
+    /// Let a node key in that waits on its machine, or came with another TPM or board
+    Approve {
+        /// The database that `serve` uses; it may run meanwhile
+        #[arg(long, value_name = "FILE", default_value = "provisioner.sqlite")]
+        database: PathBuf,
+        /// The machine's MAC address
+        mac: Mac,
+        /// The node's key, as the machine's page shows it
+        node: PublicKey,
+    },
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {
         /// The folder
@@ -84,6 +97,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Key { file } => key(&file),
+        Command::Approve { database, mac, node } => approve(&database, mac, &node),
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
         }
@@ -123,6 +137,18 @@ async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    Ok(())
+}
+
+fn approve(database: &Path, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
+    if !database.exists() {
+        bail!("{}: there is no database here; name the one that `serve` uses", database.display());
+    }
+    let store = Store::open(database, BTreeMap::new())?;
+    if !store.approve(mac, node)? {
+        bail!("no machine {mac} is known; it appears once it asks what to boot");
+    }
+    println!("{mac} may come in with node key {node}");
     Ok(())
 }
 

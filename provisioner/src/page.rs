@@ -7,6 +7,7 @@ mod text;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use protocol::{
+    PublicKey,
     boot::StageState,
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
 };
@@ -65,6 +66,7 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                 p { a href="/" { "All machines" } }
                 h2 { (machine.name) }
                 @if let Some(problem) = &machine.problem { p.problem role="alert" { (problem) } }
+                @if let Some(pending) = &machine.pending { (waits(&machine.mac, pending)) }
                 dl {
                     dt { "MAC address" } dd { code { (machine.mac) } }
                     dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
@@ -72,6 +74,7 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                     dt { "Firmware" } dd { (or_none(&machine.firmware)) " by " (or_none(&machine.boot_mode)) }
                     dt { "Address" } dd { (or_none(&machine.address)) }
                     dt { "Node key" } dd { code.long { (machine.node.map_or("-".into(), |key| key.to_string())) } }
+                    dt { "Key kept in" } dd { (held(machine)) }
                     @if let Some(inventory) = &detail.inventory {
                         dt { "System" } dd { (inventory.system.vendor) " " (inventory.system.product) }
                         dt { "Processor" } dd { (inventory.cpu.model) ", " (inventory.cpu.threads) " threads" }
@@ -213,6 +216,29 @@ fn machine_card(machine: &MachineStatus, heard: u64, now: u64) -> Markup {
                 ol.stages { @for stage in &boot.stages { (stage_pill(stage)) } }
             }
             @if let Some(problem) = &machine.problem { p.problem role="alert" { (problem) } }
+            @if let Some(pending) = &machine.pending { (waits(&machine.mac, pending)) }
+        }
+    }
+}
+
+/// How a machine's key outlasts the power.
+fn held(machine: &MachineStatus) -> Markup {
+    html! {
+        @match machine.held.as_deref() {
+            Some("tpm") => { "its TPM" }
+            Some("uefi-variable") => { "a UEFI variable, which root on the machine reads" }
+            Some("memory") => { "memory: it ends with this boot" }
+            _ => { "-" }
+        }
+        @if let Some(chip) = &machine.chip { ", boot vouched for by TPM " code { (chip.short()) } }
+    }
+}
+
+fn waits(mac: &str, node: &PublicKey) -> Markup {
+    html! {
+        p.problem role="alert" {
+            "Node key " code { (node.short()) } " waits for approval: "
+            code { "provisioner approve --database FILE " (mac) " " (node) }
         }
     }
 }
@@ -263,6 +289,9 @@ mod tests {
             first_seen: 0,
             last_seen: 0,
             problem: Some("<b>".into()),
+            held: None,
+            chip: None,
+            pending: None,
             boot: None,
         };
         let detail = MachineDetail { machine, inventory: None, timeline: vec![] };

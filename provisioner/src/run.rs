@@ -259,6 +259,7 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
         delegation: signed,
         ledgers: options.ledger.clone(),
         parameter_servers: options.parameter_server.clone(),
+        approval: options.approval.unwrap_or_default(),
     };
     authority.check()?;
     Ok(Some(authority))

@@ -6,12 +6,13 @@
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
     boot::{BootEvent, Enrol, ImageFile, ImageManifest, NodeConfig, RootImage, StageState, Verity},
+    evidence::{Approval, Held},
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
     node::Delegation,
 };
 use provisioner::{
-    config::{Options, Part},
+    config::{Approval as How, Options, Part},
     run::{self, Running},
 };
 use reqwest::{Client, StatusCode};
@@ -72,6 +73,7 @@ fn options(folder: &Path) -> Options {
         key: Some(folder.join("key")),
         delegation: Some(folder.join("delegation")),
         chain: Some(chain()),
+        approval: Some(How::Automatic),
         ..Options::default()
     }
 }
@@ -136,7 +138,14 @@ fn enrol(mac: &str, uuid: &str) -> Enrol {
         carrier: true,
         booted_from: true,
     }];
-    Enrol { mac: mac.into(), boot_id: Digest([1; 32]), release: Digest([3; 32]), inventory }
+    Enrol {
+        mac: mac.into(),
+        boot_id: Digest([1; 32]),
+        release: Digest([3; 32]),
+        inventory,
+        held: Held::Memory,
+        evidence: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -523,4 +532,41 @@ async fn dead_and_living_upstreams_show_as_such_and_never_hold_the_page() {
     let _ = server.await;
     let status = seen(&|status| status.upstream.parameter_servers[0].error.is_some()).await;
     assert_eq!(status.upstream.parameter_servers[0].jobs.len(), 1, "what it said last stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_key_waits_until_the_owner_approves_it_and_is_known_from_then_on() {
+    let site = start(|options| options.approval = None).await;
+    let (status, text) = site.enrol(MAC, enrol(MAC, UUID), &key(1)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
+    assert!(text.contains("waits for approval") && text.contains("for this boot alone"), "{text}");
+    site.enrol(MAC, enrol(MAC, UUID), &key(1)).await;
+    let waiting = site.machine(MAC).await;
+    assert_eq!(waiting.machine.pending, Some(key(1).public()));
+    let told = waiting.timeline.iter().filter(|event| event.text.contains("waits for approval"));
+    assert_eq!(told.count(), 1, "{:?}", waiting.timeline);
+    assert!(site.text(&format!("/machines/{MAC}")).await.contains("waits for approval"));
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let approval = Approval { mac: MAC.into(), node: key(1).public(), issued: now };
+    let path = format!("/v1/machines/{MAC}/approve");
+    let forged = Signed::sign(&chain(), approval.clone(), &key(3));
+    assert_eq!(site.post(&path, &forged).await.0, StatusCode::FORBIDDEN);
+    let signed = Signed::sign(&chain(), approval, &key(7));
+    assert_eq!(site.post(&path, &signed).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
+    let machine = site.machine(MAC).await.machine;
+    assert_eq!((machine.pending, machine.held.as_deref()), (None, Some("memory")));
+    // Another key is another node.
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(2)).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tpm_whose_keys_are_none_gets_no_challenge() {
+    let site = start(|_| {}).await;
+    let chip = protocol::evidence::Chip { endorsement_key: vec![1], attestation_key: vec![2] };
+    let (status, text) = site.post(&format!("/v1/machines/{MAC}/challenge"), &chip).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+    assert!(text.contains("endorsement key cannot be understood"), "{text}");
 }

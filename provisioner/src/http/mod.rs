@@ -8,7 +8,9 @@
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
 //! | `GET /image/{digest}/{file}` | iPXE | kernel, initramfs |
 //! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
+//! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
+//! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
@@ -81,7 +83,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ipxe/{file}", get(boot::ipxe))
         .route("/image/{digest}/{file}", get(boot::image))
         .route("/v1/machines/{mac}/events", post(nodes::events))
+        .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
+        .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines", get(api::machines))
         .route("/v1/machines/{mac}", get(api::machine))
         .route("/v1/status", get(api::status))

@@ -2,7 +2,8 @@
 
 use super::{App, Problem, mac, speaks};
 use crate::{
-    enrol::{self, EnrolError},
+    attest,
+    enrol::{self, Authority, EnrolError},
     machine::Mac,
     progress::Mark,
     store::Enrolled,
@@ -14,8 +15,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use protocol::{
-    Signed,
+    PublicKey, Signed,
     boot::{BootEvent, Enrol, MAX_DETAIL_LEN, MAX_EVENTS, NodeConfig, StageState},
+    evidence::{Approval, Challenge, Chip},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -99,24 +101,28 @@ pub(super) async fn enrol(
     speaks(&headers)?;
     let mac = mac(&name)?;
     let request = body(posted)?;
-    let Some(authority) = &app.authority else {
-        let text = "this provisioner takes no machines in yet: give it --key, --delegation and \
-                    --chain";
-        refuse(&app, mac, peer, text);
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
-    };
-    let address = Some(peer.ip());
-    let newcomer = match enrol::check(&authority.chain, mac, request, address) {
+    let authority =
+        authority(&app).inspect_err(|problem| refuse(&app, mac, peer, &problem.text))?;
+    let (address, now) = (Some(peer.ip()), unix_ms() / 1000);
+    let checked = enrol::check(&authority.chain, &authority.key, now, mac, request, address);
+    let newcomer = match checked {
         Ok(newcomer) => newcomer,
         Err(error) => {
             refuse(&app, mac, peer, &error.to_string());
             return Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string()));
         }
     };
-    let node = newcomer.node;
-    let (name, image) = match take_in(&app, newcomer).await? {
+    let (node, held, chip) = (newcomer.node, newcomer.held, newcomer.chip);
+    let (name, image) = match take_in(&app, authority, newcomer).await? {
         Ok(taken) => taken,
+        Err(error @ EnrolError::Waits { .. }) => {
+            waits(&app, mac, peer, node, &error).await?;
+            return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
+        }
         Err(error) => {
+            if error.is_clone() {
+                app.store.run(move |store| store.pend(mac, &node, unix_ms())).await?;
+            }
             conflict(&app, mac, peer, &error);
             return Err(Problem::new(StatusCode::CONFLICT, error.to_string()));
         }
@@ -124,23 +130,89 @@ pub(super) async fn enrol(
     let config = authority
         .configuration(node, name.clone(), unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let text = format!("taken in as {name} with node key {}, running {image}", node.short());
+    let vouched = chip.map_or(String::new(), |(chip, resets)| {
+        format!("; TPM {} vouches for its boot (reset {resets})", chip.short())
+    });
+    let text = format!(
+        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}",
+        node.short(),
+        held.as_str()
+    );
     app.timeline.record(Record::new(mac, Kind::Enrol, text).sighting(sighting(peer)));
     Ok(Json(config))
+}
+
+fn authority(app: &App) -> Result<&Authority, Problem> {
+    app.authority.as_ref().ok_or_else(|| {
+        let text = "this provisioner takes no machines in yet: give it --key, --delegation and \
+                    --chain";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    })
+}
+
+/// `POST /v1/machines/{mac}/challenge`.
+pub(super) async fn challenge(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    posted: Result<Json<Chip>, JsonRejection>,
+) -> Result<Json<Challenge>, Problem> {
+    speaks(&headers)?;
+    mac(&name)?;
+    let chip = body(posted)?;
+    let challenge = attest::challenge(&authority(&app)?.key, &chip, unix_ms() / 1000);
+    let challenge =
+        challenge.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(Json(challenge))
+}
+
+/// `POST /v1/machines/{mac}/approve`.
+pub(super) async fn approve(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    posted: Result<Json<Signed<Approval>>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let mac = mac(&name)?;
+    let approval = body(posted)?;
+    let node = enrol::approved(authority(&app)?, mac, &approval, unix_ms() / 1000)
+        .map_err(|error| Problem::new(StatusCode::FORBIDDEN, error.to_string()))?;
+    if !app.store.run(move |store| store.approve(mac, &node)).await? {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no such machine is known"));
+    }
+    let text = format!("node key {} was approved from {}", node.short(), peer.ip());
+    app.timeline.record(Record::new(mac, Kind::Enrol, text));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A key that waits is told of once, however often its machine asks.
+async fn waits(
+    app: &App,
+    mac: Mac,
+    peer: SocketAddr,
+    node: PublicKey,
+    error: &EnrolError,
+) -> Result<(), Problem> {
+    if app.store.run(move |store| store.pend(mac, &node, unix_ms())).await? {
+        refuse(app, mac, peer, &error.to_string());
+    }
+    Ok(())
 }
 
 /// Writes the machine down, unless its identity is another's; gives its name and its image's.
 async fn take_in(
     app: &App,
+    authority: &Authority,
     newcomer: Enrolled,
 ) -> Result<Result<(String, String), EnrolError>, Problem> {
+    let approval = authority.approval;
     let work = move |store: &crate::store::Store| {
         let now = unix_ms();
         let image = store.image(&newcomer.release)?.map_or_else(
             || format!("an image that was never served here ({})", newcomer.release.short()),
             |image| format!("image {} ({})", image.version, newcomer.release.short()),
         );
-        let judge = |known: &[crate::store::Known]| enrol::judge(&newcomer, known, now);
+        let judge = |known: &[crate::store::Known]| enrol::judge(&newcomer, known, approval, now);
         Ok(store.enrol(&newcomer, now, judge)?.map(|name| (name, image)))
     };
     Ok(app.store.run(work).await?)
@@ -153,7 +225,8 @@ fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
 
 /// Both machines' timelines tell of it: one of the two has to be changed.
 fn conflict(app: &App, mac: Mac, peer: SocketAddr, error: &EnrolError) {
-    let text = format!("two machines, one identity: {mac} was not taken in: {error}");
+    let what = if error.holder().is_some() { "two machines, one identity" } else { "cloned" };
+    let text = format!("{what}: {mac} was not taken in: {error}");
     let holder = error.holder().map(|holder| holder.mac).filter(|&holder| holder != mac);
     for mac in [Some(mac), holder].into_iter().flatten() {
         let sighting = if Some(mac) == holder { Sighting::default() } else { sighting(peer) };

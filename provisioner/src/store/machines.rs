@@ -4,6 +4,7 @@ use super::{Store, StoreError, from_sql, to_sql};
 use crate::{machine::Mac, progress::Progress};
 use protocol::{
     Digest, PublicKey,
+    evidence::Held,
     fleet::{MachineDetail, MachineStatus, TimelineEvent},
     inventory::Inventory,
 };
@@ -30,6 +31,12 @@ pub struct Known {
     pub boot_id: Option<Digest>,
     /// When it was last heard of under that key, milliseconds since 1970.
     pub node_seen: u64,
+    /// Its TPM, where that was checked.
+    pub chip: Option<Digest>,
+    /// How often that was reset, when it was checked last.
+    pub resets: u32,
+    /// The key that an operator approved for it and that did not come yet.
+    pub approved: Option<PublicKey>,
 }
 
 /// What enrolment writes.
@@ -49,10 +56,16 @@ pub struct Enrolled {
     pub uuid: Option<String>,
     /// Where it was seen.
     pub address: Option<std::net::IpAddr>,
+    /// What keeps its key.
+    pub held: Held,
+    /// Its TPM, once its evidence is checked, and how often that was reset.
+    pub chip: Option<(Digest, u32)>,
+    /// The digest of that evidence.
+    pub evidence: Option<Digest>,
 }
 
 const COLUMNS: &str = "mac, name, uuid, serial, firmware, boot_mode, address, node, release,
-                       first_seen, last_seen, problem, progress";
+                       first_seen, last_seen, problem, progress, held, chip, pending";
 
 impl Store {
     /// All machines, in the order of their names.
@@ -75,7 +88,7 @@ impl Store {
         let found = reader
             .prepare_cached(&format!("SELECT {COLUMNS}, inventory FROM machines WHERE mac = ?1"))?
             .query_row([mac.to_string()], |row| {
-                Ok((Raw::read(row)?, row.get::<_, Option<String>>(13)?))
+                Ok((Raw::read(row)?, row.get::<_, Option<String>>(16)?))
             })
             .optional()?;
         let Some((raw, inventory)) = found else { return Ok(None) };
@@ -109,7 +122,8 @@ impl Store {
         let node = newcomer.node.to_string();
         let mut writer = self.writer();
         let transaction = writer.transaction()?;
-        let known = known(&transaction, &mac, &node, newcomer.uuid.as_deref())?;
+        let chip = newcomer.chip.map(|(chip, _)| chip.to_string());
+        let known = known(&transaction, &mac, &node, newcomer.uuid.as_deref(), chip.as_deref())?;
         if let Err(error) = judge(&known) {
             return Ok(Err(error));
         }
@@ -126,7 +140,8 @@ impl Store {
             "UPDATE machines SET node = ?2, boot_id = ?3, release = ?4, inventory = ?5,
                  node_seen = ?6, last_seen = ?6, uuid = coalesce(?7, uuid),
                  serial = coalesce(?8, serial), firmware = ?9, address = coalesce(?10, address),
-                 problem = NULL
+                 held = ?11, chip = ?12, resets = ?13, evidence = ?14, pending = NULL,
+                 approved = NULL, problem = NULL
              WHERE mac = ?1",
             params![
                 mac,
@@ -139,6 +154,10 @@ impl Store {
                 serial,
                 firmware,
                 newcomer.address.map(|address| address.to_string()),
+                newcomer.held.name(),
+                chip,
+                newcomer.chip.map(|(_, resets)| resets),
+                newcomer.evidence.map(|digest| digest.to_string()),
             ],
         )?;
         let name =
@@ -146,6 +165,29 @@ impl Store {
                 .query_row("SELECT name FROM machines WHERE mac = ?1", [&mac], |row| row.get(0))?;
         transaction.commit()?;
         Ok(Ok(name))
+    }
+
+    /// Remembers that a key waits for approval; true where it did not wait already.
+    pub fn pend(&self, mac: Mac, node: &PublicKey, now: u64) -> Result<bool, StoreError> {
+        let mut writer = self.writer();
+        let transaction = writer.transaction()?;
+        self.make_machine(&transaction, mac, now)?;
+        let changed = transaction.execute(
+            "UPDATE machines SET pending = ?2 WHERE mac = ?1 AND pending IS NOT ?2",
+            params![mac.to_string(), node.to_string()],
+        )?;
+        transaction.commit()?;
+        Ok(changed > 0)
+    }
+
+    /// Lets a key take a machine's place the next time that it comes. False where no such machine
+    /// is known.
+    pub fn approve(&self, mac: Mac, node: &PublicKey) -> Result<bool, StoreError> {
+        let changed = self.writer().execute(
+            "UPDATE machines SET approved = ?2 WHERE mac = ?1",
+            params![mac.to_string(), node.to_string()],
+        )?;
+        Ok(changed > 0)
     }
 
     /// Makes a machine known, where there is room. False where there is none.
@@ -214,12 +256,14 @@ fn known(
     mac: &str,
     node: &str,
     uuid: Option<&str>,
+    chip: Option<&str>,
 ) -> Result<Vec<Known>, StoreError> {
     let mut query = connection.prepare(
-        "SELECT mac, name, uuid, node, boot_id, node_seen FROM machines
-         WHERE mac = ?1 OR node = ?2 OR uuid = ?3 ORDER BY mac",
+        "SELECT mac, name, uuid, node, boot_id, node_seen, chip, resets, approved FROM machines
+         WHERE mac = ?1 OR node = ?2 OR uuid = ?3 OR chip = ?4 ORDER BY mac",
     )?;
-    let rows = query.query_map(params![mac, node, uuid], |row| {
+    let rows = query.query_map(params![mac, node, uuid, chip], |row| {
+        let (chip, approved): (Option<String>, Option<String>) = (row.get(6)?, row.get(8)?);
         let (mac, node, boot_id): (String, Option<String>, Option<String>) =
             (row.get(0)?, row.get(3)?, row.get(4)?);
         Ok(mac.parse().ok().map(|mac| Known {
@@ -229,6 +273,9 @@ fn known(
             node: node.and_then(|node| node.parse().ok()),
             boot_id: boot_id.and_then(|id| id.parse().ok()),
             node_seen: row.get::<_, Option<i64>>(5).ok().flatten().map_or(0, from_sql),
+            chip: chip.and_then(|chip| chip.parse().ok()),
+            resets: row.get::<_, Option<u32>>(7).ok().flatten().unwrap_or(0),
+            approved: approved.and_then(|node| node.parse().ok()),
         }))
     })?;
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -240,6 +287,8 @@ struct Raw {
     node: Option<String>,
     release: Option<String>,
     progress: Option<String>,
+    chip: Option<String>,
+    pending: Option<String>,
 }
 
 impl Raw {
@@ -258,8 +307,13 @@ impl Raw {
                 first_seen: from_sql(row.get(9)?),
                 last_seen: from_sql(row.get(10)?),
                 problem: row.get(11)?,
+                held: row.get(13)?,
+                chip: None,
+                pending: None,
                 boot: None,
             },
+            chip: row.get(14)?,
+            pending: row.get(15)?,
             node: row.get(7)?,
             release: row.get(8)?,
             progress: row.get(12)?,
@@ -271,6 +325,8 @@ impl Raw {
         Ok(MachineStatus {
             node: self.node.and_then(|node| node.parse().ok()),
             release: self.release.and_then(|release| release.parse().ok()),
+            chip: self.chip.and_then(|chip| chip.parse().ok()),
+            pending: self.pending.and_then(|node| node.parse().ok()),
             boot: progress.map(|progress| progress.status(now)),
             ..self.status
         })

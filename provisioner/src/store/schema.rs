@@ -4,7 +4,8 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One entry a schema version, applied in order; an entry once released never changes.
-const UPGRADES: [&str; 1] = ["
+const UPGRADES: [&str; 2] = [
+    "
 CREATE TABLE machines (
     mac         TEXT PRIMARY KEY,
     name        TEXT NOT NULL,
@@ -57,7 +58,17 @@ CREATE TABLE images (
     manifest    TEXT NOT NULL,      -- JSON, protocol::boot::ImageManifest
     served_from INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    "
+ALTER TABLE machines ADD COLUMN held TEXT;        -- protocol::evidence::Held, of node
+ALTER TABLE machines ADD COLUMN chip TEXT;        -- the TPM's id, where its quote was checked
+ALTER TABLE machines ADD COLUMN resets INTEGER;   -- the TPM's count of them
+ALTER TABLE machines ADD COLUMN evidence TEXT;    -- the digest of what was checked
+ALTER TABLE machines ADD COLUMN pending TEXT;     -- a node key that waits for approval
+ALTER TABLE machines ADD COLUMN approved TEXT;    -- a node key that may take the machine's place
+CREATE INDEX machines_chip ON machines (chip);
+",
+];
 
 /// Brings the database to the newest schema; all or nothing.
 pub(super) fn upgrade(connection: &mut Connection) -> Result<(), StoreError> {
