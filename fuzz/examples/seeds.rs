@@ -7,6 +7,7 @@ use protocol::{
     BatchPart, Digest, JobSpec, Signed,
     boot::{BootEvent, Enrol, StageState},
     encoded::Encoded,
+    evidence::Held,
     inventory::Inventory,
     job::{ModelShape, TranslateSpec, Work},
     merkle,
@@ -125,6 +126,8 @@ fn reports(seeds: &Seeds) -> Anything<()> {
         boot_id: Digest([1; 32]),
         release: Digest([3; 32]),
         inventory,
+        held: Held::Memory,
+        evidence: None,
     };
     let newcomer = serde_json::to_string(&enrol)?;
     let signed = serde_json::to_string(&Signed::sign(&WORLD.chain, enrol, &WORLD.worker))?;

@@ -8,7 +8,7 @@ use protocol::{
     boot::{BootEvent, Enrol, NodeConfig},
 };
 use provisioner::{
-    enrol,
+    config, enrol,
     machine::Mac,
     progress::{MAX_STAGES, Mark, Progress},
     store::Known,
@@ -43,7 +43,8 @@ fn reported(events: Vec<BootEvent>) {
 fn taken_in(enrol: Enrol) {
     let posted: Mac = enrol.mac.parse().unwrap_or(Mac([2, 0, 0, 0, 0, 9]));
     let signed = Signed::sign(&WORLD.chain, enrol, &WORLD.worker);
-    let Ok(newcomer) = enrol::check(&WORLD.chain, posted, signed, None) else { return };
+    let checked = enrol::check(&WORLD.chain, &WORLD.delegate, 1_000, posted, signed, None);
+    let Ok(newcomer) = checked else { return };
     let other = Known {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         name: "bear".into(),
@@ -51,9 +52,14 @@ fn taken_in(enrol: Enrol) {
         node: Some(WORLD.server.public()),
         boot_id: None,
         node_seen: 1_000,
+        chip: None,
+        resets: 0,
+        approved: None,
     };
     let same = Known { mac: newcomer.mac, node: Some(newcomer.node), ..other.clone() };
     for now in [0, 2_000, u64::MAX] {
-        let _ = enrol::judge(&newcomer, &[other.clone(), same.clone()], now);
+        for approval in [config::Approval::Automatic, config::Approval::ByHand] {
+            let _ = enrol::judge(&newcomer, &[other.clone(), same.clone()], approval, now);
+        }
     }
 }

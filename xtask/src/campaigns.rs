@@ -3,6 +3,7 @@
 mod avx512;
 mod fuzz;
 mod kernel;
+mod tpm;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
@@ -27,6 +28,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "kernel",
         "the kernel built from source: its score by kernel-hardening-checker, and machines that boot it",
         kernel::run,
+    ),
+    (
+        "tpm",
+        "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out",
+        tpm::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

