@@ -9,7 +9,7 @@ pub enum Stage {
     Mounts,
     /// What the boot script says.
     CommandLine,
-    /// Drivers, by modalias.
+    /// The initramfs's drivers, by modalias: what brings the network.
     Modules,
     /// The wall clock's floor.
     Clock,
@@ -17,6 +17,12 @@ pub enum Stage {
     Identity,
     /// A link and a lease.
     Network,
+    /// What is to run here, and who vouches for it.
+    Release,
+    /// The verified root.
+    Root,
+    /// The root's drivers.
+    Drivers,
     /// What the machine is made of.
     Inventory,
     /// The provisioner takes the node in.
@@ -119,15 +125,37 @@ pub const PLAN: [Row; Stage::COUNT] = [
         waits: true,
     },
     Row {
+        stage: Stage::Release,
+        needs: &[Stage::Network, Stage::Clock],
+        limit: LOCAL,
+        on_failure: RETRY,
+        waits: true,
+    },
+    Row {
+        stage: Stage::Root,
+        needs: &[Stage::Release],
+        // 80 MB by a line of 4 Mbit/s take 160 s; what stands still is given up much sooner.
+        limit: seconds(900),
+        on_failure: RETRY,
+        waits: true,
+    },
+    Row {
+        stage: Stage::Drivers,
+        needs: &[Stage::Root],
+        limit: seconds(90),
+        on_failure: OnFailure::GoOn,
+        waits: false,
+    },
+    Row {
         stage: Stage::Inventory,
-        needs: &[Stage::CommandLine, Stage::Modules],
+        needs: &[Stage::Drivers],
         limit: LOCAL,
         on_failure: OnFailure::GoOn,
         waits: false,
     },
     Row {
         stage: Stage::Enrolment,
-        needs: &[Stage::Network, Stage::Clock, Stage::Identity, Stage::Inventory],
+        needs: &[Stage::Identity, Stage::Inventory],
         limit: LOCAL,
         on_failure: RETRY,
         waits: true,
@@ -151,7 +179,7 @@ pub const PLAN: [Row; Stage::COUNT] = [
 
 impl Stage {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 13;
 
     /// The name in events and on the console.
     pub fn name(self) -> &'static str {
@@ -162,6 +190,9 @@ impl Stage {
             Self::Clock => "clock",
             Self::Identity => "identity",
             Self::Network => "network",
+            Self::Release => "release",
+            Self::Root => "root",
+            Self::Drivers => "drivers",
             Self::Inventory => "inventory",
             Self::Enrolment => "enrolment",
             Self::Registration => "registration",

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(next, wanted.map(|stage| (stage, 1)));
         assert!(begun(&runner.step(SECOND, ended(Stage::Modules, 1, Ok("")))).is_empty());
         let next = begun(&runner.step(SECOND, ended(Stage::CommandLine, 1, Ok(""))));
-        assert_eq!(next, [(Stage::Identity, 1), (Stage::Network, 1), (Stage::Inventory, 1)]);
+        assert_eq!(next, [(Stage::Identity, 1), (Stage::Network, 1)]);
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
     fn the_machine_goes_on_without_what_it_can_do_without() {
         let (mut runner, _) = up_to(Stage::Modules);
         let actions = runner.step(SECOND, ended(Stage::Modules, 1, Err("no modules.dep")));
-        assert_eq!(begun(&actions), [(Stage::Network, 1), (Stage::Inventory, 1)]);
+        assert_eq!(begun(&actions), [(Stage::Network, 1)]);
         let Action::Report { state: StageState::Failed, detail, .. } = &actions[0] else {
             panic!("{actions:?}")
         };

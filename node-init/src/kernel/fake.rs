@@ -230,6 +230,8 @@ impl Kernel for Fake {
         for (path, content) in world.appear.remove(&name).unwrap_or_default() {
             world.files.insert(path, content);
         }
+        let shown = format!("/sys/module/{}/refcnt", name.trim_end_matches(".ko"));
+        world.files.insert(shown.into(), b"0".to_vec());
         world.modules.push(name);
         Ok(())
     }

@@ -13,12 +13,12 @@ use crate::{
         command_line::{self, Arguments},
         enrolment,
         identity::{self, Identity},
-        inventory, modules, mounts, network, registration,
+        inventory, modules, mounts, network, registration, release, root,
     },
 };
 use protocol::{
     Digest,
-    boot::{NodeConfig, StageState},
+    boot::{ImageManifest, NodeConfig, StageState},
     inventory::Inventory,
 };
 use std::{convert::Infallible, error::Error, rc::Rc};
@@ -32,6 +32,7 @@ pub(super) struct Facts {
     pub(super) identity: Option<Identity>,
     pub(super) inventory: Option<Inventory>,
     pub(super) mac: Option<Mac>,
+    pub(super) manifest: Option<ImageManifest>,
     pub(super) config: Option<NodeConfig>,
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
@@ -54,6 +55,9 @@ impl<N: Network> Machine<N> {
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
             Stage::Network => self.clone().join_network().await,
+            Stage::Release => self.know_release().await,
+            Stage::Root => self.enter_root().await,
+            Stage::Drivers => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
             Stage::Inventory => self.take_inventory().await,
             Stage::Enrolment => self.enrol().await,
             Stage::Registration => self.register().await,
@@ -130,6 +134,33 @@ impl<N: Network> Machine<N> {
             network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
         });
         self.deliver_events(arguments.provisioner, mac);
+        Ok(detail)
+    }
+
+    async fn know_release(&self) -> Outcome {
+        let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
+        let kernel = self.kernel.as_ref();
+        let manifest = release::run(kernel, &arguments.provisioner, arguments.release).await?;
+        let detail = format!("{} {}", manifest.version, manifest.digest().short());
+        self.facts.borrow_mut().manifest = Some(manifest);
+        Ok(detail)
+    }
+
+    async fn enter_root(&self) -> Outcome {
+        let (arguments, manifest) = {
+            let facts = self.facts.borrow();
+            let manifest = wanted(&facts.manifest, "the release")?;
+            (wanted(&facts.arguments, "the command line")?, manifest)
+        };
+        let path = release::path(manifest.digest(), &manifest.root.file.file);
+        let (server, root) = (arguments.provisioner, manifest.root);
+        let file = root::fetch(self.kernel.as_ref(), &server, &path, &root).await?;
+        let detail = format!(
+            "{:.1} MB, verity root hash {}",
+            root.file.bytes as f64 / 1e6,
+            root.verity.root_hash.short()
+        );
+        self.local(move |kernel| root::enter(kernel, &file, &root)).await?;
         Ok(detail)
     }
 

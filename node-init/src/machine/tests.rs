@@ -14,10 +14,10 @@ use crate::{
 };
 use protocol::{
     Signed,
-    boot::{BootEvent, Enrol},
+    boot::{BootEvent, Enrol, ImageFile, ImageManifest, RootImage, Verity},
 };
 use serde_json::{Value, json};
-use std::sync::Mutex;
+use std::{path::Path, sync::Mutex};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -80,6 +80,13 @@ impl Servers {
             let answer = Signed::sign(&chain, config, &key(self.provisioner));
             return (200, serde_json::to_vec(&answer).unwrap());
         }
+        if let Some((_, file)) = path.rsplit_once('/').filter(|_| path.starts_with("/image/")) {
+            return match file {
+                "manifest.json" => (200, serde_json::to_vec(&manifest()).unwrap()),
+                "root.erofs" => (200, ROOT.to_vec()),
+                other => panic!("{other}"),
+            };
+        }
         let request: Value = serde_json::from_slice(body).unwrap();
         let result = match request["method"].as_str().unwrap() {
             "broadcast_tx_sync" => {
@@ -105,7 +112,7 @@ async fn exchange(mut stream: TcpStream, answer: impl Fn(&str, &[u8]) -> (u16, V
         let head = String::from_utf8(request[..end].to_vec()).unwrap();
         let body = &request[end + 4..];
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() < length.unwrap().parse::<usize>().unwrap() {
+        if body.len() < length.map_or(0, |length| length.parse::<usize>().unwrap()) {
             continue;
         }
         let (status, content) = answer(head.split(' ').nth(1).unwrap(), body);
@@ -114,6 +121,25 @@ async fn exchange(mut stream: TcpStream, answer: impl Fn(&str, &[u8]) -> (u16, V
             format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(&[head.into_bytes(), content].concat()).await.unwrap();
         return;
+    }
+}
+
+const ROOT: [u8; 8192] = [9; 8192];
+
+fn manifest() -> ImageManifest {
+    let file = |name: &str, content: &[u8]| ImageFile {
+        file: name.into(),
+        digest: Digest::of_bytes(content),
+        bytes: content.len() as u64,
+    };
+    let verity = Verity { root_hash: Digest([1; 32]), salt: Digest([2; 32]), data_blocks: 1 };
+    ImageManifest {
+        version: "0.1.0".into(),
+        kernel_release: "6.12".into(),
+        kernel: file("vmlinuz", b"kernel"),
+        initramfs: file("initramfs.zst", b"initramfs"),
+        root: RootImage { file: file("root.erofs", &ROOT), verity },
+        unix_time: 5,
     }
 }
 
@@ -149,7 +175,7 @@ async fn boot(
     change: impl FnOnce(&Fake),
     test: impl AsyncFnOnce(&Bench),
 ) -> (End, Bench) {
-    let (pinned, release) = (key(1).public(), "cd".repeat(32));
+    let (pinned, release) = (key(1).public(), manifest().digest());
     let line = format!(
         "alia.provisioner={} alia.key={pinned} alia.chain=alia-test alia.release={release} \
          BOOTIF=01-52-54-00-00-00-01",
@@ -161,8 +187,15 @@ async fn boot(
         ("/lib/modules/6.12/modules.alias", "alias pci:v1* virtio_net"),
         ("/lib/modules/6.12/modules.dep", "kernel/virtio_net.ko:"),
         ("/sys/bus/pci/devices/0/modalias", "pci:v1d2"),
+        ("/sys/bus/pci/devices/1/modalias", "pci:v2d2"),
         ("/etc/alia/build.json", r#"{"version":"0.1.0","kernel_release":"6.12","unix_time":5}"#),
     ]);
+    // A driver that the root alone has.
+    let in_root: [(&str, &str); 2] = [
+        ("/lib/modules/6.12/modules.alias", "alias pci:v1* virtio_net\nalias pci:v2* nvme"),
+        ("/lib/modules/6.12/modules.dep", "kernel/virtio_net.ko:\nkernel/nvme.ko:"),
+    ];
+    fake.world().in_root = in_root.map(|(path, text)| (path.into(), text.into())).to_vec();
     change(&fake);
     let kernel = Arc::new(fake);
     let screen = Screen::default();
@@ -225,7 +258,9 @@ async fn a_machine_boots_from_mounts_to_its_service_and_tells_the_provisioner_al
     .await;
     assert_eq!(end, End::PowerOff);
     let world = bench.kernel.world();
-    assert_eq!(world.modules, ["virtio_net.ko"]);
+    assert_eq!(world.modules, ["virtio_net.ko", "nvme.ko"]);
+    assert_eq!(world.root.as_ref().unwrap().0, Path::new("/newroot"));
+    assert_eq!(world.looped, ROOT);
     assert_eq!(world.clock, 2_000_000_000);
     assert_eq!(world.spawned, [compute::program()]);
     assert_eq!(world.stopped[0], (101, Stop::Ask));
@@ -318,6 +353,7 @@ async fn a_panic_in_a_stage_is_reported_as_ours_and_the_machine_goes_on() {
     let panicking = |fake: &Fake| fake.world().panicking = Some("/sys/bus".into());
     boot(Servers::start(1, 0).await, panicking, async |bench| {
         bench.line("modules failed").await;
+        bench.line("drivers failed").await;
         bench.line("a mistake of ours ended it").await;
         bench.line("compute done").await;
         power_off(bench).await;

@@ -24,7 +24,9 @@ pub enum ReleaseError {
         reason: serde_json::Error,
     },
     /// It is another.
-    #[error("{server} serves image {found} in place of {wanted}; boot again for the one served now")]
+    #[error(
+        "{server} serves image {found} in place of {wanted}; boot again for the one served now"
+    )]
     Other {
         /// Who served it.
         server: Base,
