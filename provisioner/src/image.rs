@@ -71,8 +71,11 @@ impl Image {
         Ok(Self { digest: manifest.digest(), manifest, folder: folder.into() })
     }
 
-    /// The path of one of its files; none for any other name.
+    /// The path of one of its files, the manifest itself among them; none for any other name.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
+        if name == MANIFEST {
+            return Some(self.folder.join(MANIFEST));
+        }
         let named = |file: &&ImageFile| file.file == name;
         let file = files(&self.manifest).into_iter().find(named)?;
         Some(self.folder.join(&file.file))
@@ -139,7 +142,8 @@ mod tests {
         let image = Image::open(folder.path()).unwrap();
         assert!(image.path("vmlinuz").is_some());
         assert!(image.path("root.erofs").is_some());
-        assert!(image.path(MANIFEST).is_none());
+        assert!(image.path(MANIFEST).is_some());
+        assert!(image.path("provisioner.key").is_none());
         assert!(image.path("../vmlinuz").is_none());
     }
 

@@ -7,8 +7,7 @@
 
 use crate::{
     http::{self, Base, HttpError},
-    kernel::{self, Kernel, Mapping},
-    modalias::Catalogue,
+    kernel::{Kernel, Mapping},
     stages::{modules, mounts},
 };
 use protocol::{
@@ -27,8 +26,9 @@ const ON: &str = "/newroot";
 /// The device's name.
 const NAME: &str = "alia-root";
 const FILE_SYSTEM: &str = "erofs";
-/// Drivers of it all, where the kernel has them as modules.
-const MODULES: [&str; 3] = ["loop", "dm_verity", "erofs"];
+/// Drivers of it all, where the kernel has them as modules. It would ask for digests by a program
+/// that there is none of.
+const MODULES: [&str; 5] = ["sha256_ssse3", "crc32c_generic", "loop", "dm_verity", "erofs"];
 /// Sectors of the device mapper.
 const SECTOR: u64 = 512;
 

@@ -132,6 +132,7 @@ pub(super) async fn image(
     let stage = match &image.manifest {
         manifest if file == manifest.kernel.file => "kernel",
         manifest if file == manifest.root.file.file => "root",
+        _ if file == crate::image::MANIFEST => "release",
         _ => "initramfs",
     };
     Fetch { path, stage, file, peer }.run(&app, whose.mac.parse().ok(), request).await
