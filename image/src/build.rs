@@ -234,7 +234,7 @@ pub fn assemble(
 }
 
 /// `bytes` under zstd; kept in the cache by digest.
-fn compressed(bytes: &[u8], level: i32, cache: &Path) -> Result<Vec<u8>, Error> {
+pub fn compressed(bytes: &[u8], level: i32, cache: &Path) -> Result<Vec<u8>, Error> {
     let name =
         format!("{}-{level}-{}.zst", Digest::of_bytes(bytes), zstd::zstd_safe::version_number());
     let folder = cache.join("compressed");

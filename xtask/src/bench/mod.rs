@@ -1,16 +1,21 @@
 //! `cargo xtask bench`: each case against the peer it names, in the same run, turn by turn, so
 //! that a busy or a slow machine weighs on both.
 
+mod boot;
 mod check_tx;
 mod matmul;
 mod peer;
 mod step;
 mod tftp;
 
-use crate::{build, setup, setup::Sources};
+use crate::{
+    build::{self, KernelFrom},
+    setup::{self, Sources},
+};
 use anyhow::bail;
 use lab::tools::Purpose;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Times what is ours against its peer.
 ///
@@ -22,13 +27,19 @@ pub struct Flags {
     /// One object a line, for scripts.
     #[arg(long)]
     json: bool,
-    /// Only this one: matmul, step, tftp or check-tx. Without a name all but `step`, whose peer
-    /// (PyTorch) is a download of gigabytes.
+    /// The kernel that `boot` boots.
+    #[arg(long, value_enum, default_value_t)]
+    kernel: KernelFrom,
+    /// Only this one: matmul, step, tftp, check-tx or boot. Without a name all but `step`, whose
+    /// peer (PyTorch) is a download of gigabytes.
     #[arg(value_name = "NAME")]
     only: Option<String>,
-    /// Inside of the namespaces in which `tftp` runs.
+    /// Inside of the namespaces in which `tftp` and `boot` run.
     #[arg(long, hide = true)]
     inside: bool,
+    /// What `boot` boots, there.
+    #[arg(long, hide = true)]
+    plan: Option<PathBuf>,
 }
 
 /// One case.
@@ -105,9 +116,12 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     if flags.inside {
-        return tftp::inside(&mut show);
+        return match &flags.plan {
+            Some(plan) => boot::inside(plan, &mut show),
+            None => tftp::inside(&mut show),
+        };
     }
-    let names = ["matmul", "step", "tftp", "check-tx"];
+    let names = ["matmul", "step", "tftp", "check-tx", "boot"];
     if let Some(name) = flags.only.as_deref().filter(|name| !names.contains(name)) {
         bail!("there is no bench {name:?}; there are {}", names.join(", "));
     }
@@ -135,6 +149,9 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     if is_wanted("check-tx") {
         check_tx::run(&mut show)?;
+    }
+    if is_wanted("boot") {
+        boot::run(&flags.sources, flags.kernel, is_json)?;
     }
     Ok(())
 }

@@ -1,0 +1,295 @@
+//! From power-on to a machine that is registered, against a bare netboot of the same kernel by the
+//! same firmware: an initramfs with one program in it, which says that it runs and nothing more.
+
+use super::{Line, Pair, Show};
+use crate::{
+    build::{self, KernelFrom},
+    setup::{self, Sources},
+    workspace::{self, program},
+};
+use anyhow::{Context, bail};
+use image::{build::compressed, cpio};
+use lab::{
+    Accelerator, Machine, MachineSpec, Ready, Service, ServiceSpec, accel, console,
+    machine::Firmware,
+    net::{self, SERVER},
+    sandbox,
+    services::{Comet, Dhcp, Provisioner},
+    tools::Purpose,
+};
+use protocol::{
+    Digest, SecretKey,
+    boot::{ImageFile, ImageManifest},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const TURNS: usize = 2;
+const READY: Duration = Duration::from_secs(60);
+/// A boot under software emulation takes half a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
+const CHAIN: &str = "alia-lab";
+const RPC_PORT: u16 = 26_657;
+const TAP: &str = "tap0";
+/// What PID 1 does by itself; the other stages wait for somebody.
+const OWN_STAGES: [&str; 8] =
+    ["mounts", "command-line", "clock", "identity", "modules", "drivers", "inventory", "compute"];
+/// Cold boot to registered may take so many times the bare boot.
+const GOAL_TIMES_BARE: f64 = 1.3;
+/// Seconds of PID 1's own, where processors are emulated and where they are not.
+const GOAL_OWN: (f64, f64) = (1.0, 0.3);
+
+/// What is to be booted, found before the network is left behind.
+#[derive(Serialize, Deserialize)]
+struct Plan {
+    image: PathBuf,
+    bare: PathBuf,
+    ipxe: PathBuf,
+    ovmf: (PathBuf, PathBuf),
+    comet: PathBuf,
+    kvm: bool,
+    reason: String,
+}
+
+pub(super) fn run(sources: &Sources, kernel: KernelFrom, is_json: bool) -> anyhow::Result<()> {
+    setup::install(kernel.purpose().max(Purpose::Up))?;
+    build::programs_quietly()?;
+    let packages = setup::packages(sources)?;
+    let (files, comet) = setup::tools(&packages)?;
+    let image = workspace::target().join("bench-image");
+    build::image_into(&packages, kernel, &image)?;
+    let bare = bare(&image, packages.cache())?;
+    let Firmware::Ovmf { code, variables } = files.ovmf else { bail!("OVMF is wanted") };
+    let choice = accel::probe(Some(&image));
+    let plan = Plan {
+        image,
+        bare,
+        ipxe: files.ipxe,
+        ovmf: (code, variables),
+        comet,
+        kvm: choice.accelerator == Accelerator::Kvm,
+        reason: choice.reason,
+    };
+    let path = workspace::target().join("bench-boot.json");
+    fs::write(&path, serde_json::to_vec_pretty(&plan)?)?;
+    let mut arguments = vec!["bench".into(), "--inside".into(), "--plan".into(), path.into()];
+    arguments.extend(is_json.then(|| "--json".into()));
+    let mut sandbox = sandbox::enter(sandbox::privilege()?, &arguments, Vec::new())?;
+    let status = sandbox.wait()?;
+    if !status.success() {
+        bail!("the bench ended with {status}");
+    }
+    Ok(())
+}
+
+/// An image with the same kernel, and nothing but PID 1 before it.
+fn bare(image: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
+    let folder = workspace::target().join("bench-bare");
+    fs::create_dir_all(&folder)?;
+    let mut tree = cpio::Tree::default();
+    tree.put("/dev/console", cpio::Node::Device { major: 5, minor: 1 })?;
+    tree.put("/proc", cpio::Node::Folder)?;
+    tree.file("/init", fs::read(workspace::init())?, true)?;
+    let initramfs = compressed(&tree.to_newc(), 19, cache)?;
+    let manifest = fs::read(image.join("manifest.json"))?;
+    let mut manifest: ImageManifest = serde_json::from_slice(&manifest)?;
+    manifest.initramfs = ImageFile {
+        file: "initramfs.zst".into(),
+        digest: Digest::of_bytes(&initramfs),
+        bytes: initramfs.len() as u64,
+    };
+    fs::write(folder.join("initramfs.zst"), initramfs)?;
+    for file in fs::read_dir(image)? {
+        let name = file?.file_name();
+        if name != "initramfs.zst" {
+            fs::copy(image.join(&name), folder.join(&name))?;
+        }
+    }
+    fs::write(folder.join("manifest.json"), serde_json::to_vec_pretty(&manifest)?)?;
+    Ok(folder)
+}
+
+/// Seconds from power-on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    /// To the network's boot loader: firmware is over.
+    loader: f64,
+    kernel: f64,
+    init: f64,
+    enrolled: f64,
+    registered: f64,
+    /// Of PID 1, where it waits for nobody.
+    own: f64,
+}
+
+pub(super) fn inside(plan: &Path, show: Show<'_>) -> anyhow::Result<()> {
+    sandbox::inside()?;
+    let plan: Plan = serde_json::from_slice(&fs::read(plan)?)?;
+    eprintln!("{}", plan.reason);
+    net::make(&net::Plan { taps: vec![TAP.into()], foreign: false })?;
+    let folder = tempfile::tempdir()?;
+    let _chain = chain(&plan, folder.path())?;
+    let (code, variables) = plan.ovmf.clone();
+    for firmware in [Firmware::Ovmf { code, variables }, Firmware::SeaBios] {
+        let name = firmware.name();
+        let (mut best, mut times) = (Pair { ours: f64::INFINITY, theirs: f64::INFINITY }, None);
+        for turn in 0..TURNS {
+            let bed = folder.path().join(format!("{name}-{turn}"));
+            let whole = whole(&plan, &firmware, &bed.join("whole"))?;
+            best.theirs = best.theirs.min(bare_boot(&plan, &firmware, &bed.join("bare"))?);
+            if whole.registered < best.ours {
+                best.ours = whole.registered;
+                times = Some(whole);
+            }
+        }
+        let times = times.context("no boot was measured")?;
+        let goal = format!("bare netboot x {GOAL_TIMES_BARE}");
+        let of = Pair { ours: best.ours, theirs: best.theirs * GOAL_TIMES_BARE };
+        show(Line::time("boot", format!("{name}: power-on to registered"), goal, "s", of));
+        let stages = [
+            ("firmware", times.loader),
+            ("boot loader and download", times.kernel - times.loader),
+            ("kernel", times.init - times.kernel),
+            ("init to enrolled", times.enrolled - times.init),
+            ("enrolled to registered in a block", times.registered - times.enrolled),
+        ];
+        for (stage, seconds) in stages {
+            let of = Pair { ours: seconds, theirs: best.theirs };
+            let case = format!("{name}: {stage}");
+            show(Line::time("boot", case, "bare netboot, all of it".into(), "s", of));
+        }
+        let goal = if plan.kvm { GOAL_OWN.1 } else { GOAL_OWN.0 };
+        let of = Pair { ours: times.own, theirs: goal };
+        show(Line::time("boot", format!("{name}: init's own time"), "goal".into(), "s", of));
+    }
+    if !plan.kvm {
+        eprintln!("end of firmware to first receipt: unmeasured, KVM does not work here");
+    }
+    Ok(())
+}
+
+/// The chain that machines register on.
+fn chain(plan: &Plan, folder: &Path) -> anyhow::Result<[Service; 2]> {
+    let application = "unix:///run/abci.sock";
+    let home = folder.join("abci-app");
+    let app = Service::start_ready(
+        ServiceSpec::new("abci-app", program("abci-app"), &home)
+            .args(["--listen", application, "--home"])
+            .arg(&home)
+            .ready(Ready::Line("listens on".into())),
+        READY,
+    )?;
+    let comet = Comet {
+        program: plan.comet.clone(),
+        home: folder.join("cometbft"),
+        chain: CHAIN.parse()?,
+        rpc: SocketAddr::from(([0, 0, 0, 0], RPC_PORT)),
+        p2p: SocketAddr::from(([127, 0, 0, 1], 26_656)),
+        application: application.into(),
+        commit_ms: 500,
+        idle_seconds: 5,
+    };
+    comet.init()?;
+    Ok([app, Service::start_ready(comet.service(), READY)?])
+}
+
+/// Boots a machine from what a provisioner serves, with more words on its kernel's command line,
+/// until `until` shows.
+fn boot(
+    plan: &Plan,
+    firmware: &Firmware,
+    folder: &Path,
+    image: &Path,
+    words: &[&str],
+    until: &str,
+) -> anyhow::Result<Vec<console::Line>> {
+    fs::create_dir_all(folder)?;
+    let provisioner = Provisioner {
+        program: program("provisioner"),
+        folder: folder.into(),
+        dhcp: Dhcp::Full,
+        image: image.into(),
+        ipxe: plan.ipxe.clone(),
+        bios_file: Some("ipxe.pxe".into()),
+        chain: CHAIN.parse()?,
+        owner: SecretKey::generate()?,
+        ledgers: vec![format!("http://{SERVER}:{RPC_PORT}")],
+        parameter_servers: vec![format!("http://{SERVER}:8070")],
+    };
+    let mut service = provisioner.service()?;
+    for word in words {
+        service = service.args(["--kernel-argument", word]);
+    }
+    let _provisioner = Service::start_ready(service, READY)?;
+    let mut machine = Machine::start(MachineSpec {
+        name: firmware.name().into(),
+        firmware: firmware.clone(),
+        accelerator: if plan.kvm { Accelerator::Kvm } else { Accelerator::Tcg },
+        memory: 1024,
+        processors: 1,
+        mac: "52:54:00:a1:1a:01".into(),
+        tap: TAP.into(),
+        uuid: "00000000-0000-4000-8000-000000000001".into(),
+        serial: "LAB1".into(),
+        nice: 0,
+        folder: folder.into(),
+    })?;
+    machine.wait_line(until, PATIENCE)?;
+    Ok(machine.console().lines_from(0))
+}
+
+fn at(lines: &[console::Line], text: &str) -> anyhow::Result<f64> {
+    let line = lines.iter().find(|line| line.text.contains(text));
+    Ok(line.with_context(|| format!("no {text:?} on the console"))?.at.as_secs_f64())
+}
+
+fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Times> {
+    let lines = boot(plan, firmware, folder, &plan.image, &[], " registration done ")?;
+    Ok(Times {
+        loader: at(&lines, "iPXE")?,
+        kernel: at(&lines, "Linux version")?,
+        init: at(&lines, " mounts done ")?,
+        enrolled: at(&lines, " enrolment done ")?,
+        registered: at(&lines, " registration done ")?,
+        own: own(lines.iter().map(|line| line.text.as_str())),
+    })
+}
+
+fn bare_boot(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<f64> {
+    let lines = boot(plan, firmware, folder, &plan.bare, &["alia.probe"], accel::PROBE_LINE)?;
+    at(&lines, accel::PROBE_LINE)
+}
+
+/// Seconds of the stages that wait for nobody: `alia 3.214s modules done 0.412s …`.
+fn own<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
+    let took = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "alia").skip(2);
+        let (stage, state, took) = (words.next()?, words.next()?, words.next()?);
+        let is_own = OWN_STAGES.contains(&stage) && state == "done";
+        is_own.then(|| took.strip_suffix('s')?.parse::<f64>().ok()).flatten()
+    };
+    lines.filter_map(took).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_waits_for_is_not_its_own_time() {
+        let lines = [
+            "alia 8.236s mounts done 0.044s 6 file systems",
+            "alia 8.614s modules done 0.378s 4 loaded: failover",
+            "alia 8.617s network started",
+            "alia 8.971s network done 0.357s eth0",
+            "alia 9.1s compute retrying 0.100s why",
+            "[    1.0] random: crng init done",
+        ];
+        assert!((own(lines.into_iter()) - 0.422).abs() < 1e-9);
+    }
+}
