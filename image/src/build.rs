@@ -207,8 +207,7 @@ pub fn assemble(
         return Err(Error::bad_file(init_path, detail));
     }
     report.add("init", init.len());
-    ours.file(&recipe.programs.init, init.clone(), true).map_err(bad_path)?;
-    root.file(&recipe.programs.init, init, true).map_err(bad_path)?;
+    ours.file(&recipe.programs.init, init, true).map_err(bad_path)?;
     let (compute_path, compute) = programs.compute;
     libraries::put(&parts.libraries, compute_path, &compute, &mut root, &mut report)?;
     report.add("compute", compute.len());
@@ -230,6 +229,8 @@ pub fn assemble(
     });
     ours.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
     root.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
+    // PID 1 writes what the network's servers say; the root cannot be written.
+    root.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).map_err(bad_path)?;
     Ok(Content { kernel, kernel_release, unix_time, base, ours, root, report })
 }
 

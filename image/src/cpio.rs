@@ -18,6 +18,8 @@ pub enum Node {
         /// Whether it may be executed.
         executable: bool,
     },
+    /// A symbolic link to this path.
+    Link(String),
     /// A character device.
     Device {
         /// Major number.
@@ -102,11 +104,13 @@ fn entry(archive: &mut Vec<u8>, inode: u32, path: &str, node: &Node) {
     const FOLDER: u32 = 0o040_755;
     const FILE: u32 = 0o100_644;
     const PROGRAM: u32 = 0o100_755;
+    const LINK: u32 = 0o120_777;
     const DEVICE: u32 = 0o020_600;
     let (mode, links, content, major, minor): (_, _, &[u8], _, _) = match node {
         Node::Folder => (FOLDER, 2, &[], 0, 0),
         Node::File { bytes, executable: false } => (FILE, 1, bytes, 0, 0),
         Node::File { bytes, executable: true } => (PROGRAM, 1, bytes, 0, 0),
+        Node::Link(target) => (LINK, 1, target.as_bytes(), 0, 0),
         Node::Device { major, minor } => (DEVICE, 1, &[], *major, *minor),
     };
     // `put` refused what does not fit.
@@ -146,6 +150,7 @@ mod tests {
         tree.put("/dev/console", Node::Device { major: 5, minor: 1 }).unwrap();
         tree.put("/proc", Node::Folder).unwrap();
         tree.file("/etc/alia/build.json", b"{}".to_vec(), false).unwrap();
+        tree.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).unwrap();
         tree
     }
 
@@ -186,6 +191,8 @@ mod tests {
                 ("drwxr-xr-x", "etc"),
                 ("drwxr-xr-x", "etc/alia"),
                 ("-rw-r--r--", "etc/alia/build.json"),
+                // Where it points to.
+                ("lrwxrwxrwx", "/run/resolv.conf"),
                 ("drwxr-xr-x", "proc"),
                 ("drwxr-xr-x", "usr"),
                 ("drwxr-xr-x", "usr/bin"),
@@ -198,6 +205,7 @@ mod tests {
     fn the_order_of_putting_changes_no_byte() {
         let mut other = Tree::default();
         other.file("/etc/alia/build.json", b"{}".to_vec(), false).unwrap();
+        other.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).unwrap();
         other.put("/proc", Node::Folder).unwrap();
         other.put("/dev/console", Node::Device { major: 5, minor: 1 }).unwrap();
         other.file("/usr/bin/compute", b"12345".to_vec(), true).unwrap();

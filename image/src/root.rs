@@ -16,7 +16,7 @@ use protocol::{
 };
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -209,6 +209,7 @@ fn stage(tree: &Tree, folder: &Path) -> Result<(), Error> {
                 fs::write(&path, bytes).at(&path)?;
                 mode(&path, if *executable { 0o755 } else { 0o644 })?;
             }
+            Node::Link(target) => symlink(target, &path).at(&path)?,
             Node::Device { .. } => {
                 return Err(Error::bad_file(path, "a root holds no devices: devtmpfs makes them"));
             }
