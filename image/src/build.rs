@@ -188,7 +188,7 @@ pub fn assemble(
     report.component("kernel", Component { files: 1, bytes: kernel.len() as u64 });
     let modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
     let all = modules.names();
-    let early = if recipe.initramfs.whole { all.clone() } else { modules.early(recipe)? };
+    let early = modules.early(recipe)?;
     modules.report(&mut report);
     for (names, tree) in [(&early, &mut base), (&all, &mut root)] {
         modules.put(names, tree).map_err(bad_path)?;
@@ -211,11 +211,6 @@ pub fn assemble(
     let (compute_path, compute) = programs.compute;
     libraries::put(&parts.libraries, compute_path, &compute, &mut root, &mut report)?;
     report.add("compute", compute.len());
-    if recipe.initramfs.whole {
-        let mut twice = Report::default();
-        libraries::put(&parts.libraries, compute_path, &compute, &mut base, &mut twice)?;
-        ours.file(&recipe.programs.compute, compute.clone(), true).map_err(bad_path)?;
-    }
     root.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
 
     let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);

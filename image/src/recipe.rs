@@ -64,9 +64,6 @@ pub struct Initramfs {
     pub below: Vec<String>,
     /// And these, where the kernel does not have them built in.
     pub modules: Vec<String>,
-    /// All that the root holds lies in the initramfs too, which then is a whole system.
-    #[serde(default)]
-    pub whole: bool,
 }
 
 /// The root file system: EROFS under zstd.

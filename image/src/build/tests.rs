@@ -91,7 +91,6 @@ fn recipe() -> Recipe {
     recipe.kernel.modules = vec!["nic".into(), "pci".into(), "disk".into()];
     recipe.initramfs.below = vec!["kernel/net/".into()];
     recipe.initramfs.modules = vec!["pci".into()];
-    recipe.initramfs.whole = false;
     recipe
 }
 
@@ -136,7 +135,7 @@ fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
         assert!(!early && content.root.has(path), "{path} belongs to the root alone");
     }
     assert!(!content.root.has("/lib/modules/6-test/kernel/x.ko"), "nobody asked for it");
-    assert!(content.ours.has("/init") && content.root.has("/init"));
+    assert!(content.ours.has("/init") && !content.root.has("/init"));
     assert_eq!(content.kernel_release, "6-test");
     assert_eq!(content.unix_time, 300, "the newest package's");
     assert_eq!(content.report.firmware_absent, ["nic/gone.fw"]);
@@ -166,24 +165,17 @@ fn two_builds_in_two_folders_give_identical_bytes() {
 }
 
 #[test]
-fn an_initramfs_may_be_a_whole_system_and_asks_for_no_module_that_is_nowhere() {
+fn an_initramfs_that_asks_for_a_module_that_is_nowhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let parts = parts(folder.path());
     let compute = fs::read(std::env::current_exe().unwrap()).unwrap();
-    let programs = || Programs {
+    let programs = Programs {
         init: (Path::new("init"), static_program()),
-        compute: (Path::new("compute"), compute.clone()),
+        compute: (Path::new("compute"), compute),
     };
-    let mut whole = recipe();
-    whole.initramfs.whole = true;
-    let content = assemble(&whole, &parts, programs(), "1").unwrap();
-    assert!(
-        content.base.has("/lib64/ld-linux-x86-64.so.2") && content.ours.has("/usr/bin/compute")
-    );
-    assert!(content.base.has("/lib/modules/6-test/kernel/disk.ko"));
     let mut wrong = recipe();
     wrong.initramfs.modules.push("loop-typo".into());
-    let error = assemble(&wrong, &parts, programs(), "1").err().unwrap().to_string();
+    let error = assemble(&wrong, &parts, programs, "1").err().unwrap().to_string();
     assert!(error.contains("loop_typo") && error.contains("initramfs.modules"), "{error}");
 }
 
