@@ -141,7 +141,14 @@ impl<N: Network> Machine<N> {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
         let kernel = self.kernel.as_ref();
         let manifest = release::run(kernel, &arguments.provisioner, arguments.release).await?;
-        let detail = format!("{} {}", manifest.version, manifest.digest().short());
+        let digest = manifest.digest();
+        let root_hash = Some(manifest.root.verity.root_hash);
+        let measure = move |kernel: &dyn Kernel| measure::release(kernel, digest, root_hash);
+        // A machine goes on without what vouches for it.
+        if let Err(error) = self.local(measure).await {
+            self.say("measure", StageState::Failed, &error.to_string());
+        }
+        let detail = format!("{} {}", manifest.version, digest.short());
         self.facts.borrow_mut().manifest = Some(manifest);
         Ok(detail)
     }

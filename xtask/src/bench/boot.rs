@@ -236,6 +236,7 @@ fn boot(
         tap: TAP.into(),
         uuid: "00000000-0000-4000-8000-000000000001".into(),
         serial: "LAB1".into(),
+        tpm: None,
         nice: 0,
         folder: folder.into(),
     })?;
