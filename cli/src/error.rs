@@ -1,8 +1,14 @@
 //! What can go wrong, and the exit code that a script sees.
 
 use crate::{
-    fetch::FetchError, folder::FolderError, home::HomeError, job_file::JobFileError,
-    prepare::PrepareError, replay::ReplayError, translate::TranslateError,
+    fetch::FetchError,
+    folder::FolderError,
+    home::HomeError,
+    job_file::JobFileError,
+    node::{NodeError, TargetError},
+    prepare::PrepareError,
+    replay::ReplayError,
+    translate::TranslateError,
 };
 use compute::client::ClientError;
 use identity::keyfile::KeyFileError;
@@ -73,6 +79,12 @@ pub enum Error {
     /// A translation.
     #[error(transparent)]
     Translate(#[from] TranslateError),
+    /// Which node is meant.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The operating system gave no randomness.
     #[error(transparent)]
     Randomness(#[from] protocol::key::KeyError),

@@ -1,7 +1,7 @@
 //! The home folder: settings, the owner's key, and the chain's trust root.
 //!
 //! ```text
-//! settings.toml   the chain, its ledger servers, the parameter server
+//! settings.toml   the chain, its ledger servers, the parameter server, the provisioner
 //! owner.key       the account's secret key, mode 0600
 //! trust.json      the header that everything is proven from
 //! ```
@@ -36,6 +36,9 @@ pub struct Settings {
     pub ledgers: Vec<String>,
     /// The parameter server that jobs are sent to.
     pub parameter_server: String,
+    /// The provisioner, which knows where machines are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioner: Option<String>,
 }
 
 /// What is believed without proof.
@@ -175,7 +178,12 @@ impl Home {
     }
 
     fn key_path(&self) -> PathBuf {
-        self.folder.join(KEY)
+        Self::key_file(&self.folder)
+    }
+
+    /// Where a home folder has its key, set up or not.
+    pub fn key_file(folder: &Path) -> PathBuf {
+        folder.join(KEY)
     }
 
     /// The owner's key.
@@ -265,6 +273,7 @@ mod tests {
             chain: "alia-test".parse().unwrap(),
             ledgers: vec!["http://127.0.0.1:1".into()],
             parameter_server: DEFAULT_PARAMETER_SERVER.into(),
+            provisioner: None,
         }
     }
 

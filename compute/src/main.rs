@@ -9,6 +9,7 @@ use protocol::{
     ChainId, Digest, SecretKey, boot::ComputeConfig, inventory::Inventory, node::NodeRole,
 };
 use std::{fs, path::PathBuf, process::ExitCode, thread};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Takes micro-batches from parameter servers, does them, and hands a receipt for each to the
 /// ledger.
@@ -87,7 +88,11 @@ fn run(flags: Flags) -> anyhow::Result<()> {
                 None => return Ok(()),
             },
         };
-        Worker::new(settings)?.run().await;
+        let mut asked = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
+        let stop = async move {
+            asked.recv().await;
+        };
+        Worker::new(settings)?.run_until(stop).await;
         Ok(())
     })
 }

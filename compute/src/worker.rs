@@ -20,7 +20,7 @@ use protocol::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::{sleep, timeout},
 };
 
@@ -119,8 +119,27 @@ impl<O: Observe + Send + 'static> Worker<O> {
         })
     }
 
+    /// Works until it is asked to `stop`: then what is in hand is finished and brought, and nothing
+    /// more is taken.
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let (stopping, stops) = watch::channel(false);
+        let stopped = tokio::spawn(async move {
+            stop.await;
+            tracing::info!("asked to stop: what is in hand is finished, and nothing more taken");
+            // Received or not: each loop is at its end then.
+            let _ = stopping.send(true);
+            stopping.closed().await;
+        });
+        self.work_until(stops).await;
+        stopped.abort();
+    }
+
     /// Works until the process ends.
     pub async fn run(self) {
+        self.run_until(std::future::pending()).await;
+    }
+
+    async fn work_until(self, stops: watch::Receiver<bool>) {
         tracing::info!(
             node = %self.signer.certificate.signer,
             device = self.signer.device,
@@ -135,8 +154,8 @@ impl<O: Observe + Send + 'static> Worker<O> {
         }));
         let worker = Arc::new(self);
         let loops = (0..worker.servers.len()).map(|at| {
-            let worker = worker.clone();
-            tokio::spawn(async move { worker.serve(at).await })
+            let (worker, stops) = (worker.clone(), stops.clone());
+            tokio::spawn(async move { worker.serve(at, stops).await })
         });
         for each in loops.collect::<Vec<_>>() {
             if let Err(error) = each.await {
@@ -145,7 +164,7 @@ impl<O: Observe + Send + 'static> Worker<O> {
         }
     }
 
-    async fn serve(&self, at: usize) {
+    async fn serve(&self, at: usize, mut stops: watch::Receiver<bool>) {
         let server = &self.servers[at];
         let mut sequence = 0;
         let mut pause = FIRST_PAUSE;
@@ -159,7 +178,12 @@ impl<O: Observe + Send + 'static> Worker<O> {
                 device: self.signer.device.clone(),
             };
             let pull = Signed::sign(&self.signer.chain, body, &self.signer.work_key);
-            let reply = server.pull(&pull).await;
+            // A pull that is given up may have been answered: the server gives it out again.
+            let reply = tokio::select! {
+                biased;
+                Ok(_) = stops.wait_for(|stops| *stops) => return,
+                reply = server.pull(&pull) => reply,
+            };
             let done = match reply {
                 Ok(PullReply::Nothing) => Ok(()),
                 Ok(PullReply::Work(assignment)) => self.work(server, &assignment).await,
@@ -170,7 +194,10 @@ impl<O: Observe + Send + 'static> Worker<O> {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     tracing::warn!("{error}; trying again in {} ms", pause.as_millis());
-                    sleep(pause).await;
+                    tokio::select! {
+                        Ok(_) = stops.wait_for(|stops| *stops) => return,
+                        () = sleep(pause) => {}
+                    }
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
             }

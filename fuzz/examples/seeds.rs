@@ -543,5 +543,24 @@ fn machine(seeds: &Seeds) -> Anything<()> {
         "softdep virtio_pci pre: virtio\n",
         "virtio_net",
     ];
+    seeds.put("node_api", "/v1/logs?lines=5&follow=1")?;
+    seeds.put("node_api", "6,339,5140900,-;NET: Registered\n SUBSYSTEM=net\n")?;
+    seeds.put("node_api", mtls::certificate::of(&WORLD.worker))?;
+    seeds.put("node_api", format!("{}@[fd00::3]:7443", WORLD.worker.public()))?;
+    seeds.put("node_api", format!("{}:reader", WORLD.worker.public()))?;
+    let stats = [
+        "cpu  1 2 3 4 5 6 7 8",
+        "0.05 1.50 12.00 1/99 123",
+        "MemTotal: 1000 kB\nMemAvailable: 600 kB",
+        "oom_kill 2",
+        "eth0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0",
+        "coretemp",
+        "45000",
+        "Package id 0",
+        "7 (compute) S 1 7 7 0 -1 4194560 900 0 0 0 250 50 0 0 20 0 3 0 120 900000 2048",
+        "Uid:\t900\t900\t900\t900",
+        "0::/compute",
+    ];
+    seeds.put("node_api", stats.join("\0"))?;
     seeds.put("hardware", files.join("\0"))
 }

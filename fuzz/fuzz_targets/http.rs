@@ -99,6 +99,7 @@ fn app(folder: &Path) -> Arc<App> {
             delegation,
             ledgers: vec![],
             parameter_servers: vec![],
+            operators: vec![],
             approval: provisioner::config::Approval::Automatic,
         }),
         upstream: tokio::sync::watch::channel(Arc::default()).1,

@@ -72,6 +72,10 @@ impl Kernel for Files {
         none()
     }
 
+    fn kernel_log(&self, _: usize) -> io::Result<Vec<Vec<u8>>> {
+        none()
+    }
+
     fn open_device(&self, _: &Path) -> io::Result<OwnedFd> {
         none()
     }

@@ -3,6 +3,7 @@
 //! A serial line may be slow, or stopped by its reader. A thread writes, so that PID 1 never
 //! waits for it; what does not fit the queue is counted and dropped.
 
+use crate::ring::Ring;
 use std::{
     io::Write,
     sync::{
@@ -24,6 +25,7 @@ const MAX_LINE: usize = 1_000;
 pub struct Console {
     lines: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    ring: Ring,
 }
 
 enum Message {
@@ -42,7 +44,12 @@ impl Console {
             .name("console".to_owned())
             .stack_size(64 << 10)
             .spawn(move || write(device, &waiting, &counted));
-        Self { lines, dropped }
+        Self { lines, dropped, ring: Ring::default() }
+    }
+
+    /// The last lines, those that did not fit the device among them.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// Writes a line; control characters in it become spaces.
@@ -50,6 +57,7 @@ impl Console {
         let text = crate::outbox::cut(text, MAX_LINE);
         let printable = |c: char| if c.is_control() { ' ' } else { c };
         let mut line: String = text.chars().map(printable).collect();
+        self.ring.push(&line);
         line.push('\n');
         if self.lines.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);

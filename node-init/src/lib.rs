@@ -13,6 +13,7 @@
 //!   service, both pure: `step(state, event) -> actions`, with times as values;
 //! - [`stages`] holds one file for each stage; [`kernel`] and [`net`] are the tables of functions
 //!   behind which the kernel stands, so that each stage is tested without one;
+//! - [`api`] is the only way in, [`status`] what it and the screen show;
 //! - [`machine`] is the edge that carries out what was decided; [`report`] tells console and
 //!   provisioner.
 //!
@@ -36,11 +37,13 @@
 //! ```
 //! The stages are those of [`plan::PLAN`]. What happens after them has names of its own, so that
 //! it does not disturb their times: `lease` (renewals that change something), `time` (the clock,
-//! set by the provisioner), `service` (the compute service's ends and restarts), `power`, and on
+//! set by the provisioner), `service` (the compute service's ends and restarts), `audit`
+//! (who asked what of the node API), `power`, and on
 //! the console alone `events` (their delivery) and `init`. What the service itself writes follows
 //! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
 //! powers off.
 
+pub mod api;
 pub mod console;
 pub mod floor;
 pub mod http;
@@ -56,7 +59,9 @@ pub mod outbox;
 pub mod plan;
 pub mod power;
 pub mod report;
+pub mod ring;
 pub mod runner;
 pub mod stages;
+pub mod status;
 pub mod supervise;
 pub mod variable;

@@ -1,9 +1,11 @@
 //! The edge: carries out what the runner and the supervisor decide, one event after another.
 
+mod api;
 mod attempts;
 mod service;
 
 use crate::{
+    api::Wished,
     kernel::{End, Kernel},
     net::Network,
     plan::{PLAN, Row, Stage},
@@ -13,7 +15,7 @@ use crate::{
     supervise,
 };
 use attempts::Facts;
-use protocol::{Digest, boot::StageState};
+use protocol::{Digest, boot::StageState, node_api::NODE_API_PORT};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -34,6 +36,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What is in the queue at any time: at most one end of an attempt for each stage, and one more
 /// that was given up.
 const QUEUE: usize = 4 * Stage::COUNT;
+/// Wishes of operators that wait; each of them waits for its answer.
+const WISHES: usize = 8;
 
 /// A machine from mounts to its end.
 pub struct Machine<N: Network> {
@@ -43,6 +47,10 @@ pub struct Machine<N: Network> {
     boot_id: Digest,
     facts: RefCell<Facts>,
     delivering: Cell<bool>,
+    /// What operators wish, by the node API.
+    wishes: mpsc::Sender<Wished>,
+    wished: RefCell<Option<mpsc::Receiver<Wished>>>,
+    api_port: u16,
 }
 
 impl<N: Network> Machine<N> {
@@ -53,8 +61,20 @@ impl<N: Network> Machine<N> {
         reporter: Rc<Reporter>,
         boot_id: Digest,
     ) -> Rc<Self> {
+        Rc::new(Self::with_api_port(kernel, network, reporter, boot_id, NODE_API_PORT))
+    }
+
+    fn with_api_port(
+        kernel: Arc<dyn Kernel>,
+        network: N,
+        reporter: Rc<Reporter>,
+        boot_id: Digest,
+        api_port: u16,
+    ) -> Self {
         let (facts, delivering) = (RefCell::default(), Cell::new(false));
-        Rc::new(Self { kernel, network, reporter, boot_id, facts, delivering })
+        let (wishes, wished) = mpsc::channel(WISHES);
+        let wished = RefCell::new(Some(wished));
+        Self { kernel, network, reporter, boot_id, facts, delivering, wishes, wished, api_port }
     }
 
     /// Boots, works until somebody asks the machine to end, or it must restart; gives how it is to
@@ -65,6 +85,8 @@ impl<N: Network> Machine<N> {
         mut requested: mpsc::Receiver<power::Request>,
     ) -> io::Result<End> {
         let (ends, mut ended) = mpsc::channel(QUEUE);
+        let wished = self.wished.borrow_mut().take();
+        let mut wished = wished.ok_or_else(|| io::Error::other("a machine runs once"))?;
         let mut children = signal(SignalKind::child())?;
         if let Err(error) = self.kernel.take_ctrl_alt_del() {
             let detail = format!("Ctrl-Alt-Del restarts the machine at once: {error}");
@@ -108,6 +130,12 @@ impl<N: Network> Machine<N> {
                     Some((end, whose)) = requested.recv() => {
                         self.say("power", StageState::Started, &format!("asked by {whose}"));
                         break 'working end;
+                    }
+                    Some(wish) = wished.recv() => {
+                        if let Some((end, whose)) = self.fulfil(wish, &mut service) {
+                            self.say("power", StageState::Started, &format!("asked by {whose}"));
+                            break 'working end;
+                        }
                     }
                     _ = children.recv() => self.reap(&mut service),
                     () = sleep(pause) => {

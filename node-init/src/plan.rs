@@ -27,6 +27,8 @@ pub enum Stage {
     Inventory,
     /// The provisioner takes the node in.
     Enrolment,
+    /// The node answers its operators.
+    Api,
     /// The ledger knows the node.
     Registration,
     /// The compute service.
@@ -161,6 +163,13 @@ pub const PLAN: [Row; Stage::COUNT] = [
         waits: true,
     },
     Row {
+        stage: Stage::Api,
+        needs: &[Stage::Enrolment],
+        limit: LOCAL,
+        on_failure: RETRY,
+        waits: false,
+    },
+    Row {
         stage: Stage::Compute,
         needs: &[Stage::Enrolment],
         limit: LOCAL,
@@ -179,7 +188,7 @@ pub const PLAN: [Row; Stage::COUNT] = [
 
 impl Stage {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// The name in events and on the console.
     pub fn name(self) -> &'static str {
@@ -195,6 +204,7 @@ impl Stage {
             Self::Drivers => "drivers",
             Self::Inventory => "inventory",
             Self::Enrolment => "enrolment",
+            Self::Api => "api",
             Self::Registration => "registration",
             Self::Compute => "compute",
         }

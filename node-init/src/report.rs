@@ -7,9 +7,14 @@ use crate::{
     mac::Mac,
     outbox::Outbox,
     runner::back_off,
+    status::Status,
 };
 use protocol::boot::StageState;
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::{RefCell, RefMut},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::Notify, time::sleep};
 
 /// Pauses between attempts to deliver events.
@@ -21,6 +26,7 @@ pub struct Reporter {
     kernel: Arc<dyn Kernel>,
     console: Console,
     outbox: RefCell<Outbox>,
+    status: RefCell<Status>,
     /// Something new is in the outbox.
     news: Notify,
     /// The outbox was emptied.
@@ -46,12 +52,18 @@ impl Reporter {
     /// A reporter for this boot.
     pub fn new(kernel: Arc<dyn Kernel>, console: Console, outbox: Outbox) -> Self {
         let (news, delivered) = (Notify::new(), Notify::new());
-        Self { kernel, console, outbox: RefCell::new(outbox), news, delivered }
+        let (outbox, status) = (RefCell::new(outbox), RefCell::default());
+        Self { kernel, console, outbox, status, news, delivered }
     }
 
     /// The console.
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// How the node is; not to be held across an await.
+    pub fn status(&self) -> RefMut<'_, Status> {
+        self.status.borrow_mut()
     }
 
     /// Tells people and the provisioner.
@@ -60,6 +72,8 @@ impl Reporter {
         if report.shown {
             self.console.line(&line(now, report));
         }
+        let Report { stage, state, took, detail, .. } = *report;
+        self.status().reported(now, stage, state, took, detail);
         self.outbox.borrow_mut().push(report.stage, report.state, now, report.detail);
         self.news.notify_one();
     }

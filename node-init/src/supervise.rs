@@ -48,6 +48,16 @@ pub enum State {
         /// When it is killed.
         kill: Duration,
     },
+    /// An operator drained the node: it was asked to finish its work and end, however long that
+    /// takes. A process that does not is still the operator's to end, with the machine.
+    Draining {
+        /// The process.
+        pid: Pid,
+        /// Whether it is started again when it ended: the operator thought better of it.
+        again: bool,
+    },
+    /// An operator drained the node, and nothing runs.
+    Drained,
     /// It ended and stays so.
     Ended,
 }
@@ -61,6 +71,10 @@ pub enum Event {
     NotStarted(String),
     /// A process ended; not always the service's.
     Exited(Pid, Exit),
+    /// An operator wants it to finish its work and stay stopped.
+    Drain,
+    /// An operator wants it to work again.
+    Undrain,
     /// The machine ends: the service is to end too.
     End,
     /// Time passed.
@@ -84,7 +98,11 @@ impl State {
         match self {
             Self::Pausing { until, .. } => Some(*until),
             Self::Ending { kill, .. } => Some(*kill),
-            Self::Idle | Self::Running { .. } | Self::Ended => None,
+            Self::Idle
+            | Self::Running { .. }
+            | Self::Draining { .. }
+            | Self::Drained
+            | Self::Ended => None,
         }
     }
 
@@ -119,7 +137,36 @@ impl State {
                 actions.insert(0, Action::Stop(pid, Stop::Kill));
                 (state, actions)
             }
-            (Self::Running { pid, .. }, Event::End) => {
+            (Self::Running { pid, .. }, Event::Drain) => {
+                let detail =
+                    format!("drained: process {pid} finishes its work and is not replaced");
+                let report = Action::Report(StageState::Done, detail);
+                (Self::Draining { pid, again: false }, vec![Action::Stop(pid, Stop::Ask), report])
+            }
+            (Self::Pausing { .. }, Event::Drain) => {
+                (Self::Drained, vec![done("drained: no process runs")])
+            }
+            (Self::Draining { pid, .. }, Event::Drain) => {
+                (Self::Draining { pid, again: false }, Vec::new())
+            }
+            (Self::Draining { pid, .. }, Event::Undrain) => {
+                let detail = format!("process {pid} is replaced once it finished its work");
+                let report = Action::Report(StageState::Done, detail);
+                (Self::Draining { pid, again: true }, vec![report])
+            }
+            (Self::Draining { pid, again }, Event::Exited(ended, how)) if pid == ended => {
+                let detail = format!("drained: process {pid} {how}");
+                let report = Action::Report(StageState::Done, detail);
+                let next = match again {
+                    true => Self::Pausing { until: now, failures: 0 },
+                    false => Self::Drained,
+                };
+                (next, vec![Action::Stop(pid, Stop::Kill), report])
+            }
+            (Self::Drained, Event::Undrain) => {
+                (Self::Pausing { until: now, failures: 0 }, Vec::new())
+            }
+            (Self::Running { pid, .. } | Self::Draining { pid, .. }, Event::End) => {
                 let actions = vec![Action::Stop(pid, Stop::Ask)];
                 (Self::Ending { pid, kill: now + GRACE }, actions)
             }
@@ -131,7 +178,9 @@ impl State {
                 let kill = now + GRACE;
                 (Self::Ending { pid, kill }, vec![Action::Stop(pid, Stop::Kill)])
             }
-            (Self::Idle | Self::Pausing { .. }, Event::End) => (Self::Ended, Vec::new()),
+            (Self::Idle | Self::Pausing { .. } | Self::Drained, Event::End) => {
+                (Self::Ended, Vec::new())
+            }
             // A start that was under way when the machine began to end.
             (Self::Ended, Event::Started(pid)) => {
                 (Self::Ending { pid, kill: now }, vec![Action::Stop(pid, Stop::Kill)])
@@ -139,6 +188,27 @@ impl State {
             (state, _) => (state, Vec::new()),
         }
     }
+}
+
+impl State {
+    /// The process, where one runs.
+    pub fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Running { pid, .. } | Self::Ending { pid, .. } | Self::Draining { pid, .. } => {
+                Some(*pid)
+            }
+            Self::Idle | Self::Pausing { .. } | Self::Drained | Self::Ended => None,
+        }
+    }
+
+    /// Whether an operator drained the node.
+    pub fn is_drained(&self) -> bool {
+        matches!(self, Self::Draining { again: false, .. } | Self::Drained)
+    }
+}
+
+fn done(detail: &str) -> Action {
+    Action::Report(StageState::Done, detail.to_owned())
 }
 
 /// The next start after a failure: back-off, and never sooner than [`MINIMUM_RUN`] after the last.
@@ -235,6 +305,43 @@ mod tests {
         assert_eq!(actions, [Action::Stop(7, Stop::Kill)]);
         let (state, _) = state.step(SECOND * 14, Event::Exited(7, Exit::Signal(9)));
         assert_eq!(state, State::Ended);
+    }
+
+    #[test]
+    fn a_drained_service_finishes_its_work_and_stays_stopped_until_it_is_wanted_again() {
+        let (state, actions) = running(SECOND, 2).step(SECOND * 9, Event::Drain);
+        assert_eq!(state, State::Draining { pid: 7, again: false });
+        assert_eq!(actions[0], Action::Stop(7, Stop::Ask));
+        // It has all the time that it wants.
+        assert_eq!(state.wake(), None);
+        assert_eq!(state.step(SECOND * 999, Event::Tick).1, []);
+        let (state, actions) = state.step(SECOND * 999, Event::Exited(7, Exit::Status(0)));
+        assert_eq!((state, state.is_drained(), state.pid()), (State::Drained, true, None));
+        assert_eq!(actions[0], Action::Stop(7, Stop::Kill));
+        assert_eq!(state.step(SECOND * 9999, Event::Tick), (State::Drained, vec![]));
+        let (state, _) = state.step(SECOND * 9999, Event::Undrain);
+        assert_eq!(state.wake(), Some(SECOND * 9999));
+        assert_eq!(state.step(SECOND * 9999, Event::Tick).1, [Action::Start]);
+    }
+
+    #[test]
+    fn a_service_that_is_wanted_again_while_it_drains_is_replaced_when_it_ended() {
+        let (state, _) = running(SECOND, 0).step(SECOND * 2, Event::Drain);
+        let (state, _) = state.step(SECOND * 3, Event::Undrain);
+        assert!(!state.is_drained());
+        let (state, _) = state.step(SECOND * 4, Event::Exited(7, Exit::Status(0)));
+        assert_eq!(state, State::Pausing { until: SECOND * 4, failures: 0 });
+    }
+
+    #[test]
+    fn a_machine_that_ends_does_not_wait_for_a_service_that_drains() {
+        let (state, _) = running(SECOND, 0).step(SECOND * 2, Event::Drain);
+        let (state, actions) = state.step(SECOND * 3, Event::End);
+        assert_eq!(actions, [Action::Stop(7, Stop::Ask)]);
+        assert_eq!(state, State::Ending { pid: 7, kill: SECOND * 3 + GRACE });
+        assert_eq!(State::Drained.step(SECOND, Event::End).0, State::Ended);
+        let pausing = State::Pausing { until: SECOND, failures: 3 };
+        assert_eq!(pausing.step(SECOND, Event::Drain).0, State::Drained);
     }
 
     #[test]

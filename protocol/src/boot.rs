@@ -11,6 +11,7 @@ use crate::{
     inventory::Inventory,
     key::PublicKey,
     node::Ownership,
+    node_api::Operator,
     signed::{ChainId, SignedBody},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -29,6 +30,9 @@ pub const ARG_CHAIN: &str = "alia.chain";
 pub const ARG_RELEASE: &str = "alia.release";
 /// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
 pub const ARG_BOOTIF: &str = "BOOTIF";
+
+/// The TCP port of the node API: the only one that a node listens on.
+pub const NODE_API_PORT: u16 = 7443;
 
 /// The most events of one report.
 pub const MAX_EVENTS: usize = 256;
@@ -105,11 +109,14 @@ pub struct NodeConfig {
     pub ownership: Ownership,
     /// The provisioner's clock, seconds since 1970: floors the node's.
     pub unix_time: u64,
+    /// Who may speak to the node's API besides its owner, who always may; at most
+    /// [`MAX_OPERATORS`](crate::node_api::MAX_OPERATORS).
+    pub operators: Vec<Operator>,
 }
 
 impl SignedBody for NodeConfig {
     const DOMAIN: &'static str = "aliaOS node config";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 /// What PID 1 hands the compute service: `/run/alia/compute.json`, readable by its user alone.
@@ -215,6 +222,12 @@ pub const VERITY_BLOCK: u64 = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        key::SecretKey,
+        node::{Delegation, Endorsement},
+        node_api::OperatorRole,
+        signed::{Signed, signing_bytes},
+    };
 
     fn manifest() -> ImageManifest {
         let file = |name: &str, byte| ImageFile {
@@ -252,5 +265,32 @@ mod tests {
         let mut other = manifest();
         other.root.verity.data_blocks += 1;
         assert_ne!(other.digest(), manifest().digest());
+    }
+
+    /// A digest of the signed bytes stands for them: what changes them changes the version.
+    #[test]
+    fn the_signed_bytes_of_a_nodes_settings_are_fixed() {
+        let key = |seed: u8| SecretKey::from_seed([seed; 32]);
+        let chain: ChainId = "alia-test".parse().unwrap();
+        let delegation = Signed::sign(&chain, Delegation { delegate: key(2).public() }, &key(1));
+        let endorsement = Signed::sign(&chain, Endorsement { node: key(3).public() }, &key(2));
+        let config = NodeConfig {
+            node: key(3).public(),
+            name: "bear".into(),
+            chain: chain.clone(),
+            ledgers: vec!["http://10.0.0.1:26657".into()],
+            parameter_servers: vec!["http://10.0.0.1:7000".into()],
+            ownership: Ownership { delegation, endorsement: Some(endorsement) },
+            unix_time: 1_700_000_000,
+            operators: vec![
+                Operator { key: key(4).public(), role: OperatorRole::Reader },
+                Operator { key: key(5).public(), role: OperatorRole::Operator },
+            ],
+        };
+        let bytes = signing_bytes(&chain, &config);
+        assert!(bytes.ends_with(&[&key(5).public().0[..], &[1]].concat()));
+        assert_eq!((NodeConfig::VERSION, bytes.len()), (2, 512));
+        let digest = "bfd9c7c18c1bd4e6e144d2b73f1bb55bc2312a5d6a123559e6e2250038d330e9";
+        assert_eq!(Digest::of_bytes(&bytes).to_string(), digest);
     }
 }

@@ -26,6 +26,7 @@ pub mod key;
 pub mod listing;
 pub mod merkle;
 pub mod node;
+pub mod node_api;
 pub mod operation;
 pub mod receipt;
 pub mod refusal;

@@ -9,7 +9,10 @@ use crate::{
     machine::Mac,
 };
 use clap::{Args, CommandFactory, Parser, ValueEnum};
-use protocol::ChainId;
+use protocol::{
+    ChainId,
+    node_api::{MAX_OPERATORS, Operator},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     collections::BTreeMap,
@@ -110,6 +113,11 @@ pub struct Options {
     /// Parameter servers, as machines reach them
     #[arg(long, value_name = "URL", help_heading = "Taking machines in")]
     pub parameter_server: Vec<String>,
+    /// Who may speak to machines' API besides their owner, who always may: a public key, and
+    /// `:reader` for one that may only look [default role: operator]
+    #[arg(long, value_name = "KEY[:ROLE]", help_heading = "Taking machines in")]
+    #[serde(deserialize_with = "as_texts")]
+    pub operator: Vec<Operator>,
 
     /// Machines that need something of their own.
     #[arg(skip)]
@@ -233,6 +241,15 @@ where
     text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
 
+fn as_texts<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
 impl Options {
     /// The options of a file's text.
     pub fn from_toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -290,6 +307,7 @@ impl Options {
             chain: self.chain.or(file.chain),
             ledger: list(self.ledger, file.ledger),
             parameter_server: list(self.parameter_server, file.parameter_server),
+            operator: list(self.operator, file.operator),
             machine: file.machine,
         }
     }
@@ -323,6 +341,10 @@ impl Options {
                     "one word of printable ASCII is wanted, without ${",
                 );
             }
+        }
+        if self.operator.len() > MAX_OPERATORS {
+            let count = self.operator.len().to_string();
+            return value("operators", &count, "at most 64 are taken");
         }
         if self.lease_seconds.is_some_and(|seconds| seconds < 120) {
             return value("lease-seconds", "under 120", "firmware needs two minutes to boot");
@@ -374,6 +396,8 @@ fn check_keys<'a>(
 mod tests {
     use super::*;
 
+    use protocol::node_api::OperatorRole;
+
     fn read(text: &str) -> Result<Options, ConfigError> {
         Options::from_toml(Path::new("p.toml"), text)
     }
@@ -386,6 +410,7 @@ mod tests {
             dhcp = "proxy"
             pool = "10.0.0.10-10.0.0.20"
             parameter-server = ["http://10.0.0.1:7000"]
+            operator = ["0101010101010101010101010101010101010101010101010101010101010101:reader"]
             [machine."52:54:00:12:34:56"]
             name = "rack-1"
             boot-method = "boot-server"
@@ -393,6 +418,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.dhcp, Some(Part::Proxy));
+        assert_eq!(options.operator[0].role, OperatorRole::Reader);
         let machines = options.machines();
         let machine = &machines[&"52:54:00:12:34:56".parse().unwrap()];
         assert_eq!(machine.boot_method, BootMethod::BootServer);

@@ -11,6 +11,7 @@ use protocol::{
     boot::{Enrol, NodeConfig},
     evidence::{Approval, Held},
     node::{Delegation, Endorsement, Ownership, OwnershipError},
+    node_api::Operator,
     signed::SignedError,
 };
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub struct Authority {
     pub parameter_servers: Vec<String>,
     /// Who decides that a machine is taken in.
     pub approval: config::Approval,
+    /// Who may speak to nodes' API besides the owner.
+    pub operators: Vec<Operator>,
 }
 
 /// Key and delegation do not fit together.
@@ -88,6 +91,7 @@ impl Authority {
             parameter_servers: self.parameter_servers.clone(),
             ownership,
             unix_time,
+            operators: self.operators.clone(),
         };
         Ok(Signed::sign(&self.chain, config, &self.key))
     }
@@ -451,7 +455,7 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Digest, inventory::Inventory, inventory::Nic};
+    use protocol::{Digest, inventory::Inventory, inventory::Nic, node_api::OperatorRole};
 
     const NOW: u64 = 10_000_000;
     const UUID: &str = "11223344-5566-7788-99aa-bbccddeeff01";
@@ -583,12 +587,14 @@ mod tests {
             ledgers: vec!["http://10.0.0.1:26657".into()],
             parameter_servers: vec![],
             approval: config::Approval::ByHand,
+            operators: vec![Operator { key: key(5).public(), role: OperatorRole::Reader }],
         };
         authority.check().unwrap();
         let node = key(1).public();
         let config = authority.configuration(node, "node-1".into(), 1_700_000_000).unwrap();
         assert_eq!(config.signer, key(8).public());
         let config = config.verify(&chain()).unwrap();
+        assert_eq!(config.operators, authority.operators);
         assert_eq!(config.ownership.verify(&chain(), &node), Ok(key(7).public()));
         let stranger = Authority { key: key(6), ..authority };
         assert!(matches!(stranger.check(), Err(AuthorityError::NotOurs { .. })));

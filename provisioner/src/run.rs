@@ -260,6 +260,7 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
         ledgers: options.ledger.clone(),
         parameter_servers: options.parameter_server.clone(),
         approval: options.approval.unwrap_or_default(),
+        operators: options.operator.clone(),
     };
     authority.check()?;
     Ok(Some(authority))

@@ -28,6 +28,9 @@ pub(crate) struct Init {
     /// The parameter server that jobs are sent to.
     #[arg(long, value_name = "URL", default_value = DEFAULT_PARAMETER_SERVER)]
     parameter_server: String,
+    /// The provisioner, which knows where machines are: for `alia node`.
+    #[arg(long, value_name = "URL")]
+    provisioner: Option<String>,
     /// Pin the header of this hash, had from elsewhere; the server must show it.
     #[arg(long, value_name = "HASH", requires = "trust_height")]
     trust_hash: Option<TxHash>,
@@ -59,6 +62,7 @@ impl Init {
             chain: pinned.chain.clone(),
             ledgers: self.ledgers,
             parameter_server: self.parameter_server,
+            provisioner: self.provisioner,
         };
         let home = Home::create(&folder, settings, pinned.clone())?;
         let key = home.key()?.public();

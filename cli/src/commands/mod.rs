@@ -3,6 +3,7 @@
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod node;
 pub(crate) mod receipts;
 pub(crate) mod replay;
 pub(crate) mod translate;

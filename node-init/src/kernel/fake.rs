@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) exits: VecDeque<(Pid, Exit)>,
     pub(crate) ended: Option<End>,
     pub(crate) seed: u8,
+    /// Records of the kernel's log.
+    pub(crate) log: Vec<Vec<u8>>,
 }
 
 pub(crate) struct Fake {
@@ -69,6 +71,7 @@ impl Fake {
             exits: VecDeque::new(),
             ended: None,
             seed: 0,
+            log: Vec::new(),
         };
         Self { world: Mutex::new(world), started: Instant::now() }
     }
@@ -170,6 +173,11 @@ impl Kernel for Fake {
     fn tpm(&self) -> io::Result<tpm::Tpm> {
         // The real chips of `lab/tests/tpm.rs` are the test of what is asked of one.
         Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn kernel_log(&self, _: usize) -> io::Result<Vec<Vec<u8>>> {
+        self.check(Path::new("kernel log"))?;
+        Ok(self.world().log.clone())
     }
 
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {

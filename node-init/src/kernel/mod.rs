@@ -145,6 +145,8 @@ pub trait Kernel: Send + Sync {
     /// Opens the machine's TPM 2.0 by the kernel's resource manager; `NotFound` where there is
     /// none.
     fn tpm(&self) -> io::Result<tpm::Tpm>;
+    /// The records of the kernel's log (/dev/kmsg), oldest first: the newest, at most `most` bytes.
+    fn kernel_log(&self, most: usize) -> io::Result<Vec<Vec<u8>>>;
     /// Opens a device file for reading.
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
 

@@ -61,6 +61,7 @@ impl<N: Network> Machine<N> {
             Stage::Inventory => self.take_inventory().await,
             Stage::Enrolment => self.enrol().await,
             Stage::Registration => self.register().await,
+            Stage::Api => self.open_api().await,
             Stage::Compute => Err("the loop itself begins it".into()),
         };
         result.map_err(|error| error.to_string())
@@ -93,6 +94,7 @@ impl<N: Network> Machine<N> {
             arguments.chain,
             arguments.release.short()
         );
+        self.reporter.status().release = Some(arguments.release);
         self.facts.borrow_mut().arguments = Some(arguments);
         Ok(detail)
     }
@@ -100,6 +102,7 @@ impl<N: Network> Machine<N> {
     fn floor_clock(&self) -> Outcome {
         let (build, detail) = clock::run(self.kernel.as_ref())?;
         self.facts.borrow_mut().build_time = build.unix_time;
+        self.reporter.status().version = Some(build.version.clone());
         Ok(format!("{detail}; image {}", build.version))
     }
 
@@ -108,6 +111,7 @@ impl<N: Network> Machine<N> {
         let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id);
         let identity = self.local(make).await?;
         let detail = format!("node {}, {}", identity.node.public(), identity.kept);
+        self.reporter.status().node = Some(identity.node.public());
         self.facts.borrow_mut().identity = Some(identity);
         Ok(detail)
     }
@@ -125,6 +129,7 @@ impl<N: Network> Machine<N> {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
         let up = network::run(&self.kernel, &self.network, &WAITS, arguments.boot_nic).await?;
         let detail = up.detail();
+        self.reporter.status().address = Some(up.lease.address.to_string());
         // The provisioner knows the machine by the NIC that booted it.
         let mac = arguments.boot_nic.unwrap_or(up.link.mac);
         self.facts.borrow_mut().mac = Some(mac);
@@ -204,6 +209,7 @@ impl<N: Network> Machine<N> {
             Err(error) => self.say("time", StageState::Failed, &error.to_string()),
         }
         let detail = enrolment::detail(&config);
+        self.reporter.status().name = Some(config.name.clone());
         self.facts.borrow_mut().config = Some(config);
         Ok(detail)
     }

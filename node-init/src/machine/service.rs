@@ -36,10 +36,17 @@ impl<N: Network> Machine<N> {
         while let Some(event) = events.pop() {
             let (next, actions) = state.step(self.kernel.since_start(), event);
             *state = next;
+            {
+                let mut status = self.reporter.status();
+                (status.compute.pid, status.compute.drained) = (next.pid(), next.is_drained());
+            }
             for action in actions {
                 match action {
                     supervise::Action::Start => events.push(match self.start_service() {
-                        Ok(pid) => supervise::Event::Started(pid),
+                        Ok(pid) => {
+                            self.reporter.status().compute.restarts += 1;
+                            supervise::Event::Started(pid)
+                        }
                         Err(reason) => supervise::Event::NotStarted(reason),
                     }),
                     supervise::Action::Stop(pid, how) => {

@@ -214,7 +214,7 @@ async fn boot(
     let end = local
         .run_until(async {
             spawn_local(servers.serve());
-            let machine = Machine::new(kernel, network, reporter, boot_id);
+            let machine = Rc::new(Machine::with_api_port(kernel, network, reporter, boot_id, 0));
             let running = spawn_local(machine.run(bench.requests.clone(), requested));
             test(&bench).await;
             running.await.unwrap().unwrap()
@@ -251,6 +251,7 @@ async fn a_machine_boots_from_mounts_to_its_service_and_tells_the_provisioner_al
         |_| {},
         async |bench| {
             bench.line("registration done").await;
+            bench.line("api done").await;
             bench.line("compute done").await;
             power_off(bench).await;
         },

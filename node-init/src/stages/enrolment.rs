@@ -153,6 +153,7 @@ pub(crate) mod tests {
             parameter_servers: vec!["http://127.0.0.1:2".into()],
             ownership: Ownership { delegation, endorsement: Some(endorsement) },
             unix_time: 2_000_000_000,
+            operators: vec![],
         }
     }
 

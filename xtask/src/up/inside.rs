@@ -250,6 +250,7 @@ impl Run {
             chain: CHAIN.parse()?,
             ledgers: vec![format!("http://{}", self.plan.address("ledger"))],
             parameter_server: format!("http://{}", self.plan.address("parameter-server")),
+            provisioner: Some(format!("http://{}", self.plan.address("page"))),
         };
         Ok(Home::create(folder, settings, root.clone())?)
     }

@@ -18,6 +18,7 @@ use nix::{
     time::{ClockId, clock_gettime, clock_settime},
 };
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::{self, Read, Write},
     os::{
@@ -151,6 +152,33 @@ impl Kernel for Linux {
     fn tpm(&self) -> io::Result<tpm::Tpm> {
         let device = File::options().read(true).write(true).open(TPM)?;
         Ok(tpm::Tpm::new(tpm::Stream(device)))
+    }
+
+    fn kernel_log(&self, most: usize) -> io::Result<Vec<Vec<u8>>> {
+        let mut log =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        let mut records = VecDeque::<Vec<u8>>::new();
+        let mut bytes = 0;
+        // A record for each read; `CONSOLE_EXT_LOG_MAX` of the kernel's printk is 8 KiB.
+        let mut record = [0; 8 << 10];
+        loop {
+            match log.read(&mut record) {
+                Ok(0) => break,
+                Ok(read) => {
+                    bytes += read;
+                    records.push_back(record[..read].to_vec());
+                    while bytes > most {
+                        bytes -= records.pop_front().map_or(bytes, |gone| gone.len());
+                    }
+                }
+                // The ring overtook us: it goes on at its oldest record.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records.into())
     }
 
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {

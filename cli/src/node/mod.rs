@@ -1,0 +1,34 @@
+//! Speaks to nodes: finds one by its name, and believes that it is the one by its key alone.
+//!
+//! The provisioner says where a node is and which key it was taken in with; TLS 1.3 then proves
+//! that key ([`mtls`]), so whoever else answers at that address is refused before a word.
+
+pub mod client;
+pub mod show;
+pub mod target;
+
+pub use client::{Node, NodeError};
+pub use target::{Target, TargetError, Wanted};
+
+use protocol::{fleet::MachineStatus, told};
+use std::time::Duration;
+
+/// How long a provisioner may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The machines that a provisioner at this base address knows: its word.
+///
+/// # Errors
+/// Where it does not answer.
+pub async fn machines(provisioner: &str) -> Result<Vec<MachineStatus>, TargetError> {
+    let base = provisioner.trim_end_matches('/');
+    let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+    let failed = |error: reqwest::Error| TargetError::Provisioner {
+        provisioner: base.clone(),
+        why: told(&error),
+    };
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(failed)?;
+    let answer = client.get(format!("{base}/v1/machines")).send().await.map_err(failed)?;
+    let answer = answer.error_for_status().map_err(failed)?;
+    answer.json().await.map_err(failed)
+}

@@ -1,0 +1,156 @@
+//! The service of an axum router.
+
+use crate::Peers;
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tower_service::Service;
+
+/// How long accepting rests where it failed.
+const PAUSE: Duration = Duration::from_millis(200);
+/// A connection on which no request's head arrives for so long is closed. Clients that keep idle
+/// ones for later give them up sooner: 90 s is usual.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In all. One more waits in the kernel's queue until one ends.
+    pub connections: usize,
+    /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
+    pub of_one_peer: usize,
+    /// How long a connection may be without a request's head.
+    pub silence: Duration,
+}
+
+impl Limits {
+    /// For a service that machines and people use: 4,096 connections, a quarter of them from one
+    /// peer.
+    pub const USUAL: Self = Self { connections: 4_096, of_one_peer: 1_024, silence: SILENCE };
+}
+
+/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
+pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let peers = Peers::default();
+    loop {
+        let place = places.clone().acquire_owned().await.ok();
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: they come back as connections end.
+                tracing::warn!("HTTP: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(seat) = peers.seat(peer.ip(), limits.of_one_peer) else {
+            tracing::debug!(%peer, "it has {} connections already", limits.of_one_peer);
+            continue;
+        };
+        // Answers are small: no waiting for more to send.
+        let _ = stream.set_nodelay(true);
+        let router = router.clone();
+        tokio::spawn(async move {
+            connection(stream, peer, router, limits.silence).await;
+            drop((place, seat));
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, silence: Duration) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        router.clone().call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(silence)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, "the connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    const SOON: Duration = Duration::from_millis(300);
+
+    async fn served(limits: Limits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };
+        let router = Router::new().route("/", get(who));
+        tokio::spawn(serve(listener, limits, router));
+        address
+    }
+
+    /// What comes as an answer, if one comes soon.
+    async fn asked(stream: &mut TcpStream) -> Option<String> {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.ok()?;
+        let mut answer = vec![0; 4096];
+        let count = timeout(SOON, stream.read(&mut answer)).await.ok()?.ok()?;
+        (count > 0).then(|| String::from_utf8_lossy(&answer[..count]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_known_and_one_more_waits_until_a_place_is_given_back() {
+        let address = served(Limits { connections: 2, ..Limits::USUAL }).await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        for client in &mut clients[..2] {
+            let name = client.local_addr().unwrap().to_string();
+            assert!(asked(client).await.unwrap().ends_with(&name));
+        }
+        assert_eq!(asked(&mut clients[2]).await, None);
+        drop(clients.remove(0));
+        let mut answer = [0; 15];
+        timeout(10 * SOON, clients[1].read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    }
+
+    #[tokio::test]
+    async fn one_peer_has_its_share_and_no_more() {
+        let address = served(Limits { of_one_peer: 1, ..Limits::USUAL }).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut first).await.is_some());
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(asked(&mut second).await, None);
+        drop(first);
+        tokio::time::sleep(SOON).await;
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut third).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_closed_before_its_first_request_and_after() {
+        let address = served(Limits { silence: SOON, ..Limits::USUAL }).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut idle).await.is_some());
+        for stream in [&mut silent, &mut slow, &mut idle] {
+            let mut rest = Vec::new();
+            timeout(10 * SOON, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+        }
+    }
+}

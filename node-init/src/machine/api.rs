@@ -1,0 +1,76 @@
+//! The node API's start, and carrying out what operators wish of the machine.
+
+use super::{
+    Machine,
+    attempts::{Outcome, wanted},
+};
+use crate::{
+    api::{Api, Facts, Wish, Wished, serve},
+    net::Network,
+    power, supervise,
+};
+use tokio::task::spawn_local;
+
+impl<N: Network> Machine<N> {
+    /// The stage `api`: from here on the node answers its operators.
+    pub(super) async fn open_api(&self) -> Outcome {
+        let (identity, facts) = {
+            let facts = self.facts.borrow();
+            let identity = wanted(&facts.identity, "the node's key")?;
+            let facts = Facts {
+                node: identity.node.public(),
+                config: wanted(&facts.config, "the node's settings")?,
+                inventory: facts.inventory.clone().unwrap_or_default(),
+                release: wanted(&facts.arguments, "the command line")?.release,
+                boot_id: self.boot_id,
+            };
+            (identity, facts)
+        };
+        let listener = serve::listen(self.api_port)
+            .await
+            .map_err(|error| format!("port {} cannot be listened on: {error}", self.api_port))?;
+        let port = listener.local_addr()?.port();
+        let (kernel, reporter) = (self.kernel.clone(), self.reporter.clone());
+        let api = Api::new(kernel, reporter, facts, self.wishes.clone());
+        let acceptor = serve::acceptor(&identity.node, api.access())?;
+        let limits = serve::Limits::USUAL;
+        spawn_local(async move { serve::serve(api, listener, acceptor, limits).await });
+        Ok(format!("listens on port {port}"))
+    }
+
+    /// Carries a wish out; gives how the machine is to end, where that is what is wished.
+    pub(super) fn fulfil(
+        &self,
+        wished: Wished,
+        service: &mut supervise::State,
+    ) -> Option<power::Request> {
+        let (event, done) = match wished.wish {
+            Wish::End(end) => return Some((end, "an operator")),
+            Wish::Drain => (
+                supervise::Event::Drain,
+                "the compute service finishes its work and \
+                is not started again; undrain ends this",
+            ),
+            Wish::Undrain => (supervise::Event::Undrain, "the compute service works again"),
+        };
+        let drains = event == supervise::Event::Drain;
+        let answer = match *service {
+            supervise::State::Idle => {
+                Err("the compute service was not started yet: try again in a moment".to_owned())
+            }
+            supervise::State::Ending { .. } | supervise::State::Ended => {
+                Err("the machine is ending".to_owned())
+            }
+            _ if service.is_drained() == drains => {
+                Ok(format!("nothing changes: it is {}drained", if drains { "" } else { "not " }))
+            }
+            _ => {
+                self.supervise(service, event);
+                Ok(done.to_owned())
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = wished.answer.send(answer);
+        None
+    }
+}
