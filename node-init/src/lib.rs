@@ -41,7 +41,10 @@
 //! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
 //! powers off.
 
+pub mod capabilities;
+pub mod census;
 pub mod console;
+pub mod firewall;
 pub mod floor;
 pub mod http;
 pub mod keep;
@@ -57,6 +60,8 @@ pub mod plan;
 pub mod power;
 pub mod report;
 pub mod runner;
+pub mod sandbox;
 pub mod stages;
 pub mod supervise;
+pub mod sysctl;
 pub mod variable;

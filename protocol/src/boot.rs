@@ -30,6 +30,9 @@ pub const ARG_RELEASE: &str = "alia.release";
 /// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
 pub const ARG_BOOTIF: &str = "BOOTIF";
 
+/// TCP port of the node API: the one port of a node that is reached from outside.
+pub const NODE_API_PORT: u16 = 7443;
+
 /// The most events of one report.
 pub const MAX_EVENTS: usize = 256;
 /// The longest detail of an event in bytes; longer ones are cut.
