@@ -22,6 +22,7 @@ use modules::Modules;
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest, RootImage},
+    sandbox::SANDBOXES,
 };
 use std::{
     fs,
@@ -224,6 +225,7 @@ pub fn assemble(
     });
     ours.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
     root.file(BUILD_JSON, json(&build), false).map_err(bad_path)?;
+    root.file(SANDBOXES, json(&recipe.sandboxes), false).map_err(bad_path)?;
     // PID 1 writes what the network's servers say; the root cannot be written.
     root.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).map_err(bad_path)?;
     Ok(Content { kernel, kernel_release, unix_time, base, ours, root, report })

@@ -4,6 +4,7 @@ use crate::{
     error::{At, Error},
     kernel::options::Options,
 };
+use protocol::sandbox::Sandboxes;
 use serde::Deserialize;
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -29,6 +30,8 @@ pub struct Recipe {
     pub libraries: FromPackages,
     /// The two programs of ours.
     pub programs: Programs,
+    /// What each service may do on a node.
+    pub sandboxes: Sandboxes,
 }
 
 /// The kernel.

@@ -90,15 +90,21 @@ pub fn boot_sector(accelerator: Accelerator) -> Result<(), String> {
     let mut qemu = qemu(accelerator, 16);
     qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-boot", "a"]);
     qemu.arg("-drive").arg(format!("format=raw,if=floppy,readonly=on,file={}", disk.display()));
-    run(qemu, SECTOR_LIMIT)
+    run(qemu, SECTOR_LIMIT).map(drop)
 }
 
 /// Boots an image's kernel with node-init in its probe mode.
 pub fn boot_kernel(accelerator: Accelerator, image: &Path) -> Result<(), String> {
+    probe_kernel(accelerator, image, "").map(drop)
+}
+
+/// Boots an image's kernel with node-init in its probe mode and more words on its command line;
+/// gives what it printed.
+pub fn probe_kernel(accelerator: Accelerator, image: &Path, words: &str) -> Result<String, String> {
     let mut qemu = qemu(accelerator, 512);
     qemu.arg("-kernel").arg(image.join("vmlinuz")).arg("-initrd").arg(image.join("initramfs.zst"));
     // A panic ends QEMU (-no-reboot) at once.
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1 alia.probe"]);
+    qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 alia.probe {words}")]);
     run(qemu, KERNEL_LIMIT)
 }
 
@@ -111,7 +117,7 @@ fn qemu(accelerator: Accelerator, megabytes: u32) -> Command {
 }
 
 /// Runs a guest until its line comes, it ends, KVM gives up, or the time is up.
-fn run(mut qemu: Command, limit: Duration) -> Result<(), String> {
+fn run(mut qemu: Command, limit: Duration) -> Result<String, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let output = folder.path().join("output");
     let file = File::create(&output).map_err(|error| error.to_string())?;
@@ -128,7 +134,7 @@ fn run(mut qemu: Command, limit: Duration) -> Result<(), String> {
         let text = fs::read(&output).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         if text.contains(PROBE_LINE) {
-            break Ok(());
+            break Ok(text.into_owned());
         }
         // QEMU says this and then stops the guest, for good, without ending.
         if let Some(line) = text.lines().find(|line| line.contains("KVM internal error")) {

@@ -78,7 +78,7 @@ pub fn make(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Runs `ip` commands in order, until one fails.
-pub(crate) fn ip(lines: &[String]) -> Result<(), Error> {
+pub fn ip(lines: &[String]) -> Result<(), Error> {
     batch(&mut Command::new("ip"), lines)
 }
 

@@ -101,6 +101,12 @@ pub const TOOLS: &[Tool] = &[
         shown_by: &["/usr/lib/x86_64-linux-gnu/libopenblas.so.0"],
     },
     Tool {
+        package: "strace",
+        why: "the system calls that the compute service makes",
+        purpose: Purpose::Bench,
+        shown_by: &["/usr/bin/strace"],
+    },
+    Tool {
         package: "gcc",
         why: "compiling the kernel",
         purpose: Purpose::Kernel,

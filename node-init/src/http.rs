@@ -62,6 +62,16 @@ impl Base {
     fn broken(&self, reason: &dyn fmt::Display) -> HttpError {
         HttpError::Broken { server: self.clone(), reason: reason.to_string() }
     }
+
+    /// The name or address, an IPv6 one without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, 80 where none is given.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 impl fmt::Display for Base {

@@ -44,7 +44,10 @@
 //! powers off.
 
 pub mod api;
+pub mod capabilities;
+pub mod census;
 pub mod console;
+pub mod firewall;
 pub mod floor;
 pub mod http;
 pub mod keep;
@@ -61,7 +64,9 @@ pub mod power;
 pub mod report;
 pub mod ring;
 pub mod runner;
+pub mod sandbox;
 pub mod stages;
 pub mod status;
 pub mod supervise;
+pub mod sysctl;
 pub mod variable;

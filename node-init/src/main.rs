@@ -1,6 +1,7 @@
 //! PID 1. Whatever happens, the machine works, says what is wrong, or restarts.
 
 use node_init::{
+    capabilities,
     console::Console,
     kernel::{End, Kernel, Linux},
     machine::Machine,
@@ -8,7 +9,8 @@ use node_init::{
     outbox::Outbox,
     power,
     report::Reporter,
-    stages::{command_line, mounts},
+    stages::{command_line, hardening, mounts},
+    sysctl,
 };
 use protocol::Digest;
 use std::{io, panic, process::ExitCode, rc::Rc, sync::Arc, thread, time::Duration};
@@ -24,8 +26,13 @@ fn main() -> ExitCode {
         eprintln!("node-init is PID 1 of a machine that booted aliaOS; it does nothing elsewhere");
         return ExitCode::FAILURE;
     }
+    // Before there is another thread, which would keep them.
+    let dropped = capabilities::drop_others();
     let kernel = Arc::new(Linux);
     let console = Console::start(io::stdout());
+    if let Err(error) = dropped {
+        console.line(&format!("alia: capabilities are not let go: {error}"));
+    }
     let hook = console.clone();
     panic::set_hook(Box::new(move |info| {
         hook.line(&format!("alia {:.3}s init failed {info}", Linux.since_start().as_secs_f64()));
@@ -52,10 +59,27 @@ fn restart_because(console: &Console, reason: &str) -> End {
     End::Restart
 }
 
+/// Sets the kernel's settings as a boot does, and prints them all.
+fn show_settings(kernel: &Linux, console: &Console) {
+    // /sys, for lockdown.
+    let _ = kernel.mount(&mounts::MOUNTS[1]);
+    console.line(&format!("hardening: {}", hardening::run(kernel).detail()));
+    for (at, line) in sysctl::dump(kernel).iter().enumerate() {
+        console.line(&format!("{}{line}", command_line::SETTING));
+        // The console keeps few lines waiting.
+        if at % 100 == 0 {
+            console.flush(LAST_LINES);
+        }
+    }
+}
+
 fn boot(kernel: Arc<Linux>, console: Console) -> anyhow::Result<End> {
     // /proc first, to see whether anything more is wanted; the stage `mounts` finds it there.
     let _ = kernel.mount(&mounts::MOUNTS[0]);
     if command_line::is_probe(kernel.as_ref()) {
+        if command_line::wants_settings(kernel.as_ref()) {
+            show_settings(kernel.as_ref(), &console);
+        }
         console.line(command_line::PROBE_OK);
         return Ok(End::PowerOff);
     }

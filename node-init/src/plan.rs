@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 pub enum Stage {
     /// The kernel's file systems.
     Mounts,
+    /// Lockdown and the kernel's settings.
+    Hardening,
     /// What the boot script says.
     CommandLine,
     /// The initramfs's drivers, by modalias: what brings the network.
@@ -15,6 +17,8 @@ pub enum Stage {
     Clock,
     /// The node's keys.
     Identity,
+    /// The packet filter.
+    Firewall,
     /// A link and a lease.
     Network,
     /// What is to run here, and who vouches for it.
@@ -90,6 +94,13 @@ pub const PLAN: [Row; Stage::COUNT] = [
         waits: false,
     },
     Row {
+        stage: Stage::Hardening,
+        needs: &[Stage::Mounts],
+        limit: LOCAL,
+        on_failure: OnFailure::GoOn,
+        waits: false,
+    },
+    Row {
         stage: Stage::CommandLine,
         needs: &[Stage::Mounts],
         limit: LOCAL,
@@ -105,7 +116,8 @@ pub const PLAN: [Row; Stage::COUNT] = [
     },
     Row {
         stage: Stage::Modules,
-        needs: &[Stage::Mounts],
+        // Settings for new links, and signatures, stand before any driver.
+        needs: &[Stage::Hardening],
         // A driver may probe slow hardware, or wait up to a minute for firmware.
         limit: seconds(90),
         on_failure: OnFailure::GoOn,
@@ -120,8 +132,15 @@ pub const PLAN: [Row; Stage::COUNT] = [
         waits: false,
     },
     Row {
+        stage: Stage::Firewall,
+        needs: &[Stage::Modules],
+        limit: LOCAL,
+        on_failure: OnFailure::GoOn,
+        waits: false,
+    },
+    Row {
         stage: Stage::Network,
-        needs: &[Stage::CommandLine, Stage::Modules],
+        needs: &[Stage::CommandLine, Stage::Modules, Stage::Firewall],
         limit: crate::net::ATTEMPT_LIMIT,
         on_failure: RETRY,
         waits: true,
@@ -188,16 +207,18 @@ pub const PLAN: [Row; Stage::COUNT] = [
 
 impl Stage {
     /// How many there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 16;
 
     /// The name in events and on the console.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mounts => "mounts",
+            Self::Hardening => "hardening",
             Self::CommandLine => "command-line",
             Self::Modules => "modules",
             Self::Clock => "clock",
             Self::Identity => "identity",
+            Self::Firewall => "firewall",
             Self::Network => "network",
             Self::Release => "release",
             Self::Root => "root",

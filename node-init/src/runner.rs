@@ -270,11 +270,17 @@ mod tests {
         let mut runner = Runner::new(&PLAN);
         assert_eq!(begun(&runner.step(Duration::ZERO, Event::Tick)), [(Stage::Mounts, 1)]);
         let next = begun(&runner.step(SECOND, ended(Stage::Mounts, 1, Ok("9 mounted"))));
-        let wanted = [Stage::CommandLine, Stage::Clock, Stage::Modules];
+        let wanted = [Stage::Hardening, Stage::CommandLine, Stage::Clock];
         assert_eq!(next, wanted.map(|stage| (stage, 1)));
-        assert!(begun(&runner.step(SECOND, ended(Stage::Modules, 1, Ok("")))).is_empty());
+        let next = begun(&runner.step(SECOND, ended(Stage::Hardening, 1, Ok(""))));
+        assert_eq!(next, [(Stage::Modules, 1)]);
+        let next = begun(&runner.step(SECOND, ended(Stage::Modules, 1, Ok(""))));
+        assert_eq!(next, [(Stage::Firewall, 1)]);
         let next = begun(&runner.step(SECOND, ended(Stage::CommandLine, 1, Ok(""))));
-        assert_eq!(next, [(Stage::Identity, 1), (Stage::Network, 1)]);
+        assert_eq!(next, [(Stage::Identity, 1)]);
+        // No link is up before the packet filter stands.
+        let next = begun(&runner.step(SECOND, ended(Stage::Firewall, 1, Ok(""))));
+        assert_eq!(next, [(Stage::Network, 1)]);
     }
 
     #[test]
@@ -314,7 +320,7 @@ mod tests {
     fn the_machine_goes_on_without_what_it_can_do_without() {
         let (mut runner, _) = up_to(Stage::Modules);
         let actions = runner.step(SECOND, ended(Stage::Modules, 1, Err("no modules.dep")));
-        assert_eq!(begun(&actions), [(Stage::Network, 1)]);
+        assert_eq!(begun(&actions), [(Stage::Firewall, 1)]);
         let Action::Report { state: StageState::Failed, detail, .. } = &actions[0] else {
             panic!("{actions:?}")
         };

@@ -30,6 +30,7 @@ pub mod node_api;
 pub mod operation;
 pub mod receipt;
 pub mod refusal;
+pub mod sandbox;
 pub mod signed;
 pub mod state;
 pub mod tensor;

@@ -89,12 +89,22 @@ pub fn image(packages: &Packages, kernel: KernelFrom) -> anyhow::Result<Build> {
 
 /// Builds the image into another folder.
 pub fn image_into(packages: &Packages, kernel: KernelFrom, output: &Path) -> anyhow::Result<Build> {
+    image_with(packages, kernel, &workspace::program("compute"), output)
+}
+
+/// Builds an image with another program as its compute service.
+pub fn image_with(
+    packages: &Packages,
+    kernel: KernelFrom,
+    compute: &Path,
+    output: &Path,
+) -> anyhow::Result<Build> {
     Ok(build::build(&Inputs {
         recipe: &recipe()?,
         packages,
         kernel: self::kernel(kernel, packages)?,
         init: &workspace::init(),
-        compute: &workspace::program("compute"),
+        compute,
         version: env!("CARGO_PKG_VERSION"),
         output,
     })?)

@@ -2,7 +2,9 @@
 
 mod avx512;
 mod fuzz;
+mod hostile;
 mod kernel;
+mod syscalls;
 mod tpm;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
@@ -33,6 +35,16 @@ const CAMPAIGNS: &[Campaign] = &[
         "tpm",
         "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out",
         tpm::run,
+    ),
+    (
+        "hostile",
+        "a compute service that turned: all that it tries is refused, and the node lives on",
+        hostile::run,
+    ),
+    (
+        "syscalls",
+        "the compute service's system calls, traced: held against what image.toml lets it",
+        syscalls::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

@@ -1,6 +1,7 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
 use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
+use crate::firewall::Firewall;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
@@ -34,6 +35,7 @@ pub(crate) struct World {
     /// Files that appear when a module is loaded: the devices its driver finds.
     pub(crate) appear: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
     pub(crate) owners: BTreeMap<PathBuf, u32>,
+    pub(crate) firewalls: Vec<Firewall>,
     pub(crate) spawned: Vec<Program>,
     pub(crate) stopped: Vec<(Pid, Stop)>,
     pub(crate) exits: VecDeque<(Pid, Exit)>,
@@ -66,6 +68,7 @@ impl Fake {
             modules: Vec::new(),
             appear: BTreeMap::new(),
             owners: BTreeMap::new(),
+            firewalls: Vec::new(),
             spawned: Vec::new(),
             stopped: Vec::new(),
             exits: VecDeque::new(),
@@ -180,6 +183,14 @@ impl Kernel for Fake {
         Ok(self.world().log.clone())
     }
 
+    fn set(&self, path: &Path, value: &str) -> io::Result<()> {
+        self.check(path)?;
+        let mut world = self.world();
+        let content = world.files.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
+        *content = value.as_bytes().to_vec();
+        Ok(())
+    }
+
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         self.check(path)?;
         Ok(io::pipe()?.0.into())
@@ -228,6 +239,12 @@ impl Kernel for Fake {
         world.root = Some((root.into(), moved));
         let appear = std::mem::take(&mut world.in_root);
         world.files.extend(appear);
+        Ok(())
+    }
+
+    fn firewall(&self, firewall: &Firewall) -> io::Result<()> {
+        self.check(Path::new("firewall"))?;
+        self.world().firewalls.push(firewall.clone());
         Ok(())
     }
 

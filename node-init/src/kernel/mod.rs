@@ -11,6 +11,7 @@ pub(crate) mod fake;
 
 pub use linux::Linux;
 
+use crate::{firewall::Firewall, sandbox::Cage};
 use std::{
     fs::File,
     io,
@@ -77,8 +78,8 @@ pub struct Program {
     pub path: PathBuf,
     /// What follows the name.
     pub arguments: Vec<String>,
-    /// User and group to run as.
-    pub user: u32,
+    /// What it is locked into.
+    pub cage: Cage,
     /// The name of its control group, which holds all that it forks.
     pub group: &'static str,
 }
@@ -147,6 +148,8 @@ pub trait Kernel: Send + Sync {
     fn tpm(&self) -> io::Result<tpm::Tpm>;
     /// The records of the kernel's log (/dev/kmsg), oldest first: the newest, at most `most` bytes.
     fn kernel_log(&self, most: usize) -> io::Result<Vec<Vec<u8>>>;
+    /// Writes a value to a file of /proc or /sys that is there.
+    fn set(&self, path: &Path, value: &str) -> io::Result<()>;
     /// Opens a device file for reading.
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
 
@@ -166,12 +169,14 @@ pub trait Kernel: Send + Sync {
     /// Makes what is mounted on `root` the machine's root: moves these mounts into it, deletes what
     /// the initramfs holds, which frees its memory, and goes there.
     fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()>;
+    /// Replaces the packet filter's rules by these, all at once.
+    fn firewall(&self, firewall: &Firewall) -> io::Result<()>;
 
     /// Loads a module; one that is loaded already is no error.
     fn load_module(&self, path: &Path) -> io::Result<()>;
 
-    /// Starts a service: its user and group, no new privileges, a session and a control group of
-    /// its own, nothing open but its output, working directory `/`, an empty environment.
+    /// Starts a service in its cage: no capability, no new privileges, a session and a control group
+    /// of its own, nothing open but its output, working directory `/`, an empty environment.
     fn spawn(&self, program: &Program) -> io::Result<Started>;
     /// Signals a service.
     fn stop(&self, program: &Program, pid: Pid, how: Stop) -> io::Result<()>;

@@ -3,7 +3,7 @@
 use super::{Machine, internal};
 use crate::{
     http::Base,
-    kernel::Kernel,
+    kernel::{Kernel, Program},
     mac::Mac,
     measure,
     net::{Network, WAITS},
@@ -11,7 +11,7 @@ use crate::{
     stages::{
         attestation, clock,
         command_line::{self, Arguments},
-        enrolment,
+        enrolment, firewall, hardening,
         identity::{self, Identity},
         inventory, modules, mounts, network, registration, release, root,
     },
@@ -36,6 +36,7 @@ pub(super) struct Facts {
     pub(super) config: Option<NodeConfig>,
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
+    pub(super) service: Option<Program>,
 }
 
 pub(super) type Outcome = Result<String, Box<dyn Error>>;
@@ -50,10 +51,12 @@ impl<N: Network> Machine<N> {
     pub(super) async fn attempt(self: Rc<Self>, stage: Stage) -> Result<String, String> {
         let result = match stage {
             Stage::Mounts => self.local(mounts::run).await,
+            Stage::Hardening => self.harden().await,
             Stage::CommandLine => self.read_command_line().await,
             Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
+            Stage::Firewall => self.local(firewall::run).await,
             Stage::Network => self.clone().join_network().await,
             Stage::Release => self.know_release().await,
             Stage::Root => self.enter_root().await,
@@ -79,6 +82,10 @@ impl<N: Network> Machine<N> {
         let kernel = self.kernel.clone();
         let done = spawn_blocking(move || work(kernel.as_ref())).await;
         Ok(done.map_err(|error| internal(&error))??)
+    }
+
+    async fn harden(&self) -> Outcome {
+        Ok(self.local(|kernel| Ok::<_, Infallible>(hardening::run(kernel))).await?.detail())
     }
 
     async fn read_command_line(&self) -> Outcome {

@@ -5,6 +5,7 @@ use super::{
     attempts::{Outcome, wanted},
 };
 use crate::{
+    census,
     kernel::{Kernel, Pid, Started},
     lines::Lines,
     net::Network,
@@ -20,14 +21,23 @@ impl<N: Network> Machine<N> {
     /// The stage `compute`: settings and first start, at once, so that the service's end finds its
     /// supervisor waiting.
     pub(super) fn first_start(&self, service: &mut supervise::State) -> Outcome {
-        let facts = self.facts.borrow();
-        let config = wanted(&facts.config, "the node's settings")?;
-        let identity = wanted(&facts.identity, "the node's key")?;
-        let release = wanted(&facts.arguments, "the command line")?.release;
-        compute::prepare(self.kernel.as_ref(), &config, &identity, release)?;
+        let (config, identity, release) = {
+            let facts = self.facts.borrow();
+            let arguments = wanted(&facts.arguments, "the command line")?;
+            let config = wanted(&facts.config, "the node's settings")?;
+            (config, wanted(&facts.identity, "the node's key")?, arguments.release)
+        };
+        let kernel = self.kernel.as_ref();
+        let program = compute::program(kernel, &config)?;
+        let user = program.cage.user;
+        if let Err(error) = compute::let_through(kernel, &config, user) {
+            self.say("firewall", StageState::Failed, &error.to_string());
+        }
+        compute::prepare(kernel, &config, &identity, release, user)?;
+        self.facts.borrow_mut().service = Some(program);
         let pid = self.start_service()?;
         self.supervise(service, supervise::Event::Started(pid));
-        Ok(format!("process {pid} as user {}", compute::USER))
+        Ok(format!("process {pid} as user {user}; {}", census::take(self.kernel.as_ref())))
     }
 
     /// Gives the service's supervisor an event, and carries out what it decides.
@@ -51,7 +61,9 @@ impl<N: Network> Machine<N> {
                     }),
                     supervise::Action::Stop(pid, how) => {
                         // It may be gone already; that it ended comes as its own event.
-                        let _ = self.kernel.stop(&compute::program(), pid, how);
+                        if let Some(program) = &self.facts.borrow().service {
+                            let _ = self.kernel.stop(program, pid, how);
+                        }
                     }
                     supervise::Action::Report(state, detail) => {
                         self.say("service", state, &detail);
@@ -62,7 +74,8 @@ impl<N: Network> Machine<N> {
     }
 
     fn start_service(&self) -> Result<Pid, String> {
-        let program = compute::program();
+        let program = wanted(&self.facts.borrow().service, "the service's sandbox");
+        let program = program.map_err(|error| error.to_string())?;
         let file = program.path.display();
         let failed = |error| {
             format!(

@@ -6,8 +6,8 @@ use crate::{
     console::{Console, tests::Screen},
     kernel::{Exit, Pid, Stop, fake::Fake},
     outbox::Outbox,
+    sandbox::tests::declaration,
     stages::{
-        compute,
         enrolment::tests::{config, key},
         network::tests::{FakeNetwork, given, link},
     },
@@ -15,6 +15,7 @@ use crate::{
 use protocol::{
     Signed,
     boot::{BootEvent, Enrol, ImageFile, ImageManifest, RootImage, Verity},
+    sandbox::SANDBOXES,
 };
 use serde_json::{Value, json};
 use std::{path::Path, sync::Mutex};
@@ -188,6 +189,7 @@ async fn boot(
         ("/lib/modules/6.12/modules.dep", "kernel/virtio_net.ko:"),
         ("/sys/bus/pci/devices/0/modalias", "pci:v1d2"),
         ("/sys/bus/pci/devices/1/modalias", "pci:v2d2"),
+        (SANDBOXES, &declaration()),
         ("/etc/alia/build.json", r#"{"version":"0.1.0","kernel_release":"6.12","unix_time":5}"#),
     ]);
     // A driver that the root alone has.
@@ -263,7 +265,10 @@ async fn a_machine_boots_from_mounts_to_its_service_and_tells_the_provisioner_al
     assert_eq!(world.root.as_ref().unwrap().0, Path::new("/newroot"));
     assert_eq!(world.looped, ROOT);
     assert_eq!(world.clock, 2_000_000_000);
-    assert_eq!(world.spawned, [compute::program()]);
+    assert_eq!(world.spawned.len(), 1);
+    assert_eq!(world.spawned[0].cage.user, 900);
+    // Without the servers first, then with them.
+    assert_eq!(world.firewalls.len(), 2);
     assert_eq!(world.stopped[0], (101, Stop::Ask));
     drop(world);
     let text = bench.screen.text();

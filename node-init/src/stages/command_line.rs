@@ -13,6 +13,11 @@ use std::fmt::Display;
 /// With this word on it, PID 1 prints [`PROBE_OK`] and powers the machine off: a guest that is
 /// there to show that guests run.
 pub const PROBE: &str = "alia.probe";
+/// With this word beside [`PROBE`], it sets the kernel's settings before and prints them all, each
+/// line after [`SETTING`].
+pub const SETTINGS: &str = "alia.settings";
+/// Begins the line of a setting.
+pub const SETTING: &str = "setting ";
 /// What a probe prints.
 pub const PROBE_OK: &str = "alia probe ok";
 
@@ -60,6 +65,11 @@ pub fn run(kernel: &dyn Kernel) -> Result<Arguments, CommandLineError> {
 /// Whether the machine was only booted to see whether it boots.
 pub fn is_probe(kernel: &dyn Kernel) -> bool {
     kernel::text(kernel, FILE).is_some_and(|line| words(&line).any(|word| word == PROBE))
+}
+
+/// Whether a probe is to print the kernel's settings.
+pub fn wants_settings(kernel: &dyn Kernel) -> bool {
+    kernel::text(kernel, FILE).is_some_and(|line| words(&line).any(|word| word == SETTINGS))
 }
 
 /// Reads a command line; of an argument that stands twice the last counts, as for the kernel.

@@ -1,19 +1,21 @@
 //! Stage `compute`: what the compute service is given, and how it is started.
 
 use crate::{
+    firewall::{self, Firewall},
     kernel::{Kernel, Program},
-    stages::identity::Identity,
+    sandbox::{self, MAX_SERVERS, SandboxError},
+    stages::{self, identity::Identity},
 };
 use protocol::{
     Digest,
-    boot::{ComputeConfig, NodeConfig},
+    boot::{ComputeConfig, NODE_API_PORT, NodeConfig},
 };
-use std::{io, path::Path};
+use std::{io, net::SocketAddr, path::Path};
 
 /// Where the service's configuration lies.
 pub const CONFIG: &str = "/run/alia/compute.json";
-/// The service's user and group: it owns nothing else in the image.
-pub const USER: u32 = 900;
+/// The service's name, and its control group's.
+pub const SERVICE: &str = "compute";
 
 const PROGRAM: &str = "/usr/bin/compute";
 
@@ -22,14 +24,51 @@ const PROGRAM: &str = "/usr/bin/compute";
 #[error("{CONFIG} cannot be written: {0}; the machine's memory may be full")]
 pub struct ComputeError(#[from] io::Error);
 
-/// The service's program.
-pub fn program() -> Program {
-    Program {
+/// The service's way to its servers is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum LetThroughError {
+    /// The packet filter is as before.
+    #[error("the service's servers are not in the packet filter: {0}")]
+    Refused(io::Error),
+    /// The provisioner's settings are of no use.
+    #[error("a node asks no name server; give these by address: {0}")]
+    Unnumbered(String),
+}
+
+/// The service's program, in the cage that the image declares for it.
+pub fn program(kernel: &dyn Kernel, config: &NodeConfig) -> Result<Program, SandboxError> {
+    let sandbox = sandbox::declared(kernel, SERVICE)?;
+    let (servers, _) = servers(config);
+    let ports: Vec<u16> = servers.iter().map(SocketAddr::port).collect();
+    let cage = sandbox::cage(SERVICE, &sandbox, CONFIG, sandbox::memory(kernel), &ports)?;
+    Ok(Program {
         path: PROGRAM.into(),
         arguments: ["serve", "--config", CONFIG].map(str::to_owned).to_vec(),
-        user: USER,
-        group: "compute",
+        cage,
+        group: SERVICE,
+    })
+}
+
+/// Lets the service's packets through to its servers, and to nobody else.
+pub fn let_through(
+    kernel: &dyn Kernel,
+    config: &NodeConfig,
+    user: u32,
+) -> Result<(), LetThroughError> {
+    let (servers, others) = servers(config);
+    let service = Some(firewall::Service { user, servers });
+    kernel.firewall(&Firewall { api: NODE_API_PORT, service }).map_err(LetThroughError::Refused)?;
+    match others.is_empty() {
+        true => Ok(()),
+        false => Err(LetThroughError::Unnumbered(others.join(", "))),
     }
+}
+
+fn servers(config: &NodeConfig) -> (Vec<SocketAddr>, Vec<&str>) {
+    let (mut servers, others) =
+        stages::firewall::servers(config.parameter_servers.iter().chain(&config.ledgers));
+    servers.truncate(MAX_SERVERS);
+    (servers, others)
 }
 
 /// Writes the service's configuration, for its user alone: the work key is in it, the node's own
@@ -39,6 +78,7 @@ pub fn prepare(
     config: &NodeConfig,
     identity: &Identity,
     release: Digest,
+    user: u32,
 ) -> Result<(), ComputeError> {
     let config = ComputeConfig {
         chain: config.chain.clone(),
@@ -50,7 +90,7 @@ pub fn prepare(
         release,
     };
     let text = serde_json::to_vec_pretty(&config).map_err(io::Error::from)?;
-    Ok(kernel.write(Path::new(CONFIG), &text, Some(USER))?)
+    Ok(kernel.write(Path::new(CONFIG), &text, Some(user))?)
 }
 
 #[cfg(test)]
@@ -58,15 +98,17 @@ mod tests {
     use super::*;
     use crate::{
         kernel::fake::Fake,
+        sandbox::tests::declaration,
         stages::{enrolment::tests::config, identity},
     };
+    use protocol::sandbox::SANDBOXES;
 
     #[test]
     fn the_service_gets_its_work_key_and_not_the_nodes() {
         let kernel = Fake::new(&[]);
         let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
         let settings = config(identity.node.public());
-        prepare(&kernel, &settings, &identity, Digest([3; 32])).unwrap();
+        prepare(&kernel, &settings, &identity, Digest([3; 32]), 900).unwrap();
         let text = kernel.read(Path::new(CONFIG), 1 << 20).unwrap();
         let read: ComputeConfig = serde_json::from_slice(&text).unwrap();
         assert_eq!(read.work_key, identity.work.to_hex());
@@ -76,7 +118,23 @@ mod tests {
         assert_eq!(read.parameter_servers, settings.parameter_servers);
         let text = String::from_utf8(text).unwrap();
         assert!(!text.contains(&identity.node.to_hex()));
-        assert_eq!(kernel.world().owners.get(Path::new(CONFIG)), Some(&USER));
+        assert_eq!(kernel.world().owners.get(Path::new(CONFIG)), Some(&900));
+    }
+
+    #[test]
+    fn the_service_is_let_through_to_its_servers_alone() {
+        let kernel = Fake::new(&[(SANDBOXES, &declaration())]);
+        let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
+        let mut settings = config(identity.node.public());
+        settings.ledgers = vec!["http://10.0.0.1:26657".into()];
+        settings.parameter_servers = vec!["http://10.0.0.2:8070".into(), "http://name:1".into()];
+        let program = program(&kernel, &settings).unwrap();
+        assert_eq!((program.cage.user, program.cage.ports), (900, vec![8070, 26657]));
+        let error = let_through(&kernel, &settings, 900).unwrap_err().to_string();
+        assert!(error.ends_with("by address: http://name:1"), "{error}");
+        let servers = ["10.0.0.2:8070", "10.0.0.1:26657"].map(|text| text.parse().unwrap());
+        let service = Some(firewall::Service { user: 900, servers: servers.into() });
+        assert_eq!(kernel.world().firewalls, [Firewall { api: NODE_API_PORT, service }]);
     }
 
     #[test]
@@ -84,7 +142,7 @@ mod tests {
         let kernel = Fake::new(&[]).failing(CONFIG, 28);
         let identity = identity::run(&kernel, Digest::default()).unwrap();
         let settings = config(identity.node.public());
-        let error = prepare(&kernel, &settings, &identity, Digest::default()).unwrap_err();
+        let error = prepare(&kernel, &settings, &identity, Digest::default(), 900).unwrap_err();
         assert!(error.to_string().contains("No space left"), "{error}");
     }
 }

@@ -6,6 +6,8 @@ pub mod clock;
 pub mod command_line;
 pub mod compute;
 pub mod enrolment;
+pub mod firewall;
+pub mod hardening;
 pub mod identity;
 pub mod inventory;
 pub mod modules;

@@ -48,6 +48,18 @@ pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
     Ok(coldplug(kernel, &folder, &catalogue))
 }
 
+/// Loads modules by name, with what they need. One that the image does not have is passed over: the
+/// kernel may have it built in.
+pub fn load(kernel: &dyn Kernel, modules: &[&str]) -> Result<Loaded, ModulesError> {
+    let (folder, catalogue) = catalogue(kernel)?;
+    let mut loaded = Loaded::default();
+    let mut names = BTreeSet::new();
+    for module in modules {
+        load_with_needed(kernel, &folder, catalogue.load_order(module, &mut names), &mut loaded);
+    }
+    Ok(loaded)
+}
+
 /// The running kernel's modules: their folder, and depmod's tables.
 pub fn catalogue(kernel: &dyn Kernel) -> Result<(PathBuf, Catalogue), ModulesError> {
     let release = kernel::text(kernel, "/proc/sys/kernel/osrelease")
@@ -61,6 +73,23 @@ pub fn catalogue(kernel: &dyn Kernel) -> Result<(PathBuf, Catalogue), ModulesErr
     let softdep = table("modules.softdep").unwrap_or_default();
     let catalogue = Catalogue::parse(&table("modules.alias")?, &table("modules.dep")?, &softdep);
     Ok((folder, catalogue))
+}
+
+fn load_with_needed<'a>(
+    kernel: &dyn Kernel,
+    folder: &Path,
+    order: impl IntoIterator<Item = (&'a str, &'a str)>,
+    loaded: &mut Loaded,
+) {
+    for (name, file) in order {
+        match kernel.load_module(&folder.join(file)) {
+            Ok(()) => loaded.modules.push(name.to_owned()),
+            // Several drivers match by broad patterns and find, once loaded, that the machine has
+            // nothing for them (ENODEV).
+            Err(error) if error.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
+            Err(error) => loaded.failed.push(failure(name, &error)),
+        }
+    }
 }
 
 fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded {
@@ -78,15 +107,8 @@ fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded
             break;
         }
         for module in new.iter().flat_map(|modalias| catalogue.matching(modalias)) {
-            for (name, file) in catalogue.load_order(module, &mut names) {
-                match kernel.load_module(&folder.join(file)) {
-                    Ok(()) => loaded.modules.push(name.to_owned()),
-                    // Several drivers match by broad patterns and find, once loaded, that the
-                    // machine has nothing for them (ENODEV).
-                    Err(error) if error.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
-                    Err(error) => loaded.failed.push(failure(name, &error)),
-                }
-            }
+            let order = catalogue.load_order(module, &mut names);
+            load_with_needed(kernel, folder, order, &mut loaded);
         }
     }
     loaded

@@ -8,11 +8,14 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use image::{Packages, kernel::Kernel, packages::Options};
-use lab::tools::Purpose;
+use lab::{Accelerator, accel, tools::Purpose};
+use node_init::{stages::command_line, sysctl};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -37,6 +40,8 @@ struct Score {
 #[derive(Deserialize)]
 struct Check {
     option_name: String,
+    #[serde(rename = "type")]
+    kind: String,
     check_result: String,
     check_result_bool: Option<bool>,
 }
@@ -76,10 +81,37 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         &format!("each FAIL has its reason, and each reason its FAIL {strays:?}"),
     )?;
 
+    println!("building an image of it, to look at its settings as it runs");
+    build::init()?;
+    build::run(&["build", "--quiet", "--release", "-p", "compute"], &[])?;
+    let image = workspace::target().join("long/kernel-image");
+    build::image_into(&packages, KernelFrom::Source, &image)?;
+    settings(&checker, &ours, &image)?;
+
     let summary = super::up("kernel", &["--small", "--no-host-worker", "--kernel", "source"])?;
     let all = summary.machines.iter().all(|machine| machine.boot_seconds.is_some());
     hold(all && summary.machines.len() == 2, "it boots from both firmwares")?;
     hold(summary.receipts.confirmed > 0, "and work done on it is confirmed")
+}
+
+/// Boots an image and has the checker look at the settings of the kernel that runs.
+fn settings(checker: &Path, kernel: &Kernel, image: &Path) -> anyhow::Result<()> {
+    let said = accel::probe_kernel(Accelerator::Tcg, image, command_line::SETTINGS)
+        .map_err(anyhow::Error::msg)?;
+    let line = said.lines().find(|line| line.starts_with("hardening: ")).context("no settings")?;
+    println!("{line}");
+    let set: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix(command_line::SETTING)).collect();
+    let file = image.join("settings");
+    fs::write(&file, set.join("\n"))?;
+    let checks = run_checker(checker, &configuration(kernel)?, Some(&file))?;
+    let checks: Vec<Check> = checks.into_iter().filter(|check| check.kind == "sysctl").collect();
+    let score = score(&checks);
+    println!("{:<40} {:>4} {:>5}", "its settings", score.ok, score.fail);
+    let left: BTreeMap<String, String> =
+        sysctl::LEFT.iter().map(|(name, why)| (name.to_string(), why.to_string())).collect();
+    let strays = strays(&checks, &left);
+    hold(strays.is_empty(), &format!("each setting that fails has its reason {strays:?}"))
 }
 
 fn score(checks: &[Check]) -> Score {
@@ -116,10 +148,20 @@ fn configuration(kernel: &Kernel) -> anyhow::Result<PathBuf> {
 
 /// What the checker says of a configuration.
 fn check(checker: &Path, configuration: &Path) -> anyhow::Result<Vec<Check>> {
+    run_checker(checker, configuration, None)
+}
+
+/// The same of a configuration, and of settings of the kernel that runs.
+fn run_checker(
+    checker: &Path,
+    configuration: &Path,
+    settings: Option<&Path>,
+) -> anyhow::Result<Vec<Check>> {
     fs::metadata(configuration).with_context(|| configuration.display().to_string())?;
     let output = Command::new("python3")
         .args(["-c", "from kernel_hardening_checker import main; main()", "-m", "json", "-c"])
         .arg(configuration)
+        .args(settings.iter().flat_map(|path| [OsStr::new("-s"), path.as_os_str()]))
         .env("PYTHONPATH", checker)
         .output()
         .context("running python3: install it")?;
@@ -134,7 +176,12 @@ mod tests {
     use super::*;
 
     fn check(name: &str, result: Option<bool>) -> Check {
-        Check { option_name: name.into(), check_result: String::new(), check_result_bool: result }
+        Check {
+            option_name: name.into(),
+            kind: "kconfig".into(),
+            check_result: String::new(),
+            check_result_bool: result,
+        }
     }
 
     #[test]

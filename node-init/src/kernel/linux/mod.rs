@@ -2,11 +2,15 @@
 #![allow(unsafe_code)]
 
 mod block;
+mod cage;
 mod root;
 mod variable;
 
 use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
+use crate::firewall::{self, Firewall};
+use cage::Locked;
 use nix::{
+    errno::Errno,
     kmod::{ModuleInitFlags, finit_module},
     mount::MsFlags,
     sys::{
@@ -22,7 +26,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::{
             fs::{OpenOptionsExt, chown},
             process::CommandExt,
@@ -47,16 +51,85 @@ impl Linux {
         Path::new(CGROUPS).join(program.group)
     }
 
-    /// The file that a process joins the service's control group by; none without cgroup2.
-    fn cgroup_entrance(program: &Program) -> Option<File> {
+    /// The file that a process joins the service's control group by, its limits set; none without
+    /// cgroup2.
+    fn cgroup_entrance(program: &Program) -> io::Result<Option<File>> {
+        let controllers = Path::new(CGROUPS).join("cgroup.subtree_control");
+        if put(&controllers, "+memory +pids +cpu").is_err() {
+            return Ok(None);
+        }
         let group = Self::cgroup(program);
         match fs::create_dir(&group) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(_) => return None,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
-        File::options().write(true).open(group.join("cgroup.procs")).ok()
+        for (file, value) in &program.cage.group {
+            match put(&group.join(file), value) {
+                // A kernel without swap has no limit for it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => cage::named(file, other)?,
+            }
+        }
+        Ok(Some(File::options().write(true).open(group.join("cgroup.procs"))?))
     }
+}
+
+/// Writes a value to a file of the kernel's, by one write.
+fn put(path: &Path, value: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Locks the calling process in, between fork and exec. What fails names itself on the standard
+/// error, since an errno alone comes back from here.
+fn confine(locked: &Locked) -> io::Result<()> {
+    if let Some(entrance) = &locked.entrance {
+        // "0" is the writer itself.
+        step("control group", nix::unistd::write(entrance, b"0").map(drop))?;
+    }
+    step("out-of-memory score", locked.go_first())?;
+    // Some libraries open sockets that would outlive exec (mozim's raw one).
+    // SAFETY: close_range reads no memory of ours, and marking descriptors close-on-exec closes
+    // none under their owners.
+    let closed = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    step("open files", Errno::result(closed).map(drop))?;
+    step("session", nix::unistd::setsid().map(drop))?;
+    step("root", locked.enter_root())?;
+    for limit in &locked.limits {
+        step("limits", nix::sys::resource::setrlimit(limit.resource, limit.most, limit.most))?;
+    }
+    for capability in 0..=libc::c_ulong::from(u8::MAX) {
+        // SAFETY: no argument is an address.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(dropped) {
+            // Beyond the last one that this kernel knows.
+            Err(Errno::EINVAL) => break,
+            other => step("capabilities", other.map(drop))?,
+        }
+    }
+    // With the last user id 0 goes every capability.
+    step("groups", nix::unistd::setgroups(&[]))?;
+    let (user, group) = (locked.user.into(), locked.user.into());
+    step("group", nix::unistd::setresgid(group, group, group))?;
+    step("user", nix::unistd::setresuid(user, user, user))?;
+    step("no new privileges", nix::sys::prctl::set_no_new_privs())?;
+    // SAFETY: no argument is an address; the descriptor is open.
+    let restricted =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, locked.ruleset.as_raw_fd(), 0) };
+    step("Landlock", Errno::result(restricted).map(drop))?;
+    match seccompiler::apply_filter(&locked.filter) {
+        Ok(()) => Ok(()),
+        Err(_) => step("seccomp", Err(Errno::last())),
+    }
+}
+
+fn step(name: &str, result: nix::Result<()>) -> io::Result<()> {
+    result.map_err(|error| {
+        for part in ["the sandbox fails at: ", name, "\n"] {
+            // SAFETY: the pointer and the length are those of one live string.
+            let _ = unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+        }
+        error.into()
+    })
 }
 
 impl Kernel for Linux {
@@ -181,6 +254,10 @@ impl Kernel for Linux {
         Ok(records.into())
     }
 
+    fn set(&self, path: &Path, value: &str) -> io::Result<()> {
+        put(path, value)
+    }
+
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         Ok(File::open(path)?.into())
     }
@@ -213,6 +290,10 @@ impl Kernel for Linux {
         root::switch(root, moved)
     }
 
+    fn firewall(&self, firewall: &Firewall) -> io::Result<()> {
+        firewall::linux::replace(firewall)
+    }
+
     fn load_module(&self, path: &Path) -> io::Result<()> {
         match finit_module(File::open(path)?, c"", ModuleInitFlags::empty()) {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
@@ -222,7 +303,11 @@ impl Kernel for Linux {
 
     fn spawn(&self, program: &Program) -> io::Result<Started> {
         let (output, input) = io::pipe()?;
-        let entrance = Self::cgroup_entrance(program);
+        let entrance = Self::cgroup_entrance(program)?;
+        if entrance.is_none() {
+            (&input).write_all(b"no control group: memory and tasks are not limited\n")?;
+        }
+        let locked = Locked::prepare(&program.cage, entrance)?;
         let mut command = Command::new(&program.path);
         command
             .args(&program.arguments)
@@ -230,28 +315,13 @@ impl Kernel for Linux {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(input.try_clone()?)
-            .stderr(input)
-            .uid(program.user)
-            .gid(program.user);
-        // SAFETY: the closure runs in the forked child before exec, where only
-        // async-signal-safe calls are allowed. It makes four such calls (write, close_range,
-        // setsid, prctl) on values made before the fork, takes no lock and allocates nothing:
-        // nix's errors and an `io::Error` of an errno are plain numbers. close_range reads no
-        // memory of ours, and marking descriptors close-on-exec closes none under their owners.
+            .stderr(input);
+        // SAFETY: the closure runs in the forked child before exec, where only async-signal-safe
+        // calls are allowed. `confine` and what it calls make system calls on values that were made
+        // before the fork; they take no lock and allocate nothing: nix's errors and an `io::Error`
+        // of an errno are plain numbers.
         unsafe {
-            command.pre_exec(move || {
-                if let Some(entrance) = &entrance {
-                    // "0" is the writer itself. The file was opened by root, whose right counts.
-                    // A service outside its group is still better than none.
-                    let _ = nix::unistd::write(entrance, b"0");
-                }
-                // Some libraries open sockets that would outlive exec (mozim's raw one).
-                let closed = libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
-                nix::errno::Errno::result(closed)?;
-                nix::unistd::setsid()?;
-                nix::sys::prctl::set_no_new_privs()?;
-                Ok(())
-            });
+            command.pre_exec(move || confine(&locked));
         }
         let child = command.spawn()?;
         let pid = Pid::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;

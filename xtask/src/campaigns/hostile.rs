@@ -1,0 +1,42 @@
+//! A node whose compute service turned: `node-init/examples/hostile.rs` in an image, booted.
+
+use crate::{
+    build::{self, KernelFrom},
+    setup::{self, Sources},
+    workspace,
+};
+use anyhow::Context;
+use lab::tools::Purpose;
+
+pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
+    if !setup::announce(sources, Purpose::Up, &[])? {
+        return Ok(());
+    }
+    setup::install(Purpose::Up)?;
+    let packages = setup::packages(sources)?;
+    let ipxe = lab::tools::boot_files(&packages)?.ipxe;
+    build::init()?;
+    build::run(&["build", "--quiet", "--release", "-p", "provisioner"], &[])?;
+    build::run(&["build", "--quiet", "--release", "-p", "node-init", "--example", "hostile"], &[])?;
+    let service = workspace::target().join("release/examples/hostile");
+    for kernel in [KernelFrom::Prebuilt, KernelFrom::Source] {
+        if kernel == KernelFrom::Source && std::env::var_os(SOURCE_TOO).is_none() {
+            println!("the source kernel is left out: {SOURCE_TOO} is not set");
+            continue;
+        }
+        let image = workspace::target().join("long/hostile").join(format!("{kernel:?}"));
+        build::image_with(&packages, kernel, &service, &image).context("the hostile image")?;
+        let environment = [
+            ("ALIA_BOOTS", "1".into()),
+            ("ALIA_HOSTILE_IMAGE", image.into()),
+            ("ALIA_IPXE", ipxe.clone().into()),
+            ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
+        ];
+        let test = ["test", "--quiet", "--release", "-p", "lab", "--test", "hostile"];
+        build::run(&test, &environment)?;
+    }
+    Ok(())
+}
+
+/// Has the kernel that is built from source booted too: an hour where none is in the cache.
+const SOURCE_TOO: &str = "ALIA_SOURCE_KERNEL";
