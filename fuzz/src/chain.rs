@@ -111,5 +111,8 @@ pub fn node_config() -> NodeConfig {
         parameter_servers: vec!["http://127.0.0.1:2".into()],
         ownership: WORLD.ownership(&WORLD.worker),
         unix_time: 2_000_000_000,
+            network: None,
+            time_servers: Vec::new(),
+            scratch: Default::default(),
     }
 }

@@ -2,8 +2,10 @@
 
 mod attempts;
 mod service;
+mod settled;
 
 use crate::{
+    hotplug,
     kernel::{End, Kernel},
     net::Network,
     plan::{PLAN, Row, Stage},
@@ -43,6 +45,10 @@ pub struct Machine<N: Network> {
     boot_id: Digest,
     facts: RefCell<Facts>,
     delivering: Cell<bool>,
+    /// Opened before the first search for drivers, so that no device falls between the two.
+    appearing: RefCell<Option<hotplug::Listener>>,
+    standing: RefCell<Option<settled::Standing>>,
+    settled: Cell<bool>,
 }
 
 impl<N: Network> Machine<N> {
@@ -53,8 +59,17 @@ impl<N: Network> Machine<N> {
         reporter: Rc<Reporter>,
         boot_id: Digest,
     ) -> Rc<Self> {
-        let (facts, delivering) = (RefCell::default(), Cell::new(false));
-        Rc::new(Self { kernel, network, reporter, boot_id, facts, delivering })
+        Rc::new(Self {
+            kernel,
+            network,
+            reporter,
+            boot_id,
+            facts: RefCell::default(),
+            delivering: Cell::new(false),
+            appearing: RefCell::default(),
+            standing: RefCell::default(),
+            settled: Cell::new(false),
+        })
     }
 
     /// Boots, works until somebody asks the machine to end, or it must restart; gives how it is to
@@ -94,6 +109,7 @@ impl<N: Network> Machine<N> {
                         self.report(stage, state, took, &detail);
                         if stage == Stage::Modules && state != StageState::Started {
                             power::listen_to_buttons(self.kernel.as_ref(), &requests);
+                            self.clone().watch_devices();
                         }
                     }
                     Action::Restart => break 'working End::Restart,
@@ -119,6 +135,15 @@ impl<N: Network> Machine<N> {
         };
         self.end(service, &mut children).await;
         Ok(end)
+    }
+
+    /// Loads drivers for devices that appear from now on.
+    fn watch_devices(self: Rc<Self>) {
+        let Some(listener) = self.appearing.take() else { return };
+        spawn_local(async move {
+            let report = |state, detail: String| self.say("hotplug", state, &detail);
+            hotplug::run(self.kernel.clone(), listener, report).await;
+        });
     }
 
     fn say(&self, stage: &str, state: StageState, detail: &str) {

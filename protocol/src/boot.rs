@@ -10,6 +10,7 @@ use crate::{
     evidence::{Evidence, Held},
     inventory::Inventory,
     key::PublicKey,
+    network::NetworkConfig,
     node::Ownership,
     signed::{ChainId, SignedBody},
 };
@@ -29,6 +30,10 @@ pub const ARG_CHAIN: &str = "alia.chain";
 pub const ARG_RELEASE: &str = "alia.release";
 /// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
 pub const ARG_BOOTIF: &str = "BOOTIF";
+
+/// Kernel command line: how the machine joins its network, where that is not DHCP or router
+/// advertisements on the NIC that booted it ([`NetworkConfig`]).
+pub const ARG_NETWORK: &str = "alia.net";
 
 /// The most events of one report.
 pub const MAX_EVENTS: usize = 256;
@@ -105,6 +110,31 @@ pub struct NodeConfig {
     pub ownership: Ownership,
     /// The provisioner's clock, seconds since 1970: floors the node's.
     pub unix_time: u64,
+    /// How the machine joins its network from then on; none for as it did.
+    pub network: Option<NetworkConfig>,
+    /// NTP servers, names or addresses; at most [`MAX_TIME_SERVERS`]. Empty for those that DHCP
+    /// names.
+    pub time_servers: Vec<String>,
+    /// Room for what does not fit in memory.
+    pub scratch: Scratch,
+}
+
+/// The most NTP servers of a node's settings.
+pub const MAX_TIME_SERVERS: usize = 8;
+
+/// Where a node puts what does not fit in memory. Nothing there outlives the boot.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scratch {
+    /// Nowhere: no disk is touched.
+    #[default]
+    Memory,
+    /// On disks that are empty: no partition table, no file system, nothing at the beginning.
+    Disk,
+    /// On the disk of this id (as in /dev/disk/by-id), whatever is on it: it is lost.
+    Erase(String),
 }
 
 impl SignedBody for NodeConfig {

@@ -2,6 +2,7 @@
 
 mod avx512;
 mod fuzz;
+mod hardware;
 mod kernel;
 mod tpm;
 
@@ -33,6 +34,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "tpm",
         "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out",
         tpm::run,
+    ),
+    (
+        "hardware",
+        "machines of odd hardware and odd networks: late devices, disks, clocks, bonds, VLANs, IPv6",
+        hardware::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

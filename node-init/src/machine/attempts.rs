@@ -2,6 +2,7 @@
 
 use super::{Machine, internal};
 use crate::{
+    hotplug,
     http::Base,
     kernel::Kernel,
     mac::Mac,
@@ -21,7 +22,7 @@ use protocol::{
     boot::{NodeConfig, StageState},
     inventory::Inventory,
 };
-use std::{convert::Infallible, error::Error, rc::Rc};
+use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
 use tokio::task::{spawn_blocking, spawn_local};
 
 /// What the stages found out for one another.
@@ -35,6 +36,8 @@ pub(super) struct Facts {
     pub(super) config: Option<NodeConfig>,
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
+    /// NTP servers that DHCP named.
+    pub(super) time_servers: Vec<Ipv4Addr>,
 }
 
 pub(super) type Outcome = Result<String, Box<dyn Error>>;
@@ -50,12 +53,12 @@ impl<N: Network> Machine<N> {
         let result = match stage {
             Stage::Mounts => self.local(mounts::run).await,
             Stage::CommandLine => self.read_command_line().await,
-            Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
+            Stage::Modules => self.load_modules().await,
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
             Stage::Network => self.clone().join_network().await,
             Stage::Inventory => self.take_inventory().await,
-            Stage::Enrolment => self.enrol().await,
+            Stage::Enrolment => self.clone().enrol().await,
             Stage::Registration => self.register().await,
             Stage::Compute => Err("the loop itself begins it".into()),
         };
@@ -63,7 +66,7 @@ impl<N: Network> Machine<N> {
     }
 
     /// Runs a stage whose kernel calls may take long on a thread of its own.
-    async fn local<T, E>(
+    pub(super) async fn local<T, E>(
         &self,
         work: impl FnOnce(&dyn Kernel) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Box<dyn Error>>
@@ -108,6 +111,17 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
+    async fn load_modules(&self) -> Outcome {
+        match hotplug::Listener::open() {
+            Ok(listener) => *self.appearing.borrow_mut() = Some(listener),
+            Err(error) => {
+                let detail = format!("devices that appear later get no drivers: {error}");
+                self.say("hotplug", StageState::Failed, &detail);
+            }
+        }
+        self.local(|kernel| modules::run(kernel).map(|loaded| loaded.detail())).await
+    }
+
     async fn take_inventory(&self) -> Outcome {
         let boot_nic = wanted(&self.facts.borrow().arguments, "the command line")?.boot_nic;
         let inventory =
@@ -119,16 +133,18 @@ impl<N: Network> Machine<N> {
 
     async fn join_network(self: Rc<Self>) -> Outcome {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
-        let up = network::run(&self.kernel, &self.network, &WAITS, arguments.boot_nic).await?;
+        let wanted = network::Wanted {
+            config: arguments.network.clone().unwrap_or_default(),
+            boot_nic: arguments.boot_nic,
+            provisioner: arguments.provisioner.address(),
+        };
+        let up = network::run(&self.kernel, &self.network, &WAITS, &wanted).await?;
+        self.facts.borrow_mut().time_servers = up.time_servers();
         let detail = up.detail();
         // The provisioner knows the machine by the NIC that booted it.
         let mac = arguments.boot_nic.unwrap_or(up.link.mac);
         self.facts.borrow_mut().mac = Some(mac);
-        let machine = self.clone();
-        spawn_local(async move {
-            let report = |state, detail: String| machine.say("lease", state, &detail);
-            network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
-        });
+        self.keep_network(up, wanted);
         self.deliver_events(arguments.provisioner, mac);
         Ok(detail)
     }
@@ -140,7 +156,7 @@ impl<N: Network> Machine<N> {
         }
     }
 
-    async fn enrol(&self) -> Outcome {
+    async fn enrol(self: Rc<Self>) -> Outcome {
         let (arguments, identity, mac, inventory) = {
             let facts = self.facts.borrow();
             (
@@ -151,6 +167,9 @@ impl<N: Network> Machine<N> {
                 facts.inventory.clone().unwrap_or_default(),
             )
         };
+        let mut inventory = inventory;
+        inventory::refresh(self.kernel.as_ref(), &mut inventory);
+        self.facts.borrow_mut().inventory = Some(inventory.clone());
         let vouched = attestation::run(&self.kernel, &arguments, &identity, mac).await;
         let evidence = vouched.unwrap_or_else(|error| {
             self.say("attestation", StageState::Failed, &error.to_string());
@@ -166,6 +185,7 @@ impl<N: Network> Machine<N> {
             Err(error) => self.say("time", StageState::Failed, &error.to_string()),
         }
         let detail = enrolment::detail(&config);
+        self.settle(&config, arguments.provisioner);
         self.facts.borrow_mut().config = Some(config);
         Ok(detail)
     }

@@ -138,6 +138,7 @@ pub(crate) mod tests {
             chain: chain(),
             release: Digest([3; 32]),
             boot_nic: None,
+            network: None,
         }
     }
 
@@ -153,6 +154,9 @@ pub(crate) mod tests {
             parameter_servers: vec!["http://127.0.0.1:2".into()],
             ownership: Ownership { delegation, endorsement: Some(endorsement) },
             unix_time: 2_000_000_000,
+            network: None,
+            time_servers: Vec::new(),
+            scratch: Default::default(),
         }
     }
 

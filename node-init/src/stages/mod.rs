@@ -12,3 +12,5 @@ pub mod modules;
 pub mod mounts;
 pub mod network;
 pub mod registration;
+pub mod scratch;
+pub mod undriven;
