@@ -541,6 +541,12 @@ fn machine(seeds: &Seeds) -> Anything<()> {
         "alias pci:v00001AF4d* virtio_pci\n",
         "kernel/virtio_pci.ko: kernel/virtio.ko\nkernel/virtio.ko:\n",
         "softdep virtio_pci pre: virtio\n",
+        "Vulnerable; SMT vulnerable\n",
+        "0bda\n",
+        "8153\n",
+        "02\n",
+        "06\n",
+        "acpi:MSFT0101:\n",
         "virtio_net",
     ];
     seeds.put("node_api", "/v1/logs?lines=5&follow=1")?;
@@ -562,5 +568,13 @@ fn machine(seeds: &Seeds) -> Anything<()> {
         "0::/compute",
     ];
     seeds.put("node_api", stats.join("\0"))?;
+    seeds.put(
+        "uevents",
+        "add@/devices/pci0000:00/0000:00:04.0;ACTION=add;SUBSYSTEM=pci;MODALIAS=pci:v00008086d1\0remove@/x",
+    )?;
+    seeds.put(
+        "command_line",
+        "alia.net=nic=52:54:00:12:34:56+52:54:00:12:34:57,bond=802.3ad,vlan=42,ip=10.1.2.3/24,gateway=10.1.2.1",
+    )?;
     seeds.put("hardware", files.join("\0"))
 }

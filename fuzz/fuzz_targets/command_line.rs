@@ -18,6 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(arguments) = parse(&line) {
         let base = arguments.provisioner.to_string();
         assert!(base.starts_with("http://") && base.parse() == Ok(arguments.provisioner));
+        if let Some(network) = arguments.network {
+            assert_eq!(network.to_string().parse(), Ok(network));
+        }
     }
     let mut kernel = Files::default();
     kernel.files.insert("/proc/cmdline".into(), bytes.to_vec());

@@ -11,7 +11,7 @@ use node_init::{
 use std::path::PathBuf;
 
 /// The files whose contents an input has, in turn.
-const FILES: [&str; 24] = [
+const FILES: [&str; 30] = [
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/sys/kernel/osrelease",
@@ -35,6 +35,12 @@ const FILES: [&str; 24] = [
     "/lib/modules/6.12/modules.alias",
     "/lib/modules/6.12/modules.dep",
     "/lib/modules/6.12/modules.softdep",
+    "/sys/devices/system/cpu/vulnerabilities/mds",
+    "/sys/bus/usb/devices/1-1/idVendor",
+    "/sys/bus/usb/devices/1-1/idProduct",
+    "/sys/bus/usb/devices/1-1:1.0/bInterfaceClass",
+    "/sys/bus/usb/devices/1-1:1.0/bInterfaceSubClass",
+    "/sys/bus/acpi/devices/MSFT0101:00/physical_node/modalias",
     "link",
 ];
 

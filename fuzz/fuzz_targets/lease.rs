@@ -12,17 +12,21 @@ struct Offered {
     routers: Vec<Ipv4Addr>,
     classless: Option<Vec<(Ipv4Addr, u8, Ipv4Addr)>>,
     name_servers: Vec<Ipv4Addr>,
+    time_servers: Vec<Ipv4Addr>,
     mtu: Option<u16>,
     server: Ipv4Addr,
     seconds: u32,
 }
 
 fuzz_target!(|offered: Offered| {
-    let Offered { address, mask, routers, classless, name_servers, mtu, server, seconds } = offered;
-    let offer = Offer { address, mask, routers, classless, name_servers, mtu, server, seconds };
+    let Offered { address, mask, routers, classless, mtu, server, seconds, .. } = offered;
+    let Offered { name_servers, time_servers, .. } = offered;
+    let offer =
+        Offer { address, mask, routers, classless, name_servers, time_servers, mtu, server, seconds };
     let Ok(lease) = lease::check(&offer) else { return };
     assert!((1..=32).contains(&lease.prefix) && lease.mtu.is_none_or(|mtu| mtu >= 576));
     assert!(lease.routes.len() <= MAX_LISTED && lease.name_servers.len() <= MAX_LISTED);
+    assert!(lease.time_servers.len() <= MAX_LISTED);
     for route in &lease.routes {
         assert!(route.prefix <= 32);
         let host_bits = u32::MAX.checked_shr(route.prefix.into()).unwrap_or(0);

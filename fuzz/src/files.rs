@@ -35,6 +35,14 @@ impl Kernel for Files {
         Ok(())
     }
 
+    fn step_clock(&self, _: i64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn slew_clock(&self, _: i64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn random(&self) -> io::Result<[u8; 32]> {
         Ok([1; 32])
     }
@@ -77,6 +85,22 @@ impl Kernel for Files {
     }
 
     fn open_device(&self, _: &Path) -> io::Result<OwnedFd> {
+        none()
+    }
+
+    fn read_at(&self, _: &Path, _: u64, _: usize) -> io::Result<Vec<u8>> {
+        none()
+    }
+
+    fn write_at(&self, _: &Path, _: u64, _: &[u8]) -> io::Result<()> {
+        none()
+    }
+
+    fn swap_on(&self, _: &Path) -> io::Result<()> {
+        none()
+    }
+
+    fn resize(&self, _: &Path, _: u64) -> io::Result<()> {
         none()
     }
 

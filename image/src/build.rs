@@ -6,7 +6,7 @@
 //! seldom, and is kept in the cache by the digest of its content.
 
 mod libraries;
-mod modules;
+pub(crate) mod modules;
 
 use crate::{
     cpio::{Node, PathError, Tree},

@@ -16,6 +16,7 @@
 
 pub mod build;
 pub mod cpio;
+pub mod drivers;
 pub mod elf;
 pub mod error;
 pub mod firmware;

@@ -42,6 +42,8 @@ pub struct Kernel {
     pub package: String,
     /// Modules of it; what they need comes along.
     pub modules: Vec<String>,
+    /// Drivers that are left out, by reason; held against the kernel's by `xtask image --drivers`.
+    pub left_out: BTreeMap<String, Vec<String>>,
     /// The kernel that is built from source instead.
     pub source: Source,
 }

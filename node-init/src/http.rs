@@ -59,6 +59,16 @@ impl Base {
         format!("{}{path}", self.path)
     }
 
+    /// Host and port.
+    pub fn place(&self) -> (&str, u16) {
+        (self.host.as_str(), self.port)
+    }
+
+    /// The server's address, where it is one and not a name.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        self.host.parse().ok()
+    }
+
     fn broken(&self, reason: &dyn fmt::Display) -> HttpError {
         HttpError::Broken { server: self.clone(), reason: reason.to_string() }
     }
@@ -321,6 +331,29 @@ mod tests {
         for bad in ["", "10.0.0.1", "https://10.0.0.1", "http://", "http://x/?y", "ftp://x"] {
             assert!(bad.parse::<Base>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_is_told_from_a_name() {
+        let address = |text: &str| text.parse::<Base>().unwrap().address();
+        assert_eq!(address("http://[2001:db8::1]:8080"), "2001:db8::1".parse().ok());
+        assert_eq!(address("http://10.0.0.1"), "10.0.0.1".parse().ok());
+        assert_eq!(address("http://boot.lan"), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_with_an_ipv6_address_is_reached() {
+        let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+        let base: Base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        assert!(base.to_string().starts_with("http://[::1]:"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut part = [0; 1024];
+            let read = stream.read(&mut part).await.unwrap();
+            assert!(part[..read].windows(12).any(|part| part == b"host: [::1]:"));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
+        });
+        assert_eq!(get(&base, "/x", 10).await.unwrap(), "yes");
     }
 
     proptest! {

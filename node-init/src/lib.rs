@@ -36,9 +36,10 @@
 //! alia 3.214s network done 0.412s eth0 10.1.2.3/24 by DHCP from 10.1.2.1
 //! ```
 //! The stages are those of [`plan::PLAN`]. What happens after them has names of its own, so that
-//! it does not disturb their times: `lease` (renewals that change something), `time` (the clock,
-//! set by the provisioner), `service` (the compute service's ends and restarts), `audit`
-//! (who asked what of the node API), `power`, and on
+//! it does not disturb their times: `hotplug` (drivers for devices that appear later), `lease`
+//! (renewals that change something), `time` (the clock, set by the provisioner and kept by NTP),
+//! `service` (the compute service's ends and restarts), `audit` (who asked what of the node API),
+//! `power`, and on
 //! the console alone `events` (their delivery) and `init`. What the service itself writes follows
 //! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
 //! powers off.
@@ -49,6 +50,7 @@ pub mod census;
 pub mod console;
 pub mod firewall;
 pub mod floor;
+pub mod hotplug;
 pub mod http;
 pub mod keep;
 pub mod kernel;
@@ -69,4 +71,5 @@ pub mod stages;
 pub mod status;
 pub mod supervise;
 pub mod sysctl;
+pub mod time;
 pub mod variable;

@@ -3,9 +3,11 @@
 mod api;
 mod attempts;
 mod service;
+mod settled;
 
 use crate::{
     api::Wished,
+    hotplug,
     kernel::{End, Kernel},
     net::Network,
     plan::{PLAN, Row, Stage},
@@ -51,6 +53,10 @@ pub struct Machine<N: Network> {
     wishes: mpsc::Sender<Wished>,
     wished: RefCell<Option<mpsc::Receiver<Wished>>>,
     api_port: u16,
+    /// Opened before the first search for drivers, so that no device falls between the two.
+    appearing: RefCell<Option<hotplug::Listener>>,
+    standing: RefCell<Option<settled::Standing>>,
+    settled: Cell<bool>,
 }
 
 impl<N: Network> Machine<N> {
@@ -71,10 +77,21 @@ impl<N: Network> Machine<N> {
         boot_id: Digest,
         api_port: u16,
     ) -> Self {
-        let (facts, delivering) = (RefCell::default(), Cell::new(false));
         let (wishes, wished) = mpsc::channel(WISHES);
-        let wished = RefCell::new(Some(wished));
-        Self { kernel, network, reporter, boot_id, facts, delivering, wishes, wished, api_port }
+        Self {
+            kernel,
+            network,
+            reporter,
+            boot_id,
+            facts: RefCell::default(),
+            delivering: Cell::new(false),
+            wishes,
+            wished: RefCell::new(Some(wished)),
+            api_port,
+            appearing: RefCell::default(),
+            standing: RefCell::default(),
+            settled: Cell::new(false),
+        }
     }
 
     /// Boots, works until somebody asks the machine to end, or it must restart; gives how it is to
@@ -116,6 +133,7 @@ impl<N: Network> Machine<N> {
                         self.report(stage, state, took, &detail);
                         if stage == Stage::Modules && state != StageState::Started {
                             power::listen_to_buttons(self.kernel.as_ref(), &requests);
+                            self.clone().watch_devices();
                         }
                     }
                     Action::Restart => break 'working End::Restart,
@@ -147,6 +165,15 @@ impl<N: Network> Machine<N> {
         };
         self.end(service, &mut children).await;
         Ok(end)
+    }
+
+    /// Loads drivers for devices that appear from now on.
+    fn watch_devices(self: Rc<Self>) {
+        let Some(listener) = self.appearing.take() else { return };
+        spawn_local(async move {
+            let report = |state, detail: String| self.say("hotplug", state, &detail);
+            hotplug::run(self.kernel.clone(), listener, report).await;
+        });
     }
 
     fn say(&self, stage: &str, state: StageState, detail: &str) {

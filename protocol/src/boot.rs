@@ -10,6 +10,7 @@ use crate::{
     evidence::{Evidence, Held},
     inventory::Inventory,
     key::PublicKey,
+    network::NetworkConfig,
     node::Ownership,
     node_api::Operator,
     signed::{ChainId, SignedBody},
@@ -33,6 +34,10 @@ pub const ARG_BOOTIF: &str = "BOOTIF";
 
 /// The TCP port of the node API: the only one that a node listens on.
 pub const NODE_API_PORT: u16 = 7443;
+
+/// Kernel command line: how the machine joins its network, where that is not DHCP or router
+/// advertisements on the NIC that booted it ([`NetworkConfig`]).
+pub const ARG_NETWORK: &str = "alia.net";
 
 /// The most events of one report.
 pub const MAX_EVENTS: usize = 256;
@@ -112,6 +117,31 @@ pub struct NodeConfig {
     /// Who may speak to the node's API besides its owner, who always may; at most
     /// [`MAX_OPERATORS`](crate::node_api::MAX_OPERATORS).
     pub operators: Vec<Operator>,
+    /// How the machine joins its network from then on; none for as it did.
+    pub network: Option<NetworkConfig>,
+    /// NTP servers, names or addresses; at most [`MAX_TIME_SERVERS`]. Empty for those that DHCP
+    /// names.
+    pub time_servers: Vec<String>,
+    /// Room for what does not fit in memory.
+    pub scratch: Scratch,
+}
+
+/// The most NTP servers of a node's settings.
+pub const MAX_TIME_SERVERS: usize = 8;
+
+/// Where a node puts what does not fit in memory. Nothing there outlives the boot.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scratch {
+    /// Nowhere: no disk is touched.
+    #[default]
+    Memory,
+    /// On disks that are empty: no partition table, no file system, nothing at the beginning.
+    Disk,
+    /// On the disk of this id (as in /dev/disk/by-id), whatever is on it: it is lost.
+    Erase(String),
 }
 
 impl SignedBody for NodeConfig {

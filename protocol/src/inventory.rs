@@ -23,12 +23,20 @@ pub struct Inventory {
     pub disks: Vec<Disk>,
     /// GPUs.
     pub gpus: Vec<Gpu>,
+    /// Devices of classes that matter that no driver of the image drives; at most
+    /// [`MAX_UNDRIVEN`].
+    pub undriven: Vec<Undriven>,
 }
+
+/// The most devices without a driver that an inventory lists.
+pub const MAX_UNDRIVEN: usize = 64;
+/// The most faults of a processor that an inventory lists; Linux 6.12 knows of 17.
+pub const MAX_VULNERABILITIES: usize = 64;
 
 impl Inventory {
     /// The digest that stands on the ledger.
     pub fn digest(&self) -> Digest {
-        Digest::of("aliaOS inventory v1", self)
+        Digest::of("aliaOS inventory v2", self)
     }
 }
 
@@ -62,6 +70,43 @@ pub struct Cpu {
     pub threads: u32,
     /// Those instruction sets that our operators can use: `avx2`, `fma`, `avx512f`.
     pub features: Vec<String>,
+    /// The microcode's revision, `0xf4`; empty where the kernel does not say.
+    pub microcode: String,
+    /// The processor's known faults and what the kernel does about each, by name; at most
+    /// [`MAX_VULNERABILITIES`].
+    pub vulnerabilities: Vec<Vulnerability>,
+}
+
+/// A fault that processors have, as /sys/devices/system/cpu/vulnerabilities names it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Vulnerability {
+    /// `spectre_v2`.
+    pub name: String,
+    /// `Not affected`, `Mitigation: …` or `Vulnerable…`.
+    pub state: String,
+}
+
+/// A device that no driver of the image drives.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Undriven {
+    /// `pci` or `usb`.
+    pub bus: String,
+    /// `0000:00:02.0`, `1-1:1.0`.
+    pub address: String,
+    /// Vendor and device, `8086:15f3`.
+    pub id: String,
+    /// `network`, `storage`, `display` or `tpm`.
+    pub class: String,
+    /// Whether a module of the image is for it all the same: then the driver refused it, or lacks
+    /// its firmware.
+    pub module: Option<String>,
+}
+
+/// `8086:15f3 (network)`.
+impl std::fmt::Display for Undriven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.id, self.class)
+    }
 }
 
 /// A PCI function.
@@ -105,6 +150,9 @@ pub struct Disk {
     pub bytes: u64,
     /// Whether it spins.
     pub rotational: bool,
+    /// What names this very disk wherever it is plugged in: `nvme-MODEL_SERIAL`, `virtio-SERIAL`
+    /// or the kernel's world-wide id; empty where it has none.
+    pub id: String,
 }
 
 /// A GPU.
@@ -120,4 +168,37 @@ pub struct Gpu {
     pub memory_bytes: Option<u64>,
     /// Whether work runs on it, or the reason why not.
     pub usable: Result<(), String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_bytes_are_fixed() {
+        let inventory = Inventory {
+            cpu: Cpu {
+                threads: 2,
+                microcode: "0xf4".into(),
+                vulnerabilities: vec![Vulnerability {
+                    name: "mds".into(),
+                    state: "Not affected".into(),
+                }],
+                ..Cpu::default()
+            },
+            undriven: vec![Undriven {
+                bus: "pci".into(),
+                address: "0000:00:02.0".into(),
+                id: "8086:15f3".into(),
+                class: "network".into(),
+                module: None,
+            }],
+            ..Inventory::default()
+        };
+        assert_eq!(inventory.undriven[0].to_string(), "8086:15f3 (network)");
+        let bytes = borsh::to_vec(&inventory).unwrap();
+        assert_eq!(borsh::from_slice::<Inventory>(&bytes).unwrap(), inventory);
+        let wanted = "GOLDEN";
+        assert_eq!(inventory.digest().to_string(), wanted);
+    }
 }

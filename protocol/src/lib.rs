@@ -25,6 +25,7 @@ pub mod job;
 pub mod key;
 pub mod listing;
 pub mod merkle;
+pub mod network;
 pub mod node;
 pub mod node_api;
 pub mod operation;

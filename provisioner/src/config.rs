@@ -11,6 +11,8 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use protocol::{
     ChainId,
+    boot::{MAX_TIME_SERVERS, Scratch},
+    network::NetworkConfig,
     node_api::{MAX_OPERATORS, Operator},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -29,8 +31,9 @@ use std::{
 pub struct Options {
     /// A TOML file with any of these options as keys (without the dashes), and a table
     /// [machine."52:54:00:12:34:56"] for each machine that needs its own name, boot-method ("file",
-    /// or "boot-server" where firmware insists on port 4011) or replace-ipxe (true where the iPXE
-    /// in its NIC's ROM does not do)
+    /// or "boot-server" where firmware insists on port 4011), replace-ipxe (true where the iPXE
+    /// in its NIC's ROM does not do), network (how it joins its network, docs/hardware.md) or
+    /// scratch ("memory", "disk", or {erase = "ID of the disk"})
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -119,6 +122,10 @@ pub struct Options {
     #[serde(deserialize_with = "as_texts")]
     pub operator: Vec<Operator>,
 
+    /// NTP servers for nodes, names or addresses [default: those that DHCP names]
+    #[arg(long, value_name = "HOST", help_heading = "Taking machines in")]
+    pub time_server: Vec<String>,
+
     /// Machines that need something of their own.
     #[arg(skip)]
     pub machine: BTreeMap<String, MachineOptions>,
@@ -177,6 +184,10 @@ pub struct MachineOptions {
     pub boot_method: BootMethod,
     /// Whether the iPXE in its NIC's ROM is to load ours first.
     pub replace_ipxe: bool,
+    /// How it joins its network.
+    pub network: Option<NetworkConfig>,
+    /// Room for what does not fit in its memory.
+    pub scratch: Scratch,
 }
 
 impl MachineOptions {
@@ -187,7 +198,7 @@ impl MachineOptions {
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 3] = ["name", "boot-method", "replace-ipxe"];
+const MACHINE_KEYS: [&str; 5] = ["name", "boot-method", "replace-ipxe", "network", "scratch"];
 /// The longest name of a machine.
 const MAX_NAME_LEN: usize = 64;
 
@@ -308,6 +319,7 @@ impl Options {
             ledger: list(self.ledger, file.ledger),
             parameter_server: list(self.parameter_server, file.parameter_server),
             operator: list(self.operator, file.operator),
+            time_server: list(self.time_server, file.time_server),
             machine: file.machine,
         }
     }
@@ -329,6 +341,10 @@ impl Options {
                     "http://HOST:PORT without a final slash is wanted",
                 );
             }
+        }
+        if self.time_server.len() > MAX_TIME_SERVERS {
+            let given = self.time_server.join(", ");
+            return value("the list of time servers", &given, "at most 8 are wanted");
         }
         // These become words of an iPXE script and of the kernel's command line.
         let words = self.console.iter().chain(&self.kernel_argument);
@@ -414,6 +430,8 @@ mod tests {
             [machine."52:54:00:12:34:56"]
             name = "rack-1"
             boot-method = "boot-server"
+            network = "vlan=42,ip=dhcp"
+            scratch = { erase = "nvme-QEMU_1" }
             "#,
         )
         .unwrap();
@@ -422,6 +440,8 @@ mod tests {
         let machines = options.machines();
         let machine = &machines[&"52:54:00:12:34:56".parse().unwrap()];
         assert_eq!(machine.boot_method, BootMethod::BootServer);
+        assert_eq!(machine.network.as_ref().and_then(|network| network.vlan), Some(42));
+        assert_eq!(machine.scratch, Scratch::Erase("nvme-QEMU_1".into()));
     }
 
     #[test]
@@ -430,6 +450,9 @@ mod tests {
         assert!(error.contains("\"interface\""), "{error}");
         let error = read("[machine.'52:54:00:12:34:56']\nnmae = 'x'").unwrap_err().to_string();
         assert!(error.contains("\"name\""), "{error}");
+        let error =
+            read("[machine.'52:54:00:12:34:56']\nnetwork = 'vlan=x'").unwrap_err().to_string();
+        assert!(error.contains("is no vlan"), "{error}");
         let error = read("pool = 'nonsense'").unwrap_err().to_string();
         assert!(error.contains("FIRST-LAST"), "{error}");
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     attest::{self, AttestError},
-    config,
+    config::{self, MachineOptions},
     machine::{Mac, usable_uuid},
     store::{Enrolled, Known},
 };
@@ -14,7 +14,7 @@ use protocol::{
     node_api::Operator,
     signed::SignedError,
 };
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// How long after it was last heard of a machine is held to be there still, so that another one
 /// with its identity is a second machine and not the same one with a new board or NIC.
@@ -39,6 +39,10 @@ pub struct Authority {
     pub approval: config::Approval,
     /// Who may speak to nodes' API besides the owner.
     pub operators: Vec<Operator>,
+    /// NTP servers, as nodes reach them.
+    pub time_servers: Vec<String>,
+    /// Machines with settings of their own.
+    pub machines: BTreeMap<Mac, MachineOptions>,
 }
 
 /// Key and delegation do not fit together.
@@ -75,6 +79,7 @@ impl Authority {
     pub fn configuration(
         &self,
         node: PublicKey,
+        mac: Mac,
         name: String,
         unix_time: u64,
     ) -> Result<Signed<NodeConfig>, OwnershipError> {
@@ -83,6 +88,7 @@ impl Authority {
             Ownership { delegation: self.delegation.clone(), endorsement: Some(endorsement) };
         // What a ledger would refuse is not handed out.
         ownership.verify(&self.chain, &node)?;
+        let own = self.machines.get(&mac).cloned().unwrap_or_default();
         let config = NodeConfig {
             node,
             name,
@@ -92,6 +98,9 @@ impl Authority {
             ownership,
             unix_time,
             operators: self.operators.clone(),
+            network: own.network,
+            time_servers: self.time_servers.clone(),
+            scratch: own.scratch,
         };
         Ok(Signed::sign(&self.chain, config, &self.key))
     }
@@ -336,6 +345,8 @@ pub fn check(
         ("NICs", inventory.nics.len()),
         ("disks", inventory.disks.len()),
         ("GPUs", inventory.gpus.len()),
+        ("devices without a driver", inventory.undriven.len()),
+        ("faults of its processor", inventory.cpu.vulnerabilities.len()),
     ] {
         if length > MAX_LIST {
             return Err(EnrolError::TooLarge { what });
@@ -455,7 +466,9 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Digest, inventory::Inventory, inventory::Nic, node_api::OperatorRole};
+    use protocol::{
+        Digest, boot::Scratch, inventory::Inventory, inventory::Nic, node_api::OperatorRole,
+    };
 
     const NOW: u64 = 10_000_000;
     const UUID: &str = "11223344-5566-7788-99aa-bbccddeeff01";
@@ -588,14 +601,21 @@ mod tests {
             parameter_servers: vec![],
             approval: config::Approval::ByHand,
             operators: vec![Operator { key: key(5).public(), role: OperatorRole::Reader }],
+            time_servers: vec!["10.0.0.1".into()],
+            machines: [(
+                mac(1),
+                MachineOptions { scratch: Scratch::Disk, ..MachineOptions::default() },
+            )]
+            .into(),
         };
         authority.check().unwrap();
         let node = key(1).public();
-        let config = authority.configuration(node, "node-1".into(), 1_700_000_000).unwrap();
+        let config = authority.configuration(node, mac(1), "node-1".into(), 1_700_000_000).unwrap();
         assert_eq!(config.signer, key(8).public());
         let config = config.verify(&chain()).unwrap();
         assert_eq!(config.operators, authority.operators);
         assert_eq!(config.ownership.verify(&chain(), &node), Ok(key(7).public()));
+        assert_eq!((&config.scratch, config.time_servers.len()), (&Scratch::Disk, 1));
         let stranger = Authority { key: key(6), ..authority };
         assert!(matches!(stranger.check(), Err(AuthorityError::NotOurs { .. })));
     }

@@ -10,6 +10,7 @@ use protocol::{
     PublicKey,
     boot::StageState,
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
+    inventory::Inventory,
 };
 use text::{ago, moment, seconds};
 
@@ -55,6 +56,12 @@ pub fn live(seen: &Seen) -> Markup {
     }
 }
 
+/// The processor's faults that nothing is done about.
+fn vulnerable(inventory: &Inventory) -> String {
+    let open = inventory.cpu.vulnerabilities.iter().filter(|v| v.state.starts_with("Vulnerable"));
+    open.map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 /// `GET /machines/{mac}`.
 pub fn machine(detail: &MachineDetail) -> Markup {
     let machine = &detail.machine;
@@ -78,9 +85,27 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                     @if let Some(inventory) = &detail.inventory {
                         dt { "System" } dd { (inventory.system.vendor) " " (inventory.system.product) }
                         dt { "Processor" } dd { (inventory.cpu.model) ", " (inventory.cpu.threads) " threads" }
+                        @if !inventory.cpu.microcode.is_empty() {
+                            dt { "Microcode" } dd { (inventory.cpu.microcode) }
+                        }
+                        @let open = vulnerable(inventory);
+                        @if !open.is_empty() { dt { "Vulnerable" } dd.problem { (open) } }
                         dt { "Memory" } dd { (inventory.memory_bytes >> 20) " MiB" }
                         dt { "GPUs" } dd { (inventory.gpus.len()) }
                         dt { "Disks" } dd { (inventory.disks.len()) }
+                        @if !inventory.undriven.is_empty() {
+                            dt { "Without a driver" } dd.problem {
+                                @for device in &inventory.undriven {
+                                    p {
+                                        (device.bus) " " (device) " at " (device.address)
+                                        @match &device.module {
+                                            Some(module) => { ": " (module) " does not take it" },
+                                            None => { ": no module of the image is for it" },
+                                        }
+                                    }
+                                }
+                            }
+                        }
                     }
                 }
                 @if let Some(boot) = &machine.boot {
@@ -273,10 +298,45 @@ fn state_text(state: StageState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::inventory::{Undriven, Vulnerability};
+
+    #[test]
+    fn a_machine_that_lacks_a_driver_says_so_by_the_devices_id() {
+        let undriven = |id: &str, module: Option<&str>| Undriven {
+            bus: "pci".into(),
+            address: "0000:00:02.0".into(),
+            id: id.into(),
+            class: "network".into(),
+            module: module.map(str::to_owned),
+        };
+        let fault =
+            |name: &str, state: &str| Vulnerability { name: name.into(), state: state.into() };
+        let mut inventory = Inventory {
+            undriven: vec![undriven("8086:15f3", None), undriven("<b>", Some("igc"))],
+            ..Inventory::default()
+        };
+        inventory.cpu.microcode = "0xf4".into();
+        inventory.cpu.vulnerabilities =
+            vec![fault("mds", "Vulnerable; SMT vulnerable"), fault("l1tf", "Not affected")];
+        let detail =
+            MachineDetail { machine: status(), inventory: Some(inventory), timeline: vec![] };
+        let page = super::machine(&detail).into_string();
+        let told = "pci 8086:15f3 (network) at 0000:00:02.0: no module of the image is for it";
+        assert!(page.contains(told), "{page}");
+        assert!(page.contains(": igc does not take it") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("0xf4") && page.contains(">mds<"), "{page}");
+    }
 
     #[test]
     fn what_a_machine_says_of_itself_cannot_become_markup() {
-        let machine = MachineStatus {
+        let detail = MachineDetail { machine: status(), inventory: None, timeline: vec![] };
+        let page = super::machine(&detail).into_string();
+        assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<b>"));
+        assert!(page.contains("&lt;script&gt;"));
+    }
+
+    fn status() -> MachineStatus {
+        MachineStatus {
             mac: "02:00:00:00:00:01".into(),
             name: "<script>alert(1)</script>".into(),
             uuid: None,
@@ -293,10 +353,6 @@ mod tests {
             chip: None,
             pending: None,
             boot: None,
-        };
-        let detail = MachineDetail { machine, inventory: None, timeline: vec![] };
-        let page = super::machine(&detail).into_string();
-        assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<b>"));
-        assert!(page.contains("&lt;script&gt;"));
+        }
     }
 }

@@ -207,6 +207,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             given => given.to_vec(),
         },
         arguments: options.kernel_argument.clone(),
+        networks: options
+            .machines()
+            .into_iter()
+            .filter_map(|(mac, own)| Some((mac, own.network?)))
+            .collect(),
     };
     let banner = banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some());
     let app = Arc::new(App {
@@ -261,6 +266,8 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
         parameter_servers: options.parameter_server.clone(),
         approval: options.approval.unwrap_or_default(),
         operators: options.operator.clone(),
+        time_servers: options.time_server.clone(),
+        machines: options.machines(),
     };
     authority.check()?;
     Ok(Some(authority))

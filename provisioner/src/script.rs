@@ -8,9 +8,10 @@
 use crate::{image::Image, machine::Mac};
 use protocol::{
     ChainId, PublicKey,
-    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+    network::NetworkConfig,
 };
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 /// Seconds between two tries.
 const PAUSE: u32 = 5;
@@ -33,6 +34,8 @@ pub struct Setup {
     pub consoles: Vec<String>,
     /// More kernel arguments.
     pub arguments: Vec<String>,
+    /// How machines join their networks that do it in a way of their own.
+    pub networks: BTreeMap<Mac, NetworkConfig>,
 }
 
 /// `GET /boot.ipxe`: asks for the machine's own script.
@@ -91,6 +94,9 @@ pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
     }
     argument(ARG_RELEASE, &image.digest.to_string());
     argument(ARG_BOOTIF, &format!("01-{}", mac.hyphenated()));
+    if let Some(network) = setup.networks.get(&mac) {
+        argument(ARG_NETWORK, &network.to_string());
+    }
     for console in &setup.consoles {
         argument("console", console);
     }

@@ -3,6 +3,7 @@
 mod avx512;
 mod fuzz;
 mod hostile;
+mod hardware;
 mod kernel;
 mod syscalls;
 mod tpm;
@@ -45,6 +46,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "syscalls",
         "the compute service's system calls, traced: held against what image.toml lets it",
         syscalls::run,
+    ),
+    (
+        "hardware",
+        "machines of odd hardware and odd networks: late devices, disks, clocks, bonds, VLANs, IPv6",
+        hardware::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

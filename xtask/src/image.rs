@@ -6,7 +6,11 @@ use crate::{
     setup::Sources,
     workspace,
 };
-use anyhow::Context;
+use ::image::{
+    Packages,
+    drivers::{self, Place},
+};
+use anyhow::{Context, bail};
 use std::{fs, path::PathBuf, time::Instant};
 
 /// Builds the image that machines boot: kernel, initramfs, root, manifest and a report of what is in it.
@@ -27,6 +31,10 @@ pub struct Flags {
     /// Print the manifest as JSON at the end.
     #[arg(long)]
     json: bool,
+    /// Instead of building, list the distribution kernel's drivers of wired networks and disks:
+    /// which of them are in the image, which are not and why. Fails where one is neither
+    #[arg(long)]
+    drivers: bool,
 }
 
 /// Builds the image.
@@ -36,6 +44,9 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     setup::install(flags.kernel.purpose())?;
     let packages = setup::packages(&flags.sources)?;
+    if flags.drivers {
+        return drivers(&packages);
+    }
     if !flags.no_build {
         build::programs()?;
     }
@@ -56,6 +67,41 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.json {
         let path = output.join("manifest.json");
         print!("{}", fs::read_to_string(&path).with_context(|| path.display().to_string())?);
+    }
+    Ok(())
+}
+
+/// Lists the kernel's drivers.
+fn drivers(packages: &Packages) -> anyhow::Result<()> {
+    let kernel = build::kernel(KernelFrom::Prebuilt, packages)?;
+    let recipe = setup::recipe()?;
+    let drivers = drivers::survey(&kernel, &recipe)?;
+    println!("{:<16} {:>4} {:>4} {:>5}  in the image", "driver", "PCI", "USB", "other");
+    for driver in &drivers {
+        let place = match &driver.place {
+            Place::In => "yes",
+            Place::LeftOut(why) => why,
+            Place::Unsaid => "NOBODY SAYS",
+        };
+        let (name, pci, usb, other) = (&driver.name, driver.pci, driver.usb, driver.other);
+        println!("{name:<16} {pci:>4} {usb:>4} {other:>5}  {place}");
+    }
+    let ids = |taken: bool| -> usize {
+        let these = drivers.iter().filter(|driver| (driver.place == Place::In) == taken);
+        these.map(|driver| driver.pci + driver.usb + driver.other).sum()
+    };
+    println!("{} ids have a driver in the image, {} have none", ids(true), ids(false));
+    let unsaid: Vec<&str> = drivers
+        .iter()
+        .filter(|driver| driver.place == Place::Unsaid)
+        .map(|driver| driver.name.as_str())
+        .collect();
+    let stale = drivers::stale(&drivers, &recipe);
+    if !unsaid.is_empty() || !stale.is_empty() {
+        bail!(
+            "image.toml: say of {unsaid:?} whether they are in kernel.modules or kernel.left_out; \
+             of what is left out, {stale:?} are no drivers of this kernel's or in the image"
+        );
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// An image's modules, read.
-pub(super) struct Modules {
+pub(crate) struct Modules {
     release: String,
     /// By name.
     all: BTreeMap<String, Module>,
@@ -31,7 +31,7 @@ pub(super) struct Modules {
 
 impl Modules {
     /// Reads the modules that the recipe wants of a kernel, and what they need.
-    pub(super) fn read(recipe: &Recipe, kernel: &Kernel, release: &str) -> Result<Self, Error> {
+    pub(crate) fn read(recipe: &Recipe, kernel: &Kernel, release: &str) -> Result<Self, Error> {
         let folder = kernel.modules(release)?;
         let list = |name: &str| {
             let path = folder.join(name);
@@ -64,7 +64,7 @@ impl Modules {
     }
 
     /// Every module's name.
-    pub(super) fn names(&self) -> BTreeSet<String> {
+    pub(crate) fn names(&self) -> BTreeSet<String> {
         self.all.keys().cloned().collect()
     }
 
@@ -175,7 +175,7 @@ impl From<Error> for BuildOrModule {
 }
 
 /// A module's bytes, unpacked: the kernel's package has it with `.xz` at the end or as it is.
-fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
     let packed = PathBuf::from(format!("{}.xz", path.display()));
     if !packed.exists() {
         return fs::read(path).at(path);

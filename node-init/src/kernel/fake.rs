@@ -25,6 +25,10 @@ pub(crate) struct World {
     /// What lies behind the loop device.
     pub(crate) looped: Vec<u8>,
     pub(crate) mappings: Vec<Mapping>,
+    /// What was written to devices: where from which byte on.
+    pub(crate) written: Vec<(PathBuf, u64, Vec<u8>)>,
+    pub(crate) swaps: Vec<PathBuf>,
+    pub(crate) sizes: Vec<(PathBuf, u64)>,
     /// Block devices that were mounted: device, file system, where.
     pub(crate) devices: Vec<(PathBuf, String, PathBuf)>,
     /// The root that was gone to, and the mounts that were moved.
@@ -62,6 +66,9 @@ impl Fake {
             mounts: Vec::new(),
             looped: Vec::new(),
             mappings: Vec::new(),
+            written: Vec::new(),
+            swaps: Vec::new(),
+            sizes: Vec::new(),
             devices: Vec::new(),
             root: None,
             in_root: Vec::new(),
@@ -116,6 +123,19 @@ impl Kernel for Fake {
         self.check(Path::new("clock"))?;
         self.world().clock = seconds;
         Ok(())
+    }
+
+    fn step_clock(&self, nanoseconds: i64) -> io::Result<()> {
+        self.check(Path::new("clock"))?;
+        let mut world = self.world();
+        // To the nearest second, which is all that this clock has.
+        let seconds = (nanoseconds as f64 / 1e9).round() as i64;
+        world.clock = world.clock.saturating_add_signed(seconds);
+        Ok(())
+    }
+
+    fn slew_clock(&self, _nanoseconds: i64) -> io::Result<()> {
+        self.check(Path::new("clock"))
     }
 
     fn random(&self) -> io::Result<[u8; 32]> {
@@ -194,6 +214,31 @@ impl Kernel for Fake {
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         self.check(path)?;
         Ok(io::pipe()?.0.into())
+    }
+
+    fn read_at(&self, path: &Path, at: u64, most: usize) -> io::Result<Vec<u8>> {
+        self.check(path)?;
+        let world = self.world();
+        let content = world.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        Ok(content.iter().copied().skip(at).take(most).collect())
+    }
+
+    fn write_at(&self, path: &Path, at: u64, content: &[u8]) -> io::Result<()> {
+        self.check(path)?;
+        self.world().written.push((path.into(), at, content.to_vec()));
+        Ok(())
+    }
+
+    fn swap_on(&self, path: &Path) -> io::Result<()> {
+        self.check(Path::new("swap"))?;
+        self.world().swaps.push(path.into());
+        Ok(())
+    }
+
+    fn resize(&self, on: &Path, bytes: u64) -> io::Result<()> {
+        self.world().sizes.push((on.into(), bytes));
+        Ok(())
     }
 
     fn memory_file(&self) -> io::Result<File> {

@@ -128,6 +128,10 @@ pub trait Kernel: Send + Sync {
     fn unix_time(&self) -> u64;
     /// Sets the wall clock.
     fn set_unix_time(&self, seconds: u64) -> io::Result<()>;
+    /// Sets the wall clock forward by so many nanoseconds, or back.
+    fn step_clock(&self, nanoseconds: i64) -> io::Result<()>;
+    /// Has the wall clock run a little faster or slower until it has made up so much.
+    fn slew_clock(&self, nanoseconds: i64) -> io::Result<()>;
     /// Fills a seed; waits until the kernel has collected randomness.
     fn random(&self) -> io::Result<[u8; 32]>;
 
@@ -139,6 +143,14 @@ pub trait Kernel: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
     /// The last part of where a link points to.
     fn link_name(&self, path: &Path) -> io::Result<String>;
+    /// Part of a device's content: at most `most` bytes from `at` on.
+    fn read_at(&self, path: &Path, at: u64, most: usize) -> io::Result<Vec<u8>>;
+    /// Writes to a device, and waits until it is there.
+    fn write_at(&self, path: &Path, at: u64, content: &[u8]) -> io::Result<()>;
+    /// Has the kernel swap to a device.
+    fn swap_on(&self, path: &Path) -> io::Result<()>;
+    /// Changes how much a tmpfs may hold.
+    fn resize(&self, on: &Path, bytes: u64) -> io::Result<()>;
     /// Replaces a file. With an owner (user and group alike) it is readable by that alone.
     fn write(&self, path: &Path, content: &[u8], owner: Option<u32>) -> io::Result<()>;
     /// Writes a UEFI variable: a file of efivarfs, its attributes first, all in one call.

@@ -2,6 +2,7 @@
 
 use super::{Machine, internal};
 use crate::{
+    hotplug,
     http::Base,
     kernel::{Kernel, Program},
     mac::Mac,
@@ -21,7 +22,7 @@ use protocol::{
     boot::{ImageManifest, NodeConfig, StageState},
     inventory::Inventory,
 };
-use std::{convert::Infallible, error::Error, rc::Rc};
+use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
 use tokio::task::{spawn_blocking, spawn_local};
 
 /// What the stages found out for one another.
@@ -37,6 +38,8 @@ pub(super) struct Facts {
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
     pub(super) service: Option<Program>,
+    /// NTP servers that DHCP named.
+    pub(super) time_servers: Vec<Ipv4Addr>,
 }
 
 pub(super) type Outcome = Result<String, Box<dyn Error>>;
@@ -53,7 +56,7 @@ impl<N: Network> Machine<N> {
             Stage::Mounts => self.local(mounts::run).await,
             Stage::Hardening => self.harden().await,
             Stage::CommandLine => self.read_command_line().await,
-            Stage::Modules => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
+            Stage::Modules => self.load_modules().await,
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
             Stage::Firewall => self.local(firewall::run).await,
@@ -62,7 +65,7 @@ impl<N: Network> Machine<N> {
             Stage::Root => self.enter_root().await,
             Stage::Drivers => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
             Stage::Inventory => self.take_inventory().await,
-            Stage::Enrolment => self.enrol().await,
+            Stage::Enrolment => self.clone().enrol().await,
             Stage::Registration => self.register().await,
             Stage::Api => self.open_api().await,
             Stage::Compute => Err("the loop itself begins it".into()),
@@ -71,7 +74,7 @@ impl<N: Network> Machine<N> {
     }
 
     /// Runs a stage whose kernel calls may take long on a thread of its own.
-    async fn local<T, E>(
+    pub(super) async fn local<T, E>(
         &self,
         work: impl FnOnce(&dyn Kernel) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Box<dyn Error>>
@@ -123,6 +126,17 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
+    async fn load_modules(&self) -> Outcome {
+        match hotplug::Listener::open() {
+            Ok(listener) => *self.appearing.borrow_mut() = Some(listener),
+            Err(error) => {
+                let detail = format!("devices that appear later get no drivers: {error}");
+                self.say("hotplug", StageState::Failed, &detail);
+            }
+        }
+        self.local(|kernel| modules::run(kernel).map(|loaded| loaded.detail())).await
+    }
+
     async fn take_inventory(&self) -> Outcome {
         let boot_nic = wanted(&self.facts.borrow().arguments, "the command line")?.boot_nic;
         let inventory =
@@ -134,17 +148,19 @@ impl<N: Network> Machine<N> {
 
     async fn join_network(self: Rc<Self>) -> Outcome {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
-        let up = network::run(&self.kernel, &self.network, &WAITS, arguments.boot_nic).await?;
+        let wanted = network::Wanted {
+            config: arguments.network.clone().unwrap_or_default(),
+            boot_nic: arguments.boot_nic,
+            provisioner: arguments.provisioner.address(),
+        };
+        let up = network::run(&self.kernel, &self.network, &WAITS, &wanted).await?;
+        self.facts.borrow_mut().time_servers = up.time_servers();
         let detail = up.detail();
         self.reporter.status().address = Some(up.lease.address.to_string());
         // The provisioner knows the machine by the NIC that booted it.
         let mac = arguments.boot_nic.unwrap_or(up.link.mac);
         self.facts.borrow_mut().mac = Some(mac);
-        let machine = self.clone();
-        spawn_local(async move {
-            let report = |state, detail: String| machine.say("lease", state, &detail);
-            network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
-        });
+        self.keep_network(up, wanted);
         self.deliver_events(arguments.provisioner, mac);
         Ok(detail)
     }
@@ -190,7 +206,7 @@ impl<N: Network> Machine<N> {
         }
     }
 
-    async fn enrol(&self) -> Outcome {
+    async fn enrol(self: Rc<Self>) -> Outcome {
         let (arguments, identity, mac, inventory) = {
             let facts = self.facts.borrow();
             (
@@ -201,6 +217,9 @@ impl<N: Network> Machine<N> {
                 facts.inventory.clone().unwrap_or_default(),
             )
         };
+        let mut inventory = inventory;
+        inventory::refresh(self.kernel.as_ref(), &mut inventory);
+        self.facts.borrow_mut().inventory = Some(inventory.clone());
         let vouched = attestation::run(&self.kernel, &arguments, &identity, mac).await;
         let evidence = vouched.unwrap_or_else(|error| {
             self.say("attestation", StageState::Failed, &error.to_string());
@@ -217,6 +236,7 @@ impl<N: Network> Machine<N> {
         }
         let detail = enrolment::detail(&config);
         self.reporter.status().name = Some(config.name.clone());
+        self.settle(&config, arguments.provisioner);
         self.facts.borrow_mut().config = Some(config);
         Ok(detail)
     }

@@ -205,6 +205,7 @@ async fn boot(
     let console = Console::start(screen.clone());
     let reporter = Rc::new(Reporter::new(kernel.clone(), console, Outbox::new(boot_id)));
     let network = FakeNetwork {
+        advertised: None,
         links: RefCell::new(vec![link(1)]),
         answers: RefCell::new([(1, [given(3)].into())].into()),
         plugged: vec![1],

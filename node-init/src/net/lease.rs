@@ -19,6 +19,8 @@ pub struct Lease {
     pub routes: Vec<Route>,
     /// Name servers.
     pub name_servers: Vec<Ipv4Addr>,
+    /// NTP servers.
+    pub time_servers: Vec<Ipv4Addr>,
     /// The link's MTU where the server says one.
     pub mtu: Option<u16>,
     /// The server.
@@ -51,6 +53,8 @@ pub struct Offer {
     pub classless: Option<Vec<(Ipv4Addr, u8, Ipv4Addr)>>,
     /// Option 6.
     pub name_servers: Vec<Ipv4Addr>,
+    /// Option 42.
+    pub time_servers: Vec<Ipv4Addr>,
     /// Option 26.
     pub mtu: Option<u16>,
     /// Option 54.
@@ -113,6 +117,7 @@ pub fn check(offer: &Offer) -> Result<Lease, LeaseError> {
         prefix,
         routes: routes.into_iter().take(MAX_LISTED).collect(),
         name_servers: bounded(&offer.name_servers),
+        time_servers: bounded(&offer.time_servers),
         mtu: offer.mtu.filter(|mtu| *mtu >= MIN_MTU),
         server,
         seconds: offer.seconds,
@@ -186,6 +191,7 @@ pub(crate) mod tests {
             routers: vec![Ipv4Addr::new(10, 1, 2, 1)],
             classless: None,
             name_servers: vec![Ipv4Addr::new(10, 1, 2, 1)],
+            time_servers: vec![Ipv4Addr::new(10, 1, 2, 7)],
             mtu: None,
             server: Ipv4Addr::new(10, 1, 2, 1),
             seconds: 600,
@@ -258,11 +264,12 @@ pub(crate) mod tests {
             classless in proptest::option::of(
                 proptest::collection::vec((address(), any::<u8>(), address()), 0..50)),
             name_servers in proptest::collection::vec(address(), 0..50),
+            time_servers in proptest::collection::vec(address(), 0..50),
             mtu: Option<u16>,
             seconds: u32,
         ) {
             let offer =
-                Offer { address, mask, routers, classless, name_servers, mtu, server, seconds };
+                Offer { address, mask, routers, classless, name_servers, time_servers, mtu, server, seconds };
             if let Ok(lease) = check(&offer) {
                 prop_assert!((1..=32).contains(&lease.prefix));
                 prop_assert!(lease.routes.len() <= MAX_LISTED);

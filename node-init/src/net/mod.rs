@@ -2,12 +2,15 @@
 //! behind which rtnetlink and the DHCP client stand ([`linux`]).
 
 pub mod choose;
+pub mod flaps;
 pub mod lease;
 pub mod linux;
+pub mod plan;
 
 use crate::mac::Mac;
 use lease::Lease;
-use std::{future::Future, time::Duration};
+use plan::{Addressing, Way};
+use std::{future::Future, net::Ipv6Addr, time::Duration};
 
 /// How long each thing of the network is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,8 @@ pub struct Waits {
     pub late_devices: Duration,
     /// For a DHCP server's answer on one link.
     pub dhcp: Duration,
+    /// Between two looks at whether links are still there.
+    pub watch: Duration,
     /// Before a DHCP client that failed is replaced.
     pub client_pause: Duration,
 }
@@ -31,6 +36,7 @@ pub const WAITS: Waits = Waits {
     // The client asks at 0, about 4 and about 12 s. A switch port that learns its spanning tree
     // (30 s) is met by the stage's next attempts.
     dhcp: Duration::from_secs(14),
+    watch: Duration::from_secs(2),
     client_pause: Duration::from_secs(5),
 };
 
@@ -87,6 +93,25 @@ pub trait Network: 'static {
     fn links(&self) -> impl Future<Output = Result<Vec<Link>, NetError>>;
     /// Sets a link administratively up.
     fn raise(&self, link: &Link) -> impl Future<Output = Result<(), NetError>>;
+    /// One link of that name, of whatever kind.
+    fn link(&self, name: &str) -> impl Future<Output = Result<Option<Link>, NetError>>;
+    /// Makes bond and VLAN of a way, sets MTUs, and sets all of it up.
+    fn make(&self, way: &Way) -> impl Future<Output = Result<(), NetError>>;
+    /// Takes bond and VLAN of a way away, where they are there.
+    fn unmake(&self, way: &Way) -> impl Future<Output = ()>;
+    /// Sets addresses and routes of our own.
+    fn fix(
+        &self,
+        link: &Link,
+        addressing: &Addressing,
+    ) -> impl Future<Output = Result<(), NetError>>;
+    /// Takes addresses of our own away, and with them their routes.
+    fn unfix(&self, link: &Link, addressing: &Addressing) -> impl Future<Output = ()>;
+    /// An IPv6 address of more than the link itself that may be used, and its prefix's length.
+    fn autoconfigured(
+        &self,
+        link: &Link,
+    ) -> impl Future<Output = Result<Option<(Ipv6Addr, u8)>, NetError>>;
     /// A new DHCP client.
     fn dhcp(&self, link: &Link) -> impl Future<Output = Result<Self::Dhcp, NetError>>;
     /// Gives a link the lease's address, MTU and routes.

@@ -6,7 +6,8 @@
 use crate::{http::Base, kernel, kernel::Kernel, mac::Mac};
 use protocol::{
     ChainId, Digest, PublicKey,
-    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+    network::NetworkConfig,
 };
 use std::fmt::Display;
 
@@ -36,6 +37,8 @@ pub struct Arguments {
     pub release: Digest,
     /// The NIC that firmware booted from, where the boot script knew it.
     pub boot_nic: Option<Mac>,
+    /// How the machine joins its network, where the boot script says.
+    pub network: Option<NetworkConfig>,
 }
 
 /// The command line cannot be used. The boot script is the provisioner's.
@@ -80,6 +83,7 @@ pub fn parse(line: &str) -> Result<Arguments, CommandLineError> {
         chain: wanted(line, ARG_CHAIN)?,
         release: wanted(line, ARG_RELEASE)?,
         boot_nic: given(line, ARG_BOOTIF)?,
+        network: given(line, ARG_NETWORK)?,
     })
 }
 
@@ -139,6 +143,8 @@ mod tests {
         assert_eq!(arguments.release, Digest([0xcd; 32]));
         assert_eq!(arguments.boot_nic, Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])));
         assert_eq!(parse(&line("")).unwrap().boot_nic, None);
+        let arguments = parse(&line("alia.net=vlan=42,ip=10.1.2.3/24")).unwrap();
+        assert_eq!(arguments.network.unwrap().vlan, Some(42));
     }
 
     #[test]
@@ -155,6 +161,8 @@ mod tests {
         assert!(error.contains("alia.key is wrong") && error.contains("64 hex"), "{error}");
         let error = parse(&line("alia.provisioner=ftp://x")).unwrap_err().to_string();
         assert!(error.contains("http://"), "{error}");
+        let error = parse(&line("alia.net=vlan=9999")).unwrap_err().to_string();
+        assert!(error.contains("alia.net is wrong") && error.contains("1 to 4094"), "{error}");
         assert!(parse(&line("BOOTIF=eth0")).unwrap_err().to_string().contains("MAC address"));
     }
 

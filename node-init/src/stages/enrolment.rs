@@ -138,6 +138,7 @@ pub(crate) mod tests {
             chain: chain(),
             release: Digest([3; 32]),
             boot_nic: None,
+            network: None,
         }
     }
 
@@ -154,6 +155,9 @@ pub(crate) mod tests {
             ownership: Ownership { delegation, endorsement: Some(endorsement) },
             unix_time: 2_000_000_000,
             operators: vec![],
+            network: None,
+            time_servers: Vec::new(),
+            scratch: Default::default(),
         }
     }
 

@@ -6,9 +6,16 @@
 use crate::{
     kernel::{Kernel, text},
     mac::Mac,
+    stages::{modules, undriven},
 };
-use protocol::inventory::{Cpu, Disk, Gpu, Inventory, Nic, PciFunction, System};
-use std::path::{Path, PathBuf};
+use protocol::inventory::{
+    Cpu, Disk, Gpu, Inventory, MAX_VULNERABILITIES, Nic, PciFunction, System, Undriven,
+    Vulnerability,
+};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 /// The longest string that is kept, in characters: SMBIOS strings are rarely above 64.
 const MAX_STRING: usize = 128;
@@ -23,7 +30,7 @@ const CLASS_NETWORK: u32 = 0x02;
 const CLASS_DISPLAY: u32 = 0x03;
 const PCI: &str = "/sys/bus/pci/devices";
 /// Linux counts a disk's size in units of 512 bytes, whatever its blocks.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 /// Describes the machine. What cannot be read is left empty.
 pub fn run(kernel: &dyn Kernel, boot_nic: Option<Mac>) -> Inventory {
@@ -32,19 +39,43 @@ pub fn run(kernel: &dyn Kernel, boot_nic: Option<Mac>) -> Inventory {
         pci.iter().filter(|function| function.class >> 16 == CLASS_DISPLAY).map(gpu).collect();
     Inventory {
         system: system(kernel),
-        cpu: cpu(&text(kernel, "/proc/cpuinfo").unwrap_or_default()),
+        cpu: Cpu {
+            vulnerabilities: vulnerabilities(kernel),
+            ..cpu(&text(kernel, "/proc/cpuinfo").unwrap_or_default())
+        },
         memory_bytes: memory(&text(kernel, "/proc/meminfo").unwrap_or_default()),
         pci,
         nics: nics(kernel, boot_nic),
         disks: disks(kernel),
         gpus,
+        undriven: undriven(kernel),
     }
+}
+
+/// Takes in what came since: links were hardly set up when the inventory was taken, and some
+/// drivers look for their devices at leisure.
+pub fn refresh(kernel: &dyn Kernel, inventory: &mut Inventory) {
+    for nic in &mut inventory.nics {
+        nic.carrier = carrier(kernel, &Path::new("/sys/class/net").join(&nic.name));
+    }
+    inventory.disks = disks(kernel);
+    inventory.undriven = undriven(kernel);
+}
+
+fn undriven(kernel: &dyn Kernel) -> Vec<Undriven> {
+    let catalogue = modules::catalogue(kernel).map(|(_, catalogue)| catalogue);
+    undriven::run(kernel, &catalogue.unwrap_or_default())
+}
+
+/// An interface that is down does not say.
+fn carrier(kernel: &dyn Kernel, interface: &Path) -> bool {
+    text(kernel, interface.join("carrier")).as_deref() == Some("1")
 }
 
 /// For people: `2 threads, 2.0 GiB, 12 PCI functions, 1 NIC, 0 disks, 1 GPU (none usable)`.
 pub fn detail(inventory: &Inventory) -> String {
     let usable = inventory.gpus.iter().filter(|gpu| gpu.usable.is_ok()).count();
-    format!(
+    let mut detail = format!(
         "{} threads, {:.1} GiB, {} PCI functions, {} NICs, {} disks, {} GPUs ({usable} usable)",
         inventory.cpu.threads,
         inventory.memory_bytes as f64 / (1u64 << 30) as f64,
@@ -52,7 +83,14 @@ pub fn detail(inventory: &Inventory) -> String {
         inventory.nics.len(),
         inventory.disks.len(),
         inventory.gpus.len(),
-    )
+    );
+    // One that has a module may still be looked for by it.
+    let lacking = inventory.undriven.iter().filter(|device| device.module.is_none());
+    let list: Vec<String> = lacking.map(Undriven::to_string).collect();
+    if !list.is_empty() {
+        let _ = write!(detail, "; no driver for {}", list.join(", "));
+    }
+    detail
 }
 
 /// Network controllers that no interface came of, as `8086:1533 at 0000:00:03.0`: their driver is
@@ -107,11 +145,22 @@ fn cpu(text: &str) -> Cpu {
         model: string(&first("model name").unwrap_or_default()),
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         features: FEATURES.iter().filter(has).map(|feature| (*feature).to_owned()).collect(),
+        microcode: string(&first("microcode").unwrap_or_default()),
+        vulnerabilities: Vec::new(),
     }
 }
 
+/// What the kernel says of the processor's faults.
+fn vulnerabilities(kernel: &dyn Kernel) -> Vec<Vulnerability> {
+    let fault = |(name, path): (String, PathBuf)| {
+        Some(Vulnerability { name: string(&name), state: string(&text(kernel, path)?) })
+    };
+    let all = devices(kernel, "/sys/devices/system/cpu/vulnerabilities").filter_map(fault);
+    all.take(MAX_VULNERABILITIES).collect()
+}
+
 /// Reads MemTotal of /proc/meminfo, in bytes.
-fn memory(text: &str) -> u64 {
+pub(super) fn memory(text: &str) -> u64 {
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes =
         total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
@@ -157,15 +206,14 @@ fn nics(kernel: &dyn Kernel, boot_nic: Option<Mac>) -> Vec<Nic> {
             name: string(&name),
             mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
             driver: driver(kernel, &device),
-            // An interface that is down does not say.
-            carrier: text(kernel, path.join("carrier")).as_deref() == Some("1"),
+            carrier: carrier(kernel, &path),
             booted_from: mac.is_some() && mac == boot_nic,
         })
     };
     devices(kernel, "/sys/class/net").filter_map(nic).take(MAX_DEVICES).collect()
 }
 
-fn disks(kernel: &dyn Kernel) -> Vec<Disk> {
+pub(super) fn disks(kernel: &dyn Kernel) -> Vec<Disk> {
     let disk = |(name, path): (String, PathBuf)| {
         let device = path.join("device");
         // Loop devices and the like have no device behind them.
@@ -176,28 +224,44 @@ fn disks(kernel: &dyn Kernel) -> Vec<Disk> {
             model: string(&text(kernel, device.join("model")).unwrap_or_default()),
             bytes: sectors.saturating_mul(SECTOR),
             rotational: text(kernel, path.join("queue/rotational")).as_deref() == Some("1"),
+            id: disk_id(kernel, &name, &path),
         })
     };
     devices(kernel, "/sys/block").filter_map(disk).take(MAX_DEVICES).collect()
 }
 
-fn devices(kernel: &dyn Kernel, folder: &str) -> impl Iterator<Item = (String, PathBuf)> {
+/// As udev names it in /dev/disk/by-id, where the kernel tells the parts.
+fn disk_id(kernel: &dyn Kernel, name: &str, path: &Path) -> String {
+    let part = |file: &str| text(kernel, path.join(file)).filter(|text| !text.is_empty());
+    let id = match (name.get(..2), part("device/model"), part("device/serial"), part("serial")) {
+        (Some("nv"), Some(model), Some(serial), _) => Some(format!("nvme-{model}_{serial}")),
+        (Some("vd"), _, _, Some(serial)) => Some(format!("virtio-{serial}")),
+        _ => part("device/wwid").or_else(|| part("wwid")),
+    };
+    // One word: white space becomes an underscore, as udev has it.
+    string(&id.unwrap_or_default()).split_whitespace().collect::<Vec<_>>().join("_")
+}
+
+pub(super) fn devices(
+    kernel: &dyn Kernel,
+    folder: &str,
+) -> impl Iterator<Item = (String, PathBuf)> {
     let folder = PathBuf::from(folder);
     let entries = kernel.list(&folder).unwrap_or_default();
     entries.into_iter().map(move |entry| (entry.name.clone(), folder.join(entry.name)))
 }
 
-fn driver(kernel: &dyn Kernel, device: &Path) -> Option<String> {
+pub(super) fn driver(kernel: &dyn Kernel, device: &Path) -> Option<String> {
     kernel.link_name(&device.join("driver")).ok().map(|name| string(&name))
 }
 
 /// A number as /sys writes it: `0x8086`.
-fn hex(text: &str) -> Option<u32> {
+pub(super) fn hex(text: &str) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// A foreign string: cut, one line, no control characters.
-fn string(text: &str) -> String {
+pub(super) fn string(text: &str) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     let text: String = text.chars().map(printable).take(MAX_STRING).collect();
     text.trim().to_owned()
@@ -218,6 +282,8 @@ mod tests {
         Fake::new(&[
             ("/proc/cpuinfo", CPUINFO),
             ("/proc/meminfo", "MemTotal:         490000 kB\nMemFree:  1 kB\n"),
+            ("/sys/devices/system/cpu/vulnerabilities/mds", "Not affected\n"),
+            ("/sys/devices/system/cpu/vulnerabilities/spectre_v2", "Vulnerable\u{7}\n"),
             ("/sys/class/dmi/id/sys_vendor", "QEMU\n"),
             ("/sys/class/dmi/id/product_name", "Standard PC\u{7}\n"),
             ("/sys/class/dmi/id/product_uuid", "AB3F\n"),
@@ -236,6 +302,7 @@ mod tests {
             ("/sys/class/net/lo/address", "00:00:00:00:00:00\n"),
             ("/sys/block/sda/size", "2048\n"),
             ("/sys/block/sda/device/model", "Disk X \n"),
+            ("/sys/block/sda/device/wwid", "naa.5000  1\n"),
             ("/sys/block/sda/queue/rotational", "0\n"),
             ("/sys/block/loop0/size", "0\n"),
         ])
@@ -253,6 +320,14 @@ mod tests {
         assert_eq!(inventory.cpu.model, "QEMU TCG CPU version 2.5+");
         assert_eq!(inventory.cpu.threads, 2);
         assert_eq!(inventory.cpu.features, ["avx2", "fma"]);
+        assert_eq!(inventory.cpu.microcode, "0x1000065");
+        let faults: Vec<_> = inventory
+            .cpu
+            .vulnerabilities
+            .iter()
+            .map(|v| (v.name.as_str(), v.state.as_str()))
+            .collect();
+        assert_eq!(faults, [("mds", "Not affected"), ("spectre_v2", "Vulnerable")]);
         assert_eq!(inventory.memory_bytes, 490_000 * 1024);
         let addresses: Vec<_> = inventory.pci.iter().map(|f| f.address.as_str()).collect();
         assert_eq!(addresses, ["0000:00:01.0", "0000:00:02.0"]);
@@ -264,13 +339,30 @@ mod tests {
             booted_from: true,
         };
         assert_eq!(inventory.nics, [wanted]);
-        let wanted =
-            Disk { name: "sda".into(), model: "Disk X".into(), bytes: 1 << 20, rotational: false };
+        let wanted = Disk {
+            name: "sda".into(),
+            model: "Disk X".into(),
+            bytes: 1 << 20,
+            rotational: false,
+            id: "naa.5000_1".into(),
+        };
         assert_eq!(inventory.disks, [wanted]);
         assert_eq!(
             detail(&inventory),
-            "2 threads, 0.5 GiB, 2 PCI functions, 1 NICs, 1 disks, 1 GPUs (0 usable)"
+            "2 threads, 0.5 GiB, 2 PCI functions, 1 NICs, 1 disks, 1 GPUs (0 usable); \
+             no driver for 1234:1111 (display), 1af4:1000 (network)"
         );
+    }
+
+    #[test]
+    fn a_link_that_came_up_after_the_inventory_is_noted() {
+        let kernel = machine();
+        kernel.world().files.insert("/sys/class/net/eth0/carrier".into(), b"0\n".to_vec());
+        let mut inventory = run(&kernel, None);
+        assert!(!inventory.nics[0].carrier);
+        kernel.world().files.insert("/sys/class/net/eth0/carrier".into(), b"1\n".to_vec());
+        refresh(&kernel, &mut inventory);
+        assert!(inventory.nics[0].carrier);
     }
 
     #[test]

@@ -16,3 +16,5 @@ pub mod network;
 pub mod registration;
 pub mod release;
 pub mod root;
+pub mod scratch;
+pub mod undriven;

@@ -3,8 +3,8 @@
 //!
 //! Every bus and class device names itself by its modalias; depmod's tables say which module
 //! drives it. A loaded driver may bring new devices with it, so the search is done again until
-//! nothing new turns up. Devices that appear later, such as USB ones, are found when the network
-//! stage comes back here for want of a link.
+//! nothing new turns up. Devices that appear later announce themselves ([`crate::hotplug`]); the
+//! network stage comes back here for want of a link too.
 
 use crate::{
     kernel::{self, Kernel},
@@ -53,9 +53,9 @@ pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
 pub fn load(kernel: &dyn Kernel, modules: &[&str]) -> Result<Loaded, ModulesError> {
     let (folder, catalogue) = catalogue(kernel)?;
     let mut loaded = Loaded::default();
-    let mut names = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for module in modules {
-        load_with_needed(kernel, &folder, catalogue.load_order(module, &mut names), &mut loaded);
+        load_one(kernel, &folder, &catalogue, module, &mut seen, &mut loaded);
     }
     Ok(loaded)
 }
@@ -75,23 +75,6 @@ pub fn catalogue(kernel: &dyn Kernel) -> Result<(PathBuf, Catalogue), ModulesErr
     Ok((folder, catalogue))
 }
 
-fn load_with_needed<'a>(
-    kernel: &dyn Kernel,
-    folder: &Path,
-    order: impl IntoIterator<Item = (&'a str, &'a str)>,
-    loaded: &mut Loaded,
-) {
-    for (name, file) in order {
-        match kernel.load_module(&folder.join(file)) {
-            Ok(()) => loaded.modules.push(name.to_owned()),
-            // Several drivers match by broad patterns and find, once loaded, that the machine has
-            // nothing for them (ENODEV).
-            Err(error) if error.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
-            Err(error) => loaded.failed.push(failure(name, &error)),
-        }
-    }
-}
-
 fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded {
     let mut seen = BTreeSet::new();
     // What is loaded already stays out of the account, what the kernel has built in among it.
@@ -107,11 +90,30 @@ fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded
             break;
         }
         for module in new.iter().flat_map(|modalias| catalogue.matching(modalias)) {
-            let order = catalogue.load_order(module, &mut names);
-            load_with_needed(kernel, folder, order, &mut loaded);
+            load_one(kernel, folder, catalogue, module, &mut names, &mut loaded);
         }
     }
     loaded
+}
+
+/// Loads a module and what it needs, but for those whose names are `seen` already.
+pub(crate) fn load_one(
+    kernel: &dyn Kernel,
+    folder: &Path,
+    catalogue: &Catalogue,
+    module: &str,
+    seen: &mut BTreeSet<String>,
+    loaded: &mut Loaded,
+) {
+    for (name, file) in catalogue.load_order(module, seen) {
+        match kernel.load_module(&folder.join(file)) {
+            Ok(()) => loaded.modules.push(name.to_owned()),
+            // Several drivers match by broad patterns and find, once loaded, that the machine has
+            // nothing for them (ENODEV).
+            Err(error) if error.raw_os_error() == Some(NO_SUCH_DEVICE) => {}
+            Err(error) => loaded.failed.push(failure(name, &error)),
+        }
+    }
 }
 
 const NO_SUCH_DEVICE: i32 = 19;
@@ -122,7 +124,7 @@ fn failure(name: &str, error: &io::Error) -> String {
 
 /// What every device calls itself. Buses and classes hold all of /sys/devices that can have a
 /// driver, in a tenth of the directories.
-fn modaliases(kernel: &dyn Kernel) -> BTreeSet<String> {
+pub(crate) fn modaliases(kernel: &dyn Kernel) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let below = |path: &Path| -> Vec<PathBuf> {
         let entries = kernel.list(path).unwrap_or_default();

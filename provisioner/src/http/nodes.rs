@@ -128,7 +128,7 @@ pub(super) async fn enrol(
         }
     };
     let config = authority
-        .configuration(node, name.clone(), unix_ms() / 1000)
+        .configuration(node, mac, name.clone(), unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())

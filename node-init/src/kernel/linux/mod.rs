@@ -3,7 +3,9 @@
 
 mod block;
 mod cage;
+mod clock;
 mod root;
+mod swap;
 mod variable;
 
 use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
@@ -24,7 +26,7 @@ use nix::{
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{
@@ -147,6 +149,14 @@ impl Kernel for Linux {
         Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, 0))?)
     }
 
+    fn step_clock(&self, nanoseconds: i64) -> io::Result<()> {
+        clock::step(nanoseconds)
+    }
+
+    fn slew_clock(&self, nanoseconds: i64) -> io::Result<()> {
+        clock::slew(nanoseconds)
+    }
+
     fn random(&self) -> io::Result<[u8; 32]> {
         // Not the crate getrandom: in a static program it finds no getrandom(2) and opens
         // /dev/urandom, which is not there before `mounts`.
@@ -260,6 +270,32 @@ impl Kernel for Linux {
 
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd> {
         Ok(File::open(path)?.into())
+    }
+
+    fn read_at(&self, path: &Path, at: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(io::SeekFrom::Start(at))?;
+        let mut content = Vec::new();
+        file.take(most as u64).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn write_at(&self, path: &Path, at: u64, content: &[u8]) -> io::Result<()> {
+        let mut file = File::options().write(true).open(path)?;
+        file.seek(io::SeekFrom::Start(at))?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    fn swap_on(&self, path: &Path) -> io::Result<()> {
+        swap::on(path)
+    }
+
+    fn resize(&self, on: &Path, bytes: u64) -> io::Result<()> {
+        let flags =
+            MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let options = format!("size={bytes}");
+        Ok(nix::mount::mount(None::<&str>, on, None::<&str>, flags, Some(options.as_str()))?)
     }
 
     fn memory_file(&self) -> io::Result<File> {

@@ -1,0 +1,289 @@
+//! Drivers for devices that appear after the boot.
+//!
+//! The kernel tells of each by a netlink datagram ([`uevent`]). What is done about them is decided
+//! by [`Intake`], purely: names are gathered for a moment, since one device brings several, and a
+//! device that comes and goes for ever costs no more than [`BATCHES`] searches a minute.
+
+pub mod uevent;
+
+use crate::{
+    kernel::Kernel,
+    stages::{
+        modules::{self, Loaded},
+        undriven,
+    },
+};
+use protocol::{boot::StageState, inventory::Undriven};
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
+use tokio::{task::spawn_blocking, time::timeout};
+
+/// A device's parts are waited for this long since the last one told of itself.
+const QUIET: Duration = Duration::from_millis(100);
+/// But no longer than this since the first.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Searches for drivers in any [`MINUTE`], beyond which devices wait for the next.
+const BATCHES: usize = 30;
+const MINUTE: Duration = Duration::from_secs(60);
+/// The most names that wait; beyond them everything is searched, as at the boot.
+const MAX_WAITING: usize = 512;
+/// `ENOBUFS`: the kernel had more to tell than its buffer holds.
+const NO_BUFFER: i32 = 105;
+
+/// What waits to be looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    waiting: BTreeSet<String>,
+    /// Too much was told to know each name: everything is to be searched.
+    overrun: bool,
+    first: Option<Duration>,
+    last: Duration,
+    /// When the searches of the last minute were.
+    searches: Vec<Duration>,
+}
+
+/// What to search drivers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// These names.
+    Names(BTreeSet<String>),
+    /// Everything that is there.
+    Everything,
+}
+
+impl Intake {
+    /// A device told its name at `now`.
+    pub fn push(&mut self, now: Duration, modalias: &str) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.insert(modalias.to_owned());
+        } else if !self.waiting.contains(modalias) {
+            self.overrun = true;
+        }
+        self.touched(now);
+    }
+
+    /// Datagrams were lost.
+    pub fn lost(&mut self, now: Duration) {
+        self.overrun = true;
+        self.touched(now);
+    }
+
+    fn touched(&mut self, now: Duration) {
+        self.first.get_or_insert(now);
+        self.last = now;
+    }
+
+    /// When [`Intake::take`] has something to give, if nothing more is told.
+    pub fn due(&self) -> Option<Duration> {
+        let quiet = (self.last + QUIET).min(self.first? + LONGEST);
+        let free = match self.searches.len().checked_sub(BATCHES) {
+            Some(over) => self.searches[over] + MINUTE,
+            None => Duration::ZERO,
+        };
+        Some(quiet.max(free))
+    }
+
+    /// What is to be searched at `now`, if anything.
+    pub fn take(&mut self, now: Duration) -> Option<Search> {
+        if self.due()? > now {
+            return None;
+        }
+        self.first = None;
+        self.searches.retain(|at| *at + MINUTE > now);
+        self.searches.push(now);
+        let names = std::mem::take(&mut self.waiting);
+        let everything = std::mem::take(&mut self.overrun);
+        Some(if everything { Search::Everything } else { Search::Names(names) })
+    }
+}
+
+/// The kernel's datagrams.
+pub struct Listener {
+    socket: TokioSocket,
+}
+
+impl Listener {
+    /// Opens the socket; from then on nothing that appears is missed.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(protocols::NETLINK_KOBJECT_UEVENT)?;
+        // Group 1 is the kernel's; udev's is another.
+        socket.socket_mut().bind(&SocketAddr::new(0, 1))?;
+        Ok(Self { socket })
+    }
+
+    /// The next name that a device tells; an error of [`NO_BUFFER`] where some were lost.
+    async fn next(&mut self) -> io::Result<String> {
+        loop {
+            let (datagram, from) = self.socket.recv_from_full().await?;
+            // Port 0 is the kernel; a program can send too, where it has the right to.
+            if from.port_number() != 0 {
+                continue;
+            }
+            let event = uevent::parse(&datagram);
+            let named = event.filter(|event| event.action == "add" && !event.modalias.is_empty());
+            if let Some(event) = named {
+                return Ok(event.modalias.to_owned());
+            }
+        }
+    }
+}
+
+/// Loads drivers for what appears, for as long as the machine runs; `report` hears of each.
+pub async fn run(
+    kernel: Arc<dyn Kernel>,
+    mut listener: Listener,
+    report: impl Fn(StageState, String),
+) {
+    let mut intake = Intake::default();
+    // Those of the boot stand in the inventory.
+    let mut known = search(&kernel, Search::Names(BTreeSet::new())).await.1;
+    loop {
+        let now = kernel.since_start();
+        let pause = intake.due().map_or(Duration::MAX, |due| due.saturating_sub(now));
+        match timeout(pause, listener.next()).await {
+            Ok(Ok(modalias)) => intake.push(kernel.since_start(), &modalias),
+            Ok(Err(error)) if error.raw_os_error() == Some(NO_BUFFER) => {
+                intake.lost(kernel.since_start());
+            }
+            Ok(Err(error)) => {
+                let detail = format!("devices that appear from now on get no drivers: {error}");
+                report(StageState::Failed, detail);
+                return;
+            }
+            Err(_) => {}
+        }
+        let Some(wanted) = intake.take(kernel.since_start()) else { continue };
+        let (loaded, undriven) = search(&kernel, wanted).await;
+        if !loaded.modules.is_empty() || !loaded.failed.is_empty() {
+            report(StageState::Done, loaded.detail());
+        }
+        let new: Vec<String> = undriven
+            .iter()
+            .filter(|device| device.module.is_none() && !known.contains(device))
+            .map(|device| format!("{device} at {}", device.address))
+            .collect();
+        if !new.is_empty() {
+            report(StageState::Failed, format!("no driver for {}", new.join(", ")));
+        }
+        known = undriven;
+    }
+}
+
+/// [`look`], on a thread of its own: a driver may take long to probe.
+async fn search(kernel: &Arc<dyn Kernel>, wanted: Search) -> (Loaded, Vec<Undriven>) {
+    let kernel = kernel.clone();
+    spawn_blocking(move || look(kernel.as_ref(), &wanted)).await.unwrap_or_default()
+}
+
+/// Loads what is searched for; gives that, and all devices that are without a driver then.
+fn look(kernel: &dyn Kernel, search: &Search) -> (Loaded, Vec<Undriven>) {
+    let Ok((folder, catalogue)) = modules::catalogue(kernel) else { return Default::default() };
+    let mut loaded = Loaded::default();
+    // What is there already is neither loaded nor told of again.
+    let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
+    let mut seen: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+    let names = match search {
+        Search::Names(names) => names.clone(),
+        Search::Everything => modules::modaliases(kernel),
+    };
+    for modalias in &names {
+        for module in catalogue.matching(modalias) {
+            modules::load_one(kernel, &folder, &catalogue, module, &mut seen, &mut loaded);
+        }
+    }
+    (loaded, undriven::run(kernel, &catalogue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn names(list: &[&str]) -> Search {
+        Search::Names(list.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn the_parts_of_one_device_are_searched_together() {
+        let mut intake = Intake::default();
+        assert_eq!(intake.due(), None);
+        intake.push(MS, "pci:x");
+        intake.push(MS * 50, "virtio:y");
+        assert_eq!(intake.take(MS * 100), None);
+        assert_eq!(intake.due(), Some(MS * 150));
+        assert_eq!(intake.take(MS * 150), Some(names(&["pci:x", "virtio:y"])));
+        assert_eq!((intake.due(), intake.take(MS * 500)), (None, None));
+    }
+
+    #[test]
+    fn a_stream_of_devices_does_not_hold_the_first_one_up() {
+        let mut intake = Intake::default();
+        for n in 0..20 {
+            intake.push(MS * 60 * n, &format!("usb:{n}"));
+        }
+        assert_eq!(intake.due(), Some(LONGEST));
+    }
+
+    #[test]
+    fn a_device_that_comes_and_goes_for_ever_costs_so_much_and_no_more() {
+        let mut intake = Intake::default();
+        let mut searched = 0;
+        for second in 0..600 {
+            let now = Duration::from_secs(second);
+            intake.push(now, "usb:loose");
+            searched += usize::from(intake.take(now + QUIET).is_some());
+        }
+        assert!((BATCHES * 9..=BATCHES * 10 + 1).contains(&searched), "{searched}");
+    }
+
+    #[test]
+    fn more_devices_than_can_be_noted_have_everything_searched() {
+        let mut intake = Intake::default();
+        for n in 0..=MAX_WAITING {
+            intake.push(MS, &format!("pci:{n}"));
+        }
+        assert_eq!(intake.take(MS * 101), Some(Search::Everything));
+        intake.lost(MS * 200);
+        assert_eq!(intake.take(MS * 300), Some(Search::Everything));
+    }
+
+    #[test]
+    fn a_driver_is_loaded_once_and_a_device_without_one_is_named() {
+        let kernel = Fake::new(&[
+            ("/proc/sys/kernel/osrelease", "6.12\n"),
+            ("/lib/modules/6.12/modules.alias", "alias pci:v1d2* igb\nalias pci:v1d3* e1000e\n"),
+            (
+                "/lib/modules/6.12/modules.dep",
+                "kernel/igb.ko: kernel/dca.ko\nkernel/dca.ko:\nkernel/e1000e.ko:\n",
+            ),
+            ("/sys/module/dca/refcnt", "0"),
+            ("/sys/bus/pci/devices/0000:01:00.0/class", "0x020000\n"),
+            ("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x8086\n"),
+            ("/sys/bus/pci/devices/0000:01:00.0/device", "0x15f3\n"),
+        ]);
+        let (loaded, undriven) = look(&kernel, &names(&["pci:v1d2", "pci:v1d4"]));
+        assert_eq!(loaded.detail(), "1 loaded: igb");
+        assert_eq!(kernel.world().modules, ["igb.ko"]);
+        assert_eq!(undriven[0].to_string(), "8086:15f3 (network)");
+    }
+
+    proptest! {
+        #[test]
+        fn what_waits_is_bounded_and_is_always_due(pushes in proptest::collection::vec((0u64..5_000, 0u32..2_000), 0..700)) {
+            let mut intake = Intake::default();
+            let mut now = Duration::ZERO;
+            for (pause, name) in pushes {
+                now += MS * u32::try_from(pause).unwrap();
+                intake.push(now, &name.to_string());
+                prop_assert!(intake.waiting.len() <= MAX_WAITING);
+                prop_assert!(intake.searches.len() <= BATCHES + 1);
+                let due = intake.due().unwrap();
+                prop_assert!(due <= now + MINUTE);
+                intake.take(now);
+            }
+        }
+    }
+}
