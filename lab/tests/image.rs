@@ -4,10 +4,11 @@
 //! ALIA_NODE_INIT and ALIA_COMPUTE, and ALIA_BOOTS where machines may be booted.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
-use image::{Inputs, Packages, Recipe, packages::Options, root::Builder};
+use image::{Inputs, Packages, Recipe, packages::Options, root::Builder, sbom::Origins};
 use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk};
 use protocol::boot::{ImageManifest, RootImage, VERITY_BLOCK};
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
@@ -56,12 +57,15 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
         kernel: image::build::prebuilt(&recipe, &packages).unwrap(),
         init: &init,
         compute: &compute,
+        flavour: "cpu",
+        others: &BTreeMap::new(),
+        origins: &Origins::default(),
         version: &first.version,
         output: &output,
     };
     let second = image::build::build(&inputs).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(second.manifest, first);
-    for file in ["vmlinuz", "initramfs.zst", "root.erofs", "report.txt"] {
+    for file in ["vmlinuz", "initramfs.zst", "root.erofs", "report.txt", "report.svg"] {
         assert!(
             fs::read(image.join(file)).unwrap() == fs::read(output.join(file)).unwrap(),
             "{file}"
