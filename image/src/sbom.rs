@@ -147,7 +147,7 @@ mod tests {
     };
 
     #[test]
-    fn a_bill_names_packages_crates_files_and_compilers_and_a_validator_takes_it() {
+    fn a_bill_names_packages_crates_files_and_compilers() {
         let file = |name: &str| ImageFile { file: name.into(), digest: Digest([1; 32]), bytes: 1 };
         let manifest = ImageManifest {
             version: "0.1.0".into(),
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!(parts[1]["purl"], "pkg:deb/debian/libc6@2%3A2.41~1?arch=amd64&distro=trixie");
         assert_eq!(parts[2]["purl"], "pkg:cargo/blake3@1.8.7");
         assert_eq!(parts[3]["name"], "/init");
-        let bytes = serde_json::to_vec(&bill).unwrap();
-        let bom = cyclonedx_bom::models::bom::Bom::parse_from_json_v1_5(&bytes[..]).unwrap();
-        use cyclonedx_bom::prelude::Validate;
-        let said = bom.validate_version(cyclonedx_bom::prelude::SpecVersion::V1_5);
-        assert!(said.passed(), "{said:?}");
+        assert_eq!(bill["metadata"]["tools"]["components"][0]["name"], "rustc");
+        let mut names: Vec<_> = parts.iter().map(|part| part["bom-ref"].to_string()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), parts.len(), "each is named by a name of its own");
     }
 }

@@ -130,6 +130,28 @@ fn the_real_root_is_what_its_hash_vouches_for_and_one_flipped_byte_is_not() {
     }
 }
 
+/// By the CycloneDX project's own schema.
+#[test]
+fn the_real_bill_of_materials_is_what_cyclonedx_says_one_is() {
+    let given = ["ALIA_IMAGE", "ALIA_CYCLONEDX_PYTHON"].map(std::env::var_os);
+    let [Some(image), Some(python)] = given else {
+        println!("skipped: ALIA_IMAGE or ALIA_CYCLONEDX_PYTHON is not set");
+        return;
+    };
+    const VALIDATE: &str = "import sys\n\
+        from cyclonedx.schema import SchemaVersion\n\
+        from cyclonedx.validation.json import JsonStrictValidator\n\
+        error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).read())\n\
+        sys.exit(repr(error) if error else 0)";
+    let bill = Path::new(&image).join("sbom.json");
+    let output = Command::new(python).args(["-c", VALIDATE]).arg(&bill).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(bill).unwrap();
+    for wanted in ["pkg:deb/debian/libc6@", "pkg:cargo/blake3@", "\"/usr/bin/compute\""] {
+        assert!(text.contains(wanted), "{wanted}");
+    }
+}
+
 /// By SeaBIOS, in QEMU: the campaign that needs such disks boots them by another BIOS.
 #[test]
 fn a_bios_boots_the_real_image_from_a_disk() {

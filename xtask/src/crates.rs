@@ -71,7 +71,7 @@ fn linked(trees: &BTreeMap<&str, String>, checksums: &BTreeMap<Named, String>) -
             let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
             let named = (name.to_string(), version.trim_start_matches('v').to_string());
             // A crate that was there before has a mark behind its licence.
-            let licence = licence.trim_end_matches("(*)").trim().to_string();
+            let licence = licence.trim_end_matches("(*)").trim().replace('/', " OR ");
             found.entry(named).or_insert((licence, BTreeSet::new())).1.insert((*program).into());
         }
     }
