@@ -13,10 +13,13 @@ use crate::{
     elf,
     error::{At, Error},
     kernel::Kernel,
+    licences,
     packages::{Package, Packages},
+    picture,
     recipe::Recipe,
-    report::{Component, Report},
+    report::{self, Report},
     root,
+    sbom::{self, Origins},
 };
 use modules::Modules;
 use protocol::{
@@ -24,7 +27,9 @@ use protocol::{
     boot::{ImageFile, ImageManifest, RootImage},
     sandbox::SANDBOXES,
 };
+use sha2::{Digest as _, Sha256};
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -49,6 +54,12 @@ pub struct Inputs<'a> {
     pub init: &'a Path,
     /// The compute service.
     pub compute: &'a Path,
+    /// What it is built for: a flavour of the recipe.
+    pub flavour: &'a str,
+    /// The flavour's own programs, by name.
+    pub others: &'a BTreeMap<String, PathBuf>,
+    /// What programs and kernel were made with.
+    pub origins: &'a Origins,
     /// The image's version.
     pub version: &'a str,
     /// The folder that the image is written to.
@@ -77,18 +88,32 @@ pub struct Parts {
 }
 
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
-/// `root.erofs`, `report.json`, `report.txt` and, last, `manifest.json`.
+/// `root.erofs`, `report.json`, `report.txt`, `report.svg`, `sbom.json`, `licences.txt` and, last,
+/// `manifest.json`.
+///
+/// # Errors
+/// [`Error`]; an image over its budget among them, which has all its files but the manifest.
 pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
-    let parts = fetch(inputs)?;
+    let (recipe, flavour) = inputs.recipe.flavoured(inputs.flavour)?;
+    let parts = fetch(inputs, &recipe)?;
     let init = fs::read(inputs.init).at(inputs.init)?;
     let compute = fs::read(inputs.compute).at(inputs.compute)?;
-    let programs = Programs { init: (inputs.init, init), compute: (inputs.compute, compute) };
-    let content = assemble(inputs.recipe, &parts, programs, inputs.version)?;
-    let level = inputs.recipe.compression_level;
+    let mut others = Vec::new();
+    for (name, path) in &flavour.programs {
+        let file = inputs.others.get(name).ok_or_else(|| Error::Recipe {
+            path: "image.toml".into(),
+            detail: format!("the flavour {} names {name:?}: nothing builds it", inputs.flavour),
+        })?;
+        others.push((path.clone(), file.clone(), fs::read(file).at(file)?));
+    }
+    let programs =
+        Programs { init: (inputs.init, init), compute: (inputs.compute, compute), others };
+    let content = assemble(&recipe, &parts, programs, inputs.version)?;
+    let level = recipe.compression_level;
     let cache = inputs.packages.cache();
     let base = compressed(&content.base.to_newc(), level, cache)?;
     let ours = compressed(&content.ours.to_newc(), level, cache)?;
-    let root = root::Builder::new(inputs.packages, &inputs.recipe.root)?;
+    let root = root::Builder::new(inputs.packages, &recipe.root)?;
     let root = root.build(&content.root, content.unix_time)?;
     let mut report = content.report;
     report.compressed = [
@@ -111,14 +136,37 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         unix_time: content.unix_time,
     };
     report.image = Some(manifest.clone());
+    report.flavour = inputs.flavour.into();
+    report.budget = flavour.budget.of(parts.kernel.kind);
+    let configuration = parts.kernel.configuration()?;
+    let configuration = fs::read(&configuration).at(&configuration)?;
+    report.kernel_configuration = sha256(&configuration);
     put(output, "report.json", &json(&report))?;
     put(output, "report.txt", report.to_string().as_bytes())?;
+    put(output, "report.svg", picture::sizes(&report).as_bytes())?;
+    put(
+        output,
+        "sbom.json",
+        &json(&sbom::bill(&manifest, &report, &recipe.suite, inputs.origins)),
+    )?;
+    let packages: Vec<&Package> = parts.firmware.iter().chain(&parts.libraries).collect();
+    let licences = licences::collect(&packages, &inputs.origins.crates)?;
+    put(output, "licences.txt", licences.as_bytes())?;
+    if manifest.bytes() > report.budget {
+        return Err(Error::Budget {
+            flavour: inputs.flavour.into(),
+            bytes: manifest.bytes(),
+            over: manifest.bytes() - report.budget,
+            budget: report.budget,
+            folder: output.into(),
+        });
+    }
     put(output, "manifest.json", &json(&manifest))?;
     Ok(Build { folder: output.into(), manifest, report })
 }
 
-fn fetch(inputs: &Inputs<'_>) -> Result<Parts, Error> {
-    let Inputs { recipe, packages, kernel, .. } = inputs;
+fn fetch(inputs: &Inputs<'_>, recipe: &Recipe) -> Result<Parts, Error> {
+    let Inputs { packages, kernel, .. } = inputs;
     // One call for all, so that they are fetched together.
     let names = [recipe.firmware.packages.as_slice(), &recipe.libraries.packages].concat();
     let mut fetched = packages.fetch(&names)?.into_iter();
@@ -144,6 +192,8 @@ pub struct Programs<'a> {
     pub init: (&'a Path, Vec<u8>),
     /// The compute service.
     pub compute: (&'a Path, Vec<u8>),
+    /// A flavour's own: path in the root, where it was read from, content.
+    pub others: Vec<(String, PathBuf, Vec<u8>)>,
 }
 
 /// What goes into an image, before compression.
@@ -186,18 +236,19 @@ pub fn assemble(
 
     let (kernel_path, kernel_release) = parts.kernel.image()?;
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
-    report.component("kernel", Component { files: 1, bytes: kernel.len() as u64 });
+    report.add("kernel", &kernel);
+    let mut from = BTreeMap::new();
     let modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
     let all = modules.names();
     let early = modules.early(recipe)?;
     modules.report(&mut report);
     for (names, tree) in [(&early, &mut base), (&all, &mut root)] {
         modules.put(names, tree).map_err(bad_path)?;
-        report.firmware_absent = modules.put_firmware(names, &parts.firmware, tree)?;
+        report.firmware_absent = modules.put_firmware(names, &parts.firmware, tree, &mut from)?;
     }
     for (path, node) in root.iter() {
         if let (true, Node::File { bytes, .. }) = (path.starts_with("lib/firmware/"), node) {
-            report.add("firmware", bytes.len());
+            report.add("firmware", bytes);
         }
     }
 
@@ -207,12 +258,21 @@ pub fn assemble(
         let detail = "PID 1 must be static: build it with -C target-feature=+crt-static";
         return Err(Error::bad_file(init_path, detail));
     }
-    report.add("init", init.len());
+    report.add("init", &init);
     ours.file(&recipe.programs.init, init, true).map_err(bad_path)?;
     let (compute_path, compute) = programs.compute;
-    libraries::put(&parts.libraries, compute_path, &compute, &mut root, &mut report)?;
-    report.add("compute", compute.len());
+    libraries::put(&parts.libraries, compute_path, &compute, &mut root, &mut report, &mut from)?;
+    report.add("compute", &compute);
     root.file(&recipe.programs.compute, compute, true).map_err(bad_path)?;
+    from.insert(plain(&recipe.programs.init), "node-init".into());
+    from.insert(plain(&recipe.programs.compute), "compute".into());
+    for (path, file, bytes) in programs.others {
+        let name = path.rsplit('/').next().unwrap_or(&path).to_string();
+        libraries::put(&parts.libraries, &file, &bytes, &mut root, &mut report, &mut from)?;
+        report.add(&name, &bytes);
+        root.file(&path, bytes, true).map_err(bad_path)?;
+        from.insert(plain(&path), name);
+    }
 
     let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);
     report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
@@ -228,7 +288,28 @@ pub fn assemble(
     root.file(SANDBOXES, json(&recipe.sandboxes), false).map_err(bad_path)?;
     // PID 1 writes what the network's servers say; the root cannot be written.
     root.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).map_err(bad_path)?;
+    let before = ours.iter().filter(|(path, _)| !root.has(&format!("/{path}")));
+    for (path, node) in before.chain(root.iter()) {
+        let Node::File { bytes, .. } = node else { continue };
+        let from = match from.get(path) {
+            Some(from) => from.clone(),
+            None if path.ends_with(".ko") => parts.kernel.origin.name.clone(),
+            None => "image".into(),
+        };
+        let (path, sha256) = (path.to_string(), sha256(bytes));
+        report.files.push(report::File { path, bytes: bytes.len() as u64, sha256, from });
+    }
     Ok(Content { kernel, kernel_release, unix_time, base, ours, root, report })
+}
+
+/// A path as a tree has it.
+fn plain(path: &str) -> String {
+    path.trim_start_matches('/').into()
+}
+
+/// SHA-256 in hex.
+fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// `bytes` under zstd; kept in the cache by digest.

@@ -93,6 +93,22 @@ pub enum Error {
         /// One a line: what it is, what was wanted, and why.
         unmet: String,
     },
+    /// The image is larger than it may be.
+    #[error(
+        "the image of flavour {flavour} is {bytes} bytes to download, {over} more than its budget of {budget} in image.toml; report.txt in {folder} says what they are: take something out, or give it more"
+    )]
+    Budget {
+        /// Its flavour.
+        flavour: String,
+        /// Kernel, initramfs and root.
+        bytes: u64,
+        /// What is too much.
+        over: u64,
+        /// What it may have.
+        budget: u64,
+        /// The image's folder.
+        folder: PathBuf,
+    },
     /// A file of a package or an input is not what it should be.
     #[error("{path}: {detail}")]
     BadFile {

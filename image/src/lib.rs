@@ -22,10 +22,13 @@ pub mod error;
 pub mod firmware;
 pub mod kernel;
 pub mod kmod;
+pub mod licences;
 pub mod packages;
+pub mod picture;
 pub mod recipe;
 pub mod report;
 pub mod root;
+pub mod sbom;
 pub mod tools;
 
 pub use build::{Build, Inputs};

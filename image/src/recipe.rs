@@ -2,7 +2,7 @@
 
 use crate::{
     error::{At, Error},
-    kernel::options::Options,
+    kernel::{Kind, options::Options},
 };
 use protocol::sandbox::Sandboxes;
 use serde::Deserialize;
@@ -32,6 +32,60 @@ pub struct Recipe {
     pub programs: Programs,
     /// What each service may do on a node.
     pub sandboxes: Sandboxes,
+    /// What images there are, by name.
+    pub flavours: BTreeMap<String, Flavour>,
+}
+
+/// An image for one kind of work: what it has beside what all have.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flavour {
+    /// What it is for.
+    pub what: String,
+    /// What it does not do yet, in a sentence for people; empty where that is nothing.
+    #[serde(default)]
+    pub lacks: String,
+    /// Whether it can be built.
+    #[serde(default = "yes")]
+    pub built: bool,
+    /// Programs by name, with their paths in the root.
+    #[serde(default)]
+    pub programs: BTreeMap<String, String>,
+    /// More modules of the prebuilt kernel.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// More packages to look firmware up in.
+    #[serde(default)]
+    pub firmware: Vec<String>,
+    /// More packages to look libraries up in.
+    #[serde(default)]
+    pub libraries: Vec<String>,
+    /// What a machine may have to download, in bytes.
+    pub budget: Budget,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What kernel, initramfs and root may have together, in bytes, without microcode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// With the kernel that is built from source.
+    pub source: u64,
+    /// With the distribution's.
+    pub prebuilt: u64,
+}
+
+impl Budget {
+    /// For a kernel of this kind.
+    pub fn of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Source => self.source,
+            Kind::Prebuilt => self.prebuilt,
+        }
+    }
 }
 
 /// The kernel.
@@ -106,6 +160,26 @@ impl Recipe {
         Self::parse(&text).map_err(|detail| Error::Recipe { path: path.into(), detail })
     }
 
+    /// The recipe of one flavour: what all have and what it adds.
+    ///
+    /// # Errors
+    /// Where there is no such flavour, or it cannot be built yet.
+    pub fn flavoured(&self, name: &str) -> Result<(Self, Flavour), Error> {
+        let wrong = |detail| Error::Recipe { path: "image.toml".into(), detail };
+        let Some(flavour) = self.flavours.get(name) else {
+            let names: Vec<&str> = self.flavours.keys().map(String::as_str).collect();
+            return Err(wrong(format!("no flavour {name:?}: there are {}", names.join(", "))));
+        };
+        if !flavour.built {
+            return Err(wrong(format!("the flavour {name} cannot be built: {}", flavour.lacks)));
+        }
+        let mut recipe = self.clone();
+        recipe.kernel.modules.extend_from_slice(&flavour.modules);
+        recipe.firmware.packages.extend_from_slice(&flavour.firmware);
+        recipe.libraries.packages.extend_from_slice(&flavour.libraries);
+        Ok((recipe, flavour.clone()))
+    }
+
     /// Reads a recipe's text; the error names the place.
     pub fn parse(text: &str) -> Result<Self, String> {
         let recipe: Self = toml::from_str(text).map_err(|error| error.to_string())?;
@@ -134,6 +208,21 @@ mod tests {
         let recipe = Recipe::parse(OURS).unwrap();
         assert_eq!(recipe.programs.init, "/init");
         assert!(recipe.kernel.modules.iter().any(|module| module == "virtio_net"));
+    }
+
+    #[test]
+    fn a_flavour_adds_to_what_all_have_and_one_that_is_not_there_is_named() {
+        let recipe = Recipe::parse(OURS).unwrap();
+        let (cpu, flavour) = recipe.flavoured("cpu").unwrap();
+        assert_eq!(cpu, recipe);
+        assert_eq!(flavour.budget.of(Kind::Source), 25_000_000);
+        let (_, validator) = recipe.flavoured("validator").unwrap();
+        assert!(validator.programs.contains_key("cometbft"));
+        let error = recipe.flavoured("gpu").unwrap_err().to_string();
+        assert!(error.contains("gpu") && error.contains("cpu, cuda, storage"), "{error}");
+        // What there is no service for is declared, and not built as if there were.
+        let error = recipe.flavoured("storage").unwrap_err().to_string();
+        assert!(error.contains("cannot be built"), "{error}");
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn parsed(bytes: Vec<u8>, line: &str, salt: Digest) -> Option<Root> {
 }
 
 /// A UUID of free form (RFC 9562, version 8).
-fn uuid(from: &Digest) -> String {
+pub(crate) fn uuid(from: &Digest) -> String {
     let hex = from.to_string();
     let variant = ["8", "9", "a", "b"][usize::from(from.0[8] >> 6)];
     format!(

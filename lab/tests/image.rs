@@ -4,10 +4,11 @@
 //! ALIA_NODE_INIT and ALIA_COMPUTE, and ALIA_BOOTS where machines may be booted.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
-use image::{Inputs, Packages, Recipe, packages::Options, root::Builder};
+use image::{Inputs, Packages, Recipe, packages::Options, root::Builder, sbom::Origins};
 use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk};
 use protocol::boot::{ImageManifest, RootImage, VERITY_BLOCK};
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
@@ -56,12 +57,15 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
         kernel: image::build::prebuilt(&recipe, &packages).unwrap(),
         init: &init,
         compute: &compute,
+        flavour: "cpu",
+        others: &BTreeMap::new(),
+        origins: &Origins::default(),
         version: &first.version,
         output: &output,
     };
     let second = image::build::build(&inputs).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(second.manifest, first);
-    for file in ["vmlinuz", "initramfs.zst", "root.erofs", "report.txt"] {
+    for file in ["vmlinuz", "initramfs.zst", "root.erofs", "report.txt", "report.svg"] {
         assert!(
             fs::read(image.join(file)).unwrap() == fs::read(output.join(file)).unwrap(),
             "{file}"
@@ -108,10 +112,9 @@ fn the_real_root_is_what_its_hash_vouches_for_and_one_flipped_byte_is_not() {
         let built = std::env::var_os(built).map(fs::read);
         built.is_none_or(|built| built.unwrap() == fs::read(files.join(inside)).unwrap())
     };
-    assert!(same("init", "ALIA_NODE_INIT") && same("usr/bin/compute", "ALIA_COMPUTE"));
+    assert!(same("usr/bin/compute", "ALIA_COMPUTE"));
     let modules = files.join("lib/modules").join(&manifest.kernel_release);
     for (path, executable) in [
-        (files.join("init"), true),
         (files.join("usr/bin/compute"), true),
         (files.join("lib64/ld-linux-x86-64.so.2"), true),
         (modules.join("modules.dep"), false),
@@ -124,6 +127,28 @@ fn the_real_root_is_what_its_hash_vouches_for_and_one_flipped_byte_is_not() {
     }
     for folder in ["dev", "proc", "run", "sys", "tmp"] {
         assert_eq!(fs::read_dir(files.join(folder)).unwrap().count(), 0, "{folder} is empty");
+    }
+}
+
+/// By the CycloneDX project's own schema.
+#[test]
+fn the_real_bill_of_materials_is_what_cyclonedx_says_one_is() {
+    let given = ["ALIA_IMAGE", "ALIA_CYCLONEDX_PYTHON"].map(std::env::var_os);
+    let [Some(image), Some(python)] = given else {
+        println!("skipped: ALIA_IMAGE or ALIA_CYCLONEDX_PYTHON is not set");
+        return;
+    };
+    const VALIDATE: &str = "import sys\n\
+        from cyclonedx.schema import SchemaVersion\n\
+        from cyclonedx.validation.json import JsonStrictValidator\n\
+        error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).read())\n\
+        sys.exit(repr(error) if error else 0)";
+    let bill = Path::new(&image).join("sbom.json");
+    let output = Command::new(python).args(["-c", VALIDATE]).arg(&bill).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(bill).unwrap();
+    for wanted in ["pkg:deb/debian/libc6@", "pkg:cargo/blake3@", "\"/usr/bin/compute\""] {
+        assert!(text.contains(wanted), "{wanted}");
     }
 }
 

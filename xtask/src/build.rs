@@ -1,14 +1,14 @@
 //! Building the programs and the image.
 
-use crate::{setup::recipe, workspace};
+use crate::{crates, setup::recipe, workspace};
 use ::image::{
     Packages,
     build::{self, Build, Inputs},
     kernel::{Kernel, source},
 };
 use anyhow::{Context, bail};
-use lab::tools::Purpose;
-use std::{env, ffi::OsString, path::Path, process::Command, sync::Arc};
+use lab::tools::{self, Purpose};
+use std::{collections::BTreeMap, env, ffi::OsString, path::Path, process::Command, sync::Arc};
 
 /// Cargo, as it was called.
 pub fn cargo() -> String {
@@ -82,24 +82,47 @@ impl KernelFrom {
     }
 }
 
-/// Builds the image into its folder.
+/// The flavour of machines that work on their processor.
+pub const CPU: &str = "cpu";
+
+/// Builds the image of the cpu flavour into its folder.
 pub fn image(packages: &Packages, kernel: KernelFrom) -> anyhow::Result<Build> {
-    image_into(packages, kernel, &workspace::image())
+    image_into(packages, kernel, CPU, &workspace::image())
 }
 
-/// Builds the image into another folder.
-pub fn image_into(packages: &Packages, kernel: KernelFrom, output: &Path) -> anyhow::Result<Build> {
-    image_with(packages, kernel, &workspace::program("compute"), output)
+/// Builds an image into another folder.
+pub fn image_into(
+    packages: &Packages,
+    kernel: KernelFrom,
+    flavour: &str,
+    output: &Path,
+) -> anyhow::Result<Build> {
+    image_with(packages, kernel, flavour, &workspace::program("compute"), output)
 }
 
 /// Builds an image with another program as its compute service.
 pub fn image_with(
     packages: &Packages,
     kernel: KernelFrom,
+    flavour: &str,
     compute: &Path,
     output: &Path,
 ) -> anyhow::Result<Build> {
+    let (_, wanted) = recipe()?.flavoured(flavour)?;
+    let mut others = BTreeMap::new();
+    for name in wanted.programs.keys() {
+        let path = match name.as_str() {
+            "cometbft" => tools::cometbft(packages, &|text| println!("  {text}"))?,
+            name => workspace::program(name),
+        };
+        others.insert(name.clone(), path);
+    }
+    let ours = wanted.programs.keys().filter(|name| *name != "cometbft").map(String::as_str);
+    let programs: Vec<&str> = ["node-init", "compute"].into_iter().chain(ours).collect();
     Ok(build::build(&Inputs {
+        flavour,
+        others: &others,
+        origins: &crates::origins(&programs, kernel == KernelFrom::Source)?,
         recipe: &recipe()?,
         packages,
         kernel: self::kernel(kernel, packages)?,

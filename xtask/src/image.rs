@@ -22,6 +22,9 @@ pub struct Flags {
     /// once.
     #[arg(long, value_enum, default_value = "prebuilt")]
     kernel: KernelFrom,
+    /// What it is for: cpu, validator; `image/image.toml` names them all.
+    #[arg(long, default_value = build::CPU)]
+    flavour: String,
     /// Where it is written.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -52,7 +55,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let at = Instant::now();
     let output = flags.output.unwrap_or_else(workspace::image);
-    let built = build::image_into(&packages, flags.kernel, &output)?;
+    let built = build::image_into(&packages, flags.kernel, &flags.flavour, &output)?;
     let manifest = &built.manifest;
     let seconds = at.elapsed().as_secs_f64();
     println!(
@@ -62,8 +65,17 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         manifest.initramfs.bytes as f64 / 1e6,
         manifest.root.file.bytes as f64 / 1e6
     );
+    println!(
+        "flavour {}: {:.1} MB to download, of {:.1} MB",
+        flags.flavour,
+        manifest.bytes() as f64 / 1e6,
+        built.report.budget as f64 / 1e6
+    );
     println!("digest {}", manifest.digest());
-    println!("in {}; report.txt there lists what is in it", output.display());
+    println!(
+        "in {}; report.txt there lists what is in it, report.svg draws it, sbom.json says whence",
+        output.display()
+    );
     if flags.json {
         let path = output.join("manifest.json");
         print!("{}", fs::read_to_string(&path).with_context(|| path.display().to_string())?);

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod build;
 mod campaigns;
+mod crates;
 pub mod image;
 pub mod python;
 pub mod setup;

@@ -141,10 +141,12 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     let (_, comet) = setup::tools(&packages)?;
     let python =
         python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
+    let cyclonedx = python::environment("cyclonedx", &["cyclonedx-python-lib[json-validation]"])?;
     let mut environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),
         ("ALIA_COMETBFT", comet.clone().into()),
         ("ALIA_COMPUTE", workspace::program("compute").into()),
+        ("ALIA_CYCLONEDX_PYTHON", cyclonedx.into()),
         ("ALIA_NODE_INIT", workspace::init().into()),
         ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
         ("ALIA_SACREBLEU_PYTHON", python.clone().into()),

@@ -9,7 +9,11 @@ use crate::{
     packages::Package,
     report::Report,
 };
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// Puts the loader and every library that `program` and its libraries need in the tree.
 pub(super) fn put(
@@ -18,14 +22,16 @@ pub(super) fn put(
     program: &[u8],
     tree: &mut Tree,
     report: &mut Report,
+    from: &mut BTreeMap<String, String>,
 ) -> Result<(), Error> {
     let needs = elf::needs(program).map_err(|error| Error::bad_file(path, error))?;
-    let find = |name: &str, needed_by: &str| -> Result<Vec<u8>, Error> {
+    let find = |name: &str, needed_by: &str| -> Result<(Vec<u8>, String), Error> {
         for package in packages {
             for folder in LIBRARY_FOLDERS {
                 let inside = Path::new(folder).join(name);
                 if let Some(path) = firmware::resolve(&package.root, &inside) {
-                    return fs::read(&path).at(&path);
+                    let bytes = fs::read(&path).at(&path)?;
+                    return Ok((bytes, package.origin.name.clone()));
                 }
             }
         }
@@ -39,8 +45,13 @@ pub(super) fn put(
             mend: "add its package to libraries.packages in image.toml",
         })
     };
-    let mut put = |path: &str, bytes: Vec<u8>, executable| {
-        report.add("libraries", bytes.len());
+    let mut put = |path: &str, (bytes, package): (Vec<u8>, String), executable| {
+        if tree.has(path) {
+            // Another program needs it too.
+            return Ok(());
+        }
+        report.add("libraries", &bytes);
+        from.insert(path.trim_start_matches('/').into(), package);
         tree.file(path, bytes, executable).map_err(|error| Error::bad_file(path, error))
     };
     let mut seen = BTreeSet::new();
@@ -58,10 +69,10 @@ pub(super) fn put(
         if !seen.insert(library.clone()) {
             continue;
         }
-        let bytes = find(&library, &needed_by)?;
+        let (bytes, package) = find(&library, &needed_by)?;
         let needs = elf::needs(&bytes).map_err(|error| Error::bad_file(&library, error))?;
         queue.extend(from(&library, needs.libraries));
-        put(&format!("{LIBRARIES}/{library}"), bytes, false)?;
+        put(&format!("{LIBRARIES}/{library}"), (bytes, package), false)?;
     }
     Ok(())
 }

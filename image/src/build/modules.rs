@@ -133,15 +133,18 @@ impl Modules {
         names: &BTreeSet<String>,
         packages: &[Package],
         tree: &mut Tree,
+        from: &mut BTreeMap<String, String>,
     ) -> Result<Vec<String>, Error> {
         let asked: BTreeSet<String> =
             self.of(names).into_values().flat_map(|module| module.firmware).collect();
         let mut absent = Vec::new();
         for name in asked {
             match firmware::find(&name, packages)? {
-                Some(found) => tree
-                    .file(&format!("/lib/firmware/{name}"), found.bytes, false)
-                    .map_err(|error| Error::bad_file(&name, error))?,
+                Some(found) => {
+                    from.insert(format!("lib/firmware/{name}"), found.package);
+                    tree.file(&format!("/lib/firmware/{name}"), found.bytes, false)
+                        .map_err(|error| Error::bad_file(&name, error))?;
+                }
                 None => absent.push(name),
             }
         }
@@ -151,7 +154,7 @@ impl Modules {
     /// Counts them all in a report.
     pub(super) fn report(&self, report: &mut Report) {
         for bytes in self.contents.values() {
-            report.add("modules", bytes.len());
+            report.add("modules", bytes);
         }
         report.modules = self.all.keys().cloned().collect();
     }

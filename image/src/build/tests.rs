@@ -104,6 +104,7 @@ fn assemble_in(folder: &Path) -> Result<Content, Error> {
     let programs = Programs {
         init: (Path::new("init"), static_program()),
         compute: (Path::new("compute"), fs::read(compute).unwrap()),
+        others: Vec::new(),
     };
     assemble(&recipe(), &parts(folder), programs, "1.2.3")
 }
@@ -139,7 +140,19 @@ fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
     assert_eq!(content.kernel_release, "6-test");
     assert_eq!(content.unix_time, 300, "the newest package's");
     assert_eq!(content.report.firmware_absent, ["nic/gone.fw"]);
-    assert_eq!(content.report.components["firmware"], Component { files: 2, bytes: 8 });
+    let firmware = content.report.components["firmware"];
+    assert_eq!((firmware.files, firmware.bytes), (2, 8));
+    let from = |path: &str| {
+        let file = content.report.files.iter().find(|file| file.path == path).unwrap();
+        file.from.as_str()
+    };
+    assert_eq!(from("lib/firmware/nic/a.fw"), "firmware-nic");
+    assert_eq!(from("lib/modules/6-test/kernel/disk.ko"), "linux-image-6");
+    assert_eq!(from("usr/lib/x86_64-linux-gnu/libc.so.6"), "libc6");
+    assert_eq!((from("init"), from("usr/bin/compute")), ("node-init", "compute"));
+    assert_eq!(from("lib/modules/6-test/modules.dep"), "image");
+    let files = content.root.iter().filter(|(_, node)| matches!(node, Node::File { .. }));
+    assert_eq!(files.count() + 1, content.report.files.len(), "PID 1 and every file of the root");
     let build = content.ours.iter().find(|(path, _)| *path == "etc/alia/build.json").unwrap().1;
     let Node::File { bytes, .. } = build else { panic!("a file is wanted") };
     let build: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -172,6 +185,7 @@ fn an_initramfs_that_asks_for_a_module_that_is_nowhere_is_refused() {
     let programs = Programs {
         init: (Path::new("init"), static_program()),
         compute: (Path::new("compute"), compute),
+        others: Vec::new(),
     };
     let mut wrong = recipe();
     wrong.initramfs.modules.push("loop-typo".into());
@@ -186,6 +200,7 @@ fn a_dynamic_init_is_refused() {
     let programs = Programs {
         init: (Path::new("init"), dynamic.clone()),
         compute: (Path::new("compute"), dynamic),
+        others: Vec::new(),
     };
     let error = assemble(&recipe(), &parts(folder.path()), programs, "1").err().unwrap();
     assert!(error.to_string().contains("crt-static"), "{error}");
@@ -200,6 +215,7 @@ fn what_no_package_holds_is_an_error_that_names_it() {
     let programs = || Programs {
         init: (Path::new("init"), static_program()),
         compute: (Path::new("compute"), compute.clone()),
+        others: Vec::new(),
     };
     let error = assemble(&recipe(), &parts, programs(), "1").err().unwrap().to_string();
     assert!(error.contains("libc.so.6") && error.contains("libraries.packages"), "{error}");

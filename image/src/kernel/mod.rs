@@ -52,6 +52,15 @@ impl Kernel {
         Err(self.lacks("boot/vmlinuz-RELEASE", "name a kernel package in image.toml"))
     }
 
+    /// The file of its configuration.
+    ///
+    /// # Errors
+    /// Where there is no kernel.
+    pub fn configuration(&self) -> Result<PathBuf, Error> {
+        let (_, release) = self.image()?;
+        Ok(self.root.join("boot").join(format!("config-{release}")))
+    }
+
     /// The folder of its modules.
     ///
     /// # Errors

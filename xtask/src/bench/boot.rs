@@ -62,7 +62,7 @@ pub(super) fn run(sources: &Sources, kernel: KernelFrom, is_json: bool) -> anyho
     let packages = setup::packages(sources)?;
     let (files, comet) = setup::tools(&packages)?;
     let image = workspace::target().join("bench-image");
-    build::image_into(&packages, kernel, &image)?;
+    build::image_into(&packages, kernel, build::CPU, &image)?;
     let bare = bare(&image, packages.cache())?;
     let Firmware::Ovmf { code, variables } = files.ovmf else { bail!("OVMF is wanted") };
     let choice = accel::probe(Some(&image));

@@ -85,7 +85,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     build::init()?;
     build::run(&["build", "--quiet", "--release", "-p", "compute"], &[])?;
     let image = workspace::target().join("long/kernel-image");
-    build::image_into(&packages, KernelFrom::Source, &image)?;
+    build::image_into(&packages, KernelFrom::Source, build::CPU, &image)?;
     settings(&checker, &ours, &image)?;
 
     let summary = super::up("kernel", &["--small", "--no-host-worker", "--kernel", "source"])?;

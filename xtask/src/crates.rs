@@ -1,0 +1,109 @@
+//! The crates that are linked into an image's programs, as cargo resolves them.
+
+use crate::{build, workspace};
+use anyhow::{Context, bail};
+use image::sbom::{Crate, Origins};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
+
+/// What programs, and a kernel built here, are made with.
+pub fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
+    let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).context("Cargo.lock")?;
+    let mut trees = BTreeMap::new();
+    for program in programs.iter().filter(|name| **name != "cometbft") {
+        trees.insert(*program, tree(program)?);
+    }
+    let mut compilers = vec![said("rustc", &["--version"])?];
+    if gcc {
+        compilers.push(said("gcc", &["--version"])?);
+    }
+    Ok(Origins { crates: linked(&trees, &checksums(&lock)), compilers })
+}
+
+/// What a program says, its first line.
+fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program).args(arguments).env("LC_ALL", "C").output();
+    let output = output.with_context(|| format!("running {program}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_string())
+}
+
+/// A line for each crate that is linked into a program: `NAME vVERSION[ …]|LICENCE`.
+fn tree(program: &str) -> anyhow::Result<String> {
+    let output = Command::new(build::cargo())
+        .args(["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none"])
+        .args(["--target", build::TARGET, "--format", "{p}|{l}", "--package", program])
+        .current_dir(workspace::root())
+        .output()
+        .context("running cargo tree")?;
+    if !output.status.success() {
+        bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Name and version of a crate.
+type Named = (String, String);
+
+/// The SHA-256 of each crate's archive that a Cargo.lock names. Pure.
+fn checksums(lock: &str) -> BTreeMap<Named, String> {
+    let of = |stanza: &str, key: &str| {
+        let line = stanza.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        line.map(|value| value.trim_matches('"').to_string())
+    };
+    let stanzas = lock.split("[[package]]");
+    let read = |stanza: &str| {
+        Some(((of(stanza, "name")?, of(stanza, "version")?), of(stanza, "checksum")?))
+    };
+    stanzas.filter_map(read).collect()
+}
+
+/// The crates of several programs' trees, each once. Pure.
+fn linked(trees: &BTreeMap<&str, String>, checksums: &BTreeMap<Named, String>) -> Vec<Crate> {
+    let mut found: BTreeMap<Named, (String, BTreeSet<String>)> = BTreeMap::new();
+    for (program, tree) in trees {
+        for line in tree.lines() {
+            let Some((crate_, licence)) = line.split_once('|') else { continue };
+            let mut words = crate_.split_whitespace();
+            let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
+            let named = (name.to_string(), version.trim_start_matches('v').to_string());
+            // A crate that was there before has a mark behind its licence.
+            let licence = licence.trim_end_matches("(*)").trim().replace('/', " OR ");
+            found.entry(named).or_insert((licence, BTreeSet::new())).1.insert((*program).into());
+        }
+    }
+    let of = |((name, version), (licence, programs)): (Named, (String, BTreeSet<String>))| Crate {
+        sha256: checksums.get(&(name.clone(), version.clone())).cloned(),
+        name,
+        version,
+        licence,
+        programs: programs.into_iter().collect(),
+    };
+    found.into_iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_of_two_programs_is_named_once_with_its_digest() {
+        let lock = "[[package]]\nname = \"blake3\"\nversion = \"1.8.7\"\nsource = \"x\"\n\
+                    checksum = \"abcd\"\n\n[[package]]\nname = \"compute\"\nversion = \"0.1.0\"\n";
+        let trees = BTreeMap::from([
+            ("compute", "compute v0.1.0 (/a/b)|Apache-2.0\nblake3 v1.8.7|CC0-1.0\n".to_string()),
+            ("node-init", "blake3 v1.8.7|CC0-1.0\nblake3 v1.8.7|CC0-1.0 (*)\n".to_string()),
+        ]);
+        let crates = linked(&trees, &checksums(lock));
+        assert_eq!(crates.len(), 2);
+        assert_eq!(
+            (crates[0].name.as_str(), crates[0].sha256.as_deref()),
+            ("blake3", Some("abcd"))
+        );
+        assert_eq!(crates[0].programs, ["compute", "node-init"]);
+        assert_eq!((crates[0].licence.as_str(), &crates[1].sha256), ("CC0-1.0", &None));
+    }
+}
