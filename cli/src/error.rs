@@ -2,7 +2,7 @@
 
 use crate::{
     fetch::FetchError, folder::FolderError, home::HomeError, job_file::JobFileError,
-    prepare::PrepareError, replay::ReplayError, translate::TranslateError,
+    prepare::PrepareError, release::CheckError, replay::ReplayError, translate::TranslateError,
 };
 use compute::client::ClientError;
 use identity::keyfile::KeyFileError;
@@ -67,6 +67,9 @@ pub enum Error {
     /// A result.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A release.
+    #[error(transparent)]
+    Release(#[from] CheckError),
     /// A replay that could not be done.
     #[error(transparent)]
     Replay(#[from] ReplayError),
@@ -93,6 +96,7 @@ impl Error {
     /// The exit code: whether a lie was found.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Release(error) if error.is_lie() => Exit::Lie,
             Self::Verify(VerifyError::Lie { .. })
             | Self::Fetch(FetchError::Lie(_) | FetchError::Verify(VerifyError::Lie { .. }))
             | Self::Replay(ReplayError::Verify(VerifyError::Lie { .. }))

@@ -21,6 +21,7 @@ pub mod listing;
 pub mod parameter_server;
 pub mod prepare;
 pub mod prove;
+pub mod release;
 pub mod replay;
 pub mod score;
 pub mod show;

@@ -22,6 +22,7 @@ use modules::Modules;
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest, RootImage},
+    release::ROOT_FILE,
 };
 use std::{
     fs,
@@ -50,6 +51,8 @@ pub struct Inputs<'a> {
     pub compute: &'a Path,
     /// The image's version.
     pub version: &'a str,
+    /// The TUF root that machines trust releases by.
+    pub trust: &'a [u8],
     /// The folder that the image is written to.
     pub output: &'a Path,
 }
@@ -82,7 +85,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let init = fs::read(inputs.init).at(inputs.init)?;
     let compute = fs::read(inputs.compute).at(inputs.compute)?;
     let programs = Programs { init: (inputs.init, init), compute: (inputs.compute, compute) };
-    let content = assemble(inputs.recipe, &parts, programs, inputs.version)?;
+    let mut content = assemble(inputs.recipe, &parts, programs, inputs.version)?;
+    let trust = content.ours.file(ROOT_FILE, inputs.trust.to_vec(), false);
+    trust.map_err(|error| Error::bad_file(ROOT_FILE, error))?;
     let level = inputs.recipe.compression_level;
     let cache = inputs.packages.cache();
     let base = compressed(&content.base.to_newc(), level, cache)?;

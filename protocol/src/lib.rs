@@ -29,6 +29,7 @@ pub mod node;
 pub mod operation;
 pub mod receipt;
 pub mod refusal;
+pub mod release;
 pub mod signed;
 pub mod state;
 pub mod tensor;

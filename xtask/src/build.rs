@@ -1,6 +1,6 @@
 //! Building the programs and the image.
 
-use crate::{setup::recipe, workspace};
+use crate::{keys, release, setup::recipe, workspace};
 use ::image::{
     Packages,
     build::{self, Build, Inputs},
@@ -87,17 +87,21 @@ pub fn image(packages: &Packages, kernel: KernelFrom) -> anyhow::Result<Build> {
     image_into(packages, kernel, &workspace::image())
 }
 
-/// Builds the image into another folder.
+/// Builds the image into another folder, and releases it.
 pub fn image_into(packages: &Packages, kernel: KernelFrom, output: &Path) -> anyhow::Result<Build> {
-    Ok(build::build(&Inputs {
+    let trust = keys::ensure()?.root_json();
+    let built = build::build(&Inputs {
         recipe: &recipe()?,
         packages,
         kernel: self::kernel(kernel, packages)?,
         init: &workspace::init(),
         compute: &workspace::program("compute"),
         version: env!("CARGO_PKG_VERSION"),
+        trust: &trust,
         output,
-    })?)
+    })?;
+    release::of_image(output, None)?;
+    Ok(built)
 }
 
 /// The kernel of images.

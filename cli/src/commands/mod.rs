@@ -4,6 +4,7 @@ pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod receipts;
+pub(crate) mod release;
 pub(crate) mod replay;
 pub(crate) mod translate;
 
