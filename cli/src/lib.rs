@@ -27,6 +27,7 @@ pub mod score;
 pub mod show;
 pub mod submit;
 pub mod translate;
+pub mod verity;
 pub mod watch;
 
 pub use error::{Error, Exit};
