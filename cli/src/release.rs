@@ -1,5 +1,6 @@
 //! A release, checked anywhere: by nothing but the root that one trusts.
 
+use crate::verity::{self, VerityError};
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest},
@@ -49,6 +50,14 @@ pub enum CheckError {
         /// What the release says.
         wanted: String,
     },
+    /// The root is the one that was signed, and no machine could mount it.
+    #[error("{path}: {source}; build the image again")]
+    Verity {
+        /// Which.
+        path: PathBuf,
+        /// What does not agree.
+        source: VerityError,
+    },
 }
 
 impl CheckError {
@@ -62,7 +71,7 @@ impl CheckError {
                     | ReleaseError::Signatures { .. }
                     | ReleaseError::Altered { .. }
             ),
-            Self::File { .. } | Self::Server { .. } => false,
+            Self::File { .. } | Self::Server { .. } | Self::Verity { .. } => false,
         }
     }
 }
@@ -74,6 +83,9 @@ pub struct Checked {
     pub verified: Verified,
     /// The files beside it that are what it names; none where it was no folder.
     pub files: Vec<CheckedFile>,
+    /// The root's verity root hash, where the root was there and every block of it, of data and of
+    /// hashes, was hashed anew.
+    pub root: Option<Digest>,
 }
 
 /// A file that is what the release names.
@@ -113,22 +125,27 @@ pub async fn check(
     let bundle = Bundle::from_bytes(&bytes).map_err(ReleaseError::from)?;
     let scratch = std::env::temp_dir();
     let verified = release::verify(&root, &bundle, now, floor, &scratch).await?;
-    let files = match &folder {
-        Some(folder) => check_files(folder, &verified.manifest.image)?,
-        None => Vec::new(),
-    };
-    Ok(Checked { verified, files })
-}
-
-fn check_files(folder: &Path, image: &ImageManifest) -> Result<Vec<CheckedFile>, CheckError> {
-    let mut checked = Vec::new();
-    for wanted in [&image.kernel, &image.initramfs] {
-        checked.push(check_file(folder, wanted)?);
+    let mut checked = Checked { verified, files: Vec::new(), root: None };
+    if let Some(folder) = &folder {
+        check_files(folder, &mut checked)?;
     }
     Ok(checked)
 }
 
-fn check_file(folder: &Path, wanted: &ImageFile) -> Result<CheckedFile, CheckError> {
+fn check_files(folder: &Path, checked: &mut Checked) -> Result<(), CheckError> {
+    let ImageManifest { kernel, initramfs, root, .. } = &checked.verified.manifest.image;
+    for wanted in [kernel, initramfs] {
+        checked.files.push(check_file(folder, wanted)?.0);
+    }
+    let (file, bytes) = check_file(folder, &root.file)?;
+    verity::check(&bytes, &root.verity)
+        .map_err(|source| CheckError::Verity { path: folder.join(&file.file), source })?;
+    checked.files.push(file);
+    checked.root = Some(root.verity.root_hash);
+    Ok(())
+}
+
+fn check_file(folder: &Path, wanted: &ImageFile) -> Result<(CheckedFile, Vec<u8>), CheckError> {
     // The name is signed, and still: nothing outside of the folder is looked at.
     let name = Path::new(&wanted.file).file_name().unwrap_or_default();
     let path = folder.join(name);
@@ -138,7 +155,8 @@ fn check_file(folder: &Path, wanted: &ImageFile) -> Result<CheckedFile, CheckErr
         let (found, wanted) = (digest.to_string(), wanted.digest.to_string());
         return Err(CheckError::Altered { path, found, wanted });
     }
-    Ok(CheckedFile { file: wanted.file.clone(), bytes: bytes.len() as u64, digest })
+    let file = CheckedFile { file: wanted.file.clone(), bytes: bytes.len() as u64, digest };
+    Ok((file, bytes))
 }
 
 async fn download(place: &str) -> Result<Vec<u8>, CheckError> {
@@ -174,7 +192,10 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> CheckError + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::release::Manifest;
+    use protocol::{
+        boot::{RootImage, VERITY_BLOCK, Verity},
+        release::Manifest,
+    };
     use release::sign::{Keys, Repository, Shape};
 
     const NOW: u64 = 1_800_000_000;
@@ -185,11 +206,15 @@ mod tests {
         let one = Shape { threshold: 1, keys: 1 };
         let keys = Keys::make(&folder.path().join("keys"), &[one; 4], NOW + 1_000).unwrap().keys;
         let file = |name: &str| {
-            fs::write(folder.path().join(name), name).unwrap();
+            let bytes = match name {
+                "root.erofs" => vec![0; VERITY_BLOCK as usize],
+                _ => name.as_bytes().to_vec(),
+            };
+            fs::write(folder.path().join(name), &bytes).unwrap();
             ImageFile {
                 file: name.into(),
-                digest: Digest::of_bytes(name.as_bytes()),
-                bytes: name.len() as u64,
+                digest: Digest::of_bytes(&bytes),
+                bytes: bytes.len() as u64,
             }
         };
         let image = ImageManifest {
@@ -197,6 +222,17 @@ mod tests {
             kernel_release: "6.12.0".into(),
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
+            root: RootImage {
+                file: file("root.erofs"),
+                // One block: its hash is the root hash (as in `verity`'s tests).
+                verity: Verity {
+                    root_hash: "5e9e74fae71a4a37b019f5489e75d5a0117dad01eae5f4d97e5b1f705ae2281a"
+                        .parse()
+                        .unwrap(),
+                    salt: Digest([5; 32]),
+                    data_blocks: 1,
+                },
+            },
             unix_time: 1_700_000_000,
         };
         let manifest = Manifest { version: 4, image, floor: 2, chain: None };
@@ -218,10 +254,11 @@ mod tests {
         let (folder, root) = written();
         let checked = of(folder.path(), &root, NOW, 0).unwrap();
         let names: Vec<_> = checked.files.iter().map(|file| file.file.as_str()).collect();
-        assert_eq!(names, ["vmlinuz", "initramfs.zst"]);
+        assert_eq!(names, ["vmlinuz", "initramfs.zst", "root.erofs"]);
+        assert_eq!(checked.root, Some(checked.verified.manifest.image.root.verity.root_hash));
         assert_eq!(checked.verified.manifest.version, 4);
         let alone = of(&folder.path().join(BUNDLE_FILE), &root, NOW, 0).unwrap();
-        assert!(alone.files.is_empty());
+        assert!(alone.files.is_empty() && alone.root.is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use protocol::{
     Digest,
-    boot::{ImageFile, ImageManifest},
+    boot::{ImageFile, ImageManifest, RootImage, Verity},
     release::Manifest,
 };
 
@@ -20,6 +20,7 @@ pub fn manifest() -> Manifest {
             kernel_release: "6.12.0".into(),
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
+            root: RootImage { file: file("root.erofs"), verity: Verity::default() },
             unix_time: 1_700_000_000,
         },
         floor: 3,

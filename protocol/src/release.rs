@@ -84,7 +84,11 @@ impl SignedBody for TimeAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{key::SecretKey, signed::Signed};
+    use crate::{
+        boot::{RootImage, Verity},
+        key::SecretKey,
+        signed::Signed,
+    };
 
     #[test]
     fn a_signed_time_has_these_bytes() {
@@ -115,6 +119,7 @@ mod tests {
                 kernel_release: "6.12.0".into(),
                 kernel: file("vmlinuz"),
                 initramfs: file("initramfs.zst"),
+                root: RootImage { file: file("root.erofs"), verity: Verity::default() },
                 unix_time: 1_700_000_000,
             },
             floor: 2,

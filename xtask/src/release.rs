@@ -227,6 +227,7 @@ fn show(repository: &Repository) {
     println!("release {version}: image {} ({})", image.version, image.digest());
     println!("  kernel {} {}", image.kernel_release, image.kernel.digest);
     println!("  initramfs {}", image.initramfs.digest);
+    println!("  root {} (verity {})", image.root.file.digest, image.root.verity.root_hash);
     println!("  forbids releases below {floor}");
     match chain {
         Some(root) => println!(

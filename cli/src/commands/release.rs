@@ -53,13 +53,13 @@ impl Verify {
     async fn run(self, output: &Output) -> Result<Exit, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let now = self.now.unwrap_or_else(clock);
-        let Checked { verified, files } =
+        let Checked { verified, files, root } =
             check(&self.place, &self.root, Some(now), self.floor).await?;
         let manifest = &verified.manifest;
         output.give(&json!({
             "verified": true, "manifest": manifest, "image": verified.image,
             "manifest_digest": verified.manifest_digest, "expires": verified.expires, "now": now,
-            "root_version": verified.root_version, "files": files,
+            "root_version": verified.root_version, "files": files, "root_hash": root,
         }));
         let image = &manifest.image;
         output.say(format_args!("release     {}", manifest.version));
@@ -90,6 +90,9 @@ impl Verify {
         ));
         for file in &files {
             output.say(format_args!("file        {} {} {}", file.file, file.bytes, file.digest));
+        }
+        if let Some(root) = root {
+            output.say(format_args!("root hash   {root}: each block hashed anew, and its tree"));
         }
         if files.is_empty() {
             output.say("files       not looked at: name the image's folder for that");

@@ -4,7 +4,7 @@ use super::*;
 use crate::{Bundle, ReleaseError, Verified, verify};
 use protocol::{
     Digest,
-    boot::{ImageFile, ImageManifest},
+    boot::{ImageFile, ImageManifest, RootImage, Verity},
     release::Manifest,
 };
 use std::{fs, path::Path};
@@ -33,6 +33,7 @@ fn manifest(version: u64, floor: u64) -> Manifest {
             kernel_release: "6.12.0".into(),
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
+            root: RootImage { file: file("root.erofs"), verity: Verity::default() },
             unix_time: 1_700_000_000,
         },
         floor,
