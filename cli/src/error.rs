@@ -7,6 +7,7 @@ use crate::{
     job_file::JobFileError,
     node::{NodeError, TargetError},
     prepare::PrepareError,
+    release::CheckError,
     replay::ReplayError,
     translate::TranslateError,
 };
@@ -73,6 +74,9 @@ pub enum Error {
     /// A result.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A release.
+    #[error(transparent)]
+    Release(#[from] CheckError),
     /// A replay that could not be done.
     #[error(transparent)]
     Replay(#[from] ReplayError),
@@ -105,6 +109,7 @@ impl Error {
     /// The exit code: whether a lie was found.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Release(error) if error.is_lie() => Exit::Lie,
             Self::Verify(VerifyError::Lie { .. })
             | Self::Fetch(FetchError::Lie(_) | FetchError::Verify(VerifyError::Lie { .. }))
             | Self::Replay(ReplayError::Verify(VerifyError::Lie { .. }))

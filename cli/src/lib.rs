@@ -22,11 +22,13 @@ pub mod node;
 pub mod parameter_server;
 pub mod prepare;
 pub mod prove;
+pub mod release;
 pub mod replay;
 pub mod score;
 pub mod show;
 pub mod submit;
 pub mod translate;
+pub mod verity;
 pub mod watch;
 
 pub use error::{Error, Exit};

@@ -5,7 +5,7 @@ mod output;
 
 use clap::{Parser, Subcommand};
 use cli::{Error, Exit};
-use commands::{init, job, key, node, receipts, replay, translate};
+use commands::{init, job, key, node, receipts, release, replay, translate};
 use output::Output;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,6 +52,9 @@ enum Command {
     Receipts(receipts::Receipts),
     /// Show a receipt; with --prove, prove that it stands in a block.
     Receipt(receipts::Receipt),
+    /// Releases of the image that machines boot.
+    #[command(subcommand)]
+    Release(release::Release),
     /// Do a receipt's batch again on this CPU and compare every digest.
     Replay(replay::Replay),
     /// Translate text with a trained model, here or by the network's workers.
@@ -93,6 +96,7 @@ async fn run(flags: Flags, output: &Output) -> Result<Exit, Error> {
         Command::Node(command) => command.run(&home, output).await,
         Command::Receipts(command) => command.run(&home, output).await,
         Command::Receipt(command) => command.run(&home, output).await,
+        Command::Release(command) => command.run(output).await,
         Command::Replay(command) => command.run(&home, output).await,
         Command::Translate(command) => command.run(&home, output).await,
         Command::Score(command) => command.run(output),

@@ -54,7 +54,15 @@ fn main() -> Anything<()> {
     texts(&seeds)?;
     models(&seeds)?;
     packages(&seeds)?;
+    releases(&seeds)?;
     machine(&seeds)
+}
+
+/// The release of the network whose keys everybody knows.
+fn releases(seeds: &Seeds) -> Anything<()> {
+    let (manifest, expires) = (fuzz::release::manifest(), fuzz::release::EXPIRES);
+    let released = release::sign::testing::released(manifest, expires)?;
+    seeds.put("release_bundle", released.bundle()?.to_bytes())
 }
 
 /// DHCP, TFTP, HTTP.

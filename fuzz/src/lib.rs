@@ -7,6 +7,7 @@ use std::{borrow::Cow, fmt::Debug};
 
 pub mod chain;
 pub mod files;
+pub mod release;
 
 /// Reads a borsh value, which must be written to the very bytes that it was read from: what is
 /// hashed or signed has one form.

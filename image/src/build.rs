@@ -25,6 +25,7 @@ use modules::Modules;
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest, RootImage},
+    release::ROOT_FILE,
     sandbox::SANDBOXES,
 };
 use sha2::{Digest as _, Sha256};
@@ -62,6 +63,8 @@ pub struct Inputs<'a> {
     pub origins: &'a Origins,
     /// The image's version.
     pub version: &'a str,
+    /// The TUF root that machines trust releases by.
+    pub trust: &'a [u8],
     /// The folder that the image is written to.
     pub output: &'a Path,
 }
@@ -108,7 +111,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     }
     let programs =
         Programs { init: (inputs.init, init), compute: (inputs.compute, compute), others };
-    let content = assemble(&recipe, &parts, programs, inputs.version)?;
+    let mut content = assemble(&recipe, &parts, programs, inputs.version)?;
+    let trust = content.ours.file(ROOT_FILE, inputs.trust.to_vec(), false);
+    trust.map_err(|error| Error::bad_file(ROOT_FILE, error))?;
     let level = recipe.compression_level;
     let cache = inputs.packages.cache();
     let base = compressed(&content.base.to_newc(), level, cache)?;

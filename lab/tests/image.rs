@@ -51,6 +51,9 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
     let options = Options::new(&other, recipe.suite.clone());
     let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
     let output = folder.path().join("image");
+    // What the first was built to trust: its newest root.
+    let root = |version: u32| fs::read(image.join(format!("release/metadata/{version}.root.json")));
+    let trust = (1..).map_while(|version| root(version).ok()).last().unwrap();
     let inputs = Inputs {
         recipe: &recipe,
         packages: &packages,
@@ -61,6 +64,7 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
         others: &BTreeMap::new(),
         origins: &Origins::default(),
         version: &first.version,
+        trust: &trust,
         output: &output,
     };
     let second = image::build::build(&inputs).unwrap_or_else(|error| panic!("{error}"));

@@ -31,6 +31,7 @@ pub mod node_api;
 pub mod operation;
 pub mod receipt;
 pub mod refusal;
+pub mod release;
 pub mod sandbox;
 pub mod signed;
 pub mod state;

@@ -1,8 +1,10 @@
-//! The image that machines boot: a folder with `manifest.json`, kernel, initramfs and root.
+//! The image that machines boot: a folder with `manifest.json`, kernel, initramfs and root, and the
+//! release that vouches for them.
 
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest},
+    release::{BUNDLE_FILE, MAX_BUNDLE_LEN, Manifest},
 };
 use std::{
     io,
@@ -56,6 +58,20 @@ pub enum ImageError {
         /// The manifest's.
         wanted: Digest,
     },
+    /// The release beside it is no release of it.
+    #[error("{path} is no release of this image: {why}; make it anew by `cargo xtask release`")]
+    Release {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// What the provisioner reads of a release's bundle. Whether it holds is for machines to say.
+#[derive(serde::Deserialize)]
+struct Bundle {
+    release: Manifest,
 }
 
 impl Image {
@@ -68,13 +84,38 @@ impl Image {
         for file in files(&manifest) {
             check(folder, file)?;
         }
-        Ok(Self { digest: manifest.digest(), manifest, folder: folder.into() })
+        let image = Self { digest: manifest.digest(), manifest, folder: folder.into() };
+        image.release()?;
+        Ok(image)
+    }
+
+    /// The release that vouches for the image; none where it was never signed.
+    pub fn release(&self) -> Result<Option<Manifest>, ImageError> {
+        let path = self.folder.join(BUNDLE_FILE);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| ImageError::Read { path: path.clone(), source })?,
+        };
+        let wrong = |why: String| ImageError::Release { path: path.clone(), why };
+        if bytes.len() > MAX_BUNDLE_LEN {
+            return Err(wrong(format!("{} bytes are more than any has", bytes.len())));
+        }
+        let bundle: Bundle =
+            serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let of = bundle.release.image.digest();
+        if of != self.digest {
+            return Err(wrong(format!("it is of image {of}, and this is {}", self.digest)));
+        }
+        Ok(Some(bundle.release))
     }
 
     /// The path of one of its files, the manifest itself among them; none for any other name.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         if name == MANIFEST {
             return Some(self.folder.join(MANIFEST));
+        }
+        if name == BUNDLE_FILE {
+            return Some(self.folder.join(name)).filter(|path| path.exists());
         }
         let named = |file: &&ImageFile| file.file == name;
         let file = files(&self.manifest).into_iter().find(named)?;
@@ -145,6 +186,28 @@ mod tests {
         assert!(image.path(MANIFEST).is_some());
         assert!(image.path("provisioner.key").is_none());
         assert!(image.path("../vmlinuz").is_none());
+    }
+
+    #[test]
+    fn a_release_of_another_image_is_not_given_out() {
+        let folder = written("vmlinuz", b"kernel");
+        let path = folder.path().join(BUNDLE_FILE);
+        let image = Image::open(folder.path()).unwrap();
+        assert!(image.path(BUNDLE_FILE).is_none() && image.release().unwrap().is_none());
+        let release = |image: &ImageManifest| {
+            serde_json::json!({ "format": "…", "release": {
+                "version": 3, "image": image, "floor": 0, "chain": null,
+            }})
+        };
+        std::fs::write(&path, release(&image.manifest).to_string()).unwrap();
+        assert_eq!(image.release().unwrap().unwrap().version, 3);
+        assert_eq!(image.path(BUNDLE_FILE), Some(path.clone()));
+        let other = ImageManifest { unix_time: 5, ..image.manifest };
+        std::fs::write(&path, release(&other).to_string()).unwrap();
+        let error = Image::open(folder.path()).unwrap_err();
+        assert!(matches!(error, ImageError::Release { .. }), "{error}");
+        std::fs::write(&path, vec![b' '; MAX_BUNDLE_LEN + 1]).unwrap();
+        assert!(matches!(Image::open(folder.path()), Err(ImageError::Release { .. })));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use protocol::{
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
     node::Delegation,
+    release::{TimeAnswer, TimeRequest},
 };
 use provisioner::{
     config::{Approval as How, Options, Part},
@@ -238,6 +239,35 @@ async fn the_image_is_given_with_its_length_in_parts_too_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_release_of_the_image_is_given_out_from_when_it_is_signed() {
+    let site = start(|_| {}).await;
+    let status: ProvisionerStatus = site.json("/v1/status").await;
+    let url = format!("{}/image/{}/release.bundle", site.url, status.image.unwrap().digest);
+    let unsigned = site.client.get(&url).send().await.unwrap();
+    assert_eq!(unsigned.status(), StatusCode::NOT_FOUND);
+    assert!(unsigned.text().await.unwrap().contains("cargo xtask release"));
+    fs::write(site.folder.path().join("image/release.bundle"), "signed").unwrap();
+    let response = site.client.get(&url).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "signed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_is_signed_for_the_nonce_of_whoever_asks() {
+    let site = start(|_| {}).await;
+    let request = TimeRequest { nonce: Digest([5; 32]) };
+    let (status, text) = site.post("/v1/time", &request).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let answer: Signed<TimeAnswer> = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer.signer, key(8).public());
+    let answer = answer.verify(&chain()).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(answer.nonce, request.nonce);
+    assert!(now.as_secs() - answer.unix_time < 60);
+    let (status, _) = site.post("/v1/time", &serde_json::json!({ "nonce": "5" })).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_boot_by_http_is_told_stage_by_stage() {
     let site = start(|_| {}).await;
     let status: ProvisionerStatus = site.json("/v1/status").await;
@@ -400,6 +430,8 @@ async fn without_key_and_delegation_machines_boot_and_are_told_why_they_are_not_
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("--delegation"), "{text}");
     assert!(!site.text(&format!("/boot/{MAC}.ipxe")).await.contains("alia.key"));
+    let (status, text) = site.post("/v1/time", &TimeRequest { nonce: Digest([5; 32]) }).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Building the programs and the image.
 
-use crate::{crates, setup::recipe, workspace};
+use crate::{crates, keys, release, setup::recipe, workspace};
 use ::image::{
     Packages,
     build::{self, Build, Inputs},
@@ -90,7 +90,7 @@ pub fn image(packages: &Packages, kernel: KernelFrom) -> anyhow::Result<Build> {
     image_into(packages, kernel, CPU, &workspace::image())
 }
 
-/// Builds an image into another folder.
+/// Builds an image into another folder, and releases it.
 pub fn image_into(
     packages: &Packages,
     kernel: KernelFrom,
@@ -100,7 +100,7 @@ pub fn image_into(
     image_with(packages, kernel, flavour, &workspace::program("compute"), output)
 }
 
-/// Builds an image with another program as its compute service.
+/// Builds an image with another program as its compute service, and releases it.
 pub fn image_with(
     packages: &Packages,
     kernel: KernelFrom,
@@ -108,6 +108,7 @@ pub fn image_with(
     compute: &Path,
     output: &Path,
 ) -> anyhow::Result<Build> {
+    let trust = keys::ensure()?.root_json();
     let (_, wanted) = recipe()?.flavoured(flavour)?;
     let mut others = BTreeMap::new();
     for name in wanted.programs.keys() {
@@ -119,7 +120,7 @@ pub fn image_with(
     }
     let ours = wanted.programs.keys().filter(|name| *name != "cometbft").map(String::as_str);
     let programs: Vec<&str> = ["node-init", "compute"].into_iter().chain(ours).collect();
-    Ok(build::build(&Inputs {
+    let built = build::build(&Inputs {
         flavour,
         others: &others,
         origins: &crates::origins(&programs, kernel == KernelFrom::Source)?,
@@ -129,8 +130,11 @@ pub fn image_with(
         init: &workspace::init(),
         compute,
         version: env!("CARGO_PKG_VERSION"),
+        trust: &trust,
         output,
-    })?)
+    })?;
+    release::of_image(output, None)?;
+    Ok(built)
 }
 
 /// The kernel of images.

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
-use xtask::{bench, image, test, up};
+use xtask::{bench, image, keys, release, test, up};
 
 /// The commands of aliaOS.
 #[derive(Parser)]
@@ -17,6 +17,8 @@ enum Command {
     Up(Box<up::Flags>),
     Test(test::Flags),
     Image(image::Flags),
+    Keys(keys::Flags),
+    Release(release::Flags),
     Bench(bench::Flags),
     /// Inside of `up`.
     #[command(hide = true)]
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Up(flags) => up::run(*flags),
         Command::Test(flags) => test::run(flags),
         Command::Image(flags) => image::run(flags),
+        Command::Keys(flags) => keys::run(flags),
+        Command::Release(flags) => release::run(flags),
         Command::Bench(flags) => bench::run(flags),
         Command::UpInside { plan } => up::inside::run(&plan),
     };

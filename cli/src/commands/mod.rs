@@ -5,6 +5,7 @@ pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod node;
 pub(crate) mod receipts;
+pub(crate) mod release;
 pub(crate) mod replay;
 pub(crate) mod translate;
 

@@ -13,6 +13,7 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use protocol::release::BUNDLE_FILE;
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -126,7 +127,11 @@ pub(super) async fn image(
     let image = app.setup.image.as_ref().filter(|image| image.digest.to_string() == digest);
     let path = image.and_then(|image| Some((image, image.path(&file)?)));
     let Some((image, path)) = path else {
-        let text = "no such file of the image served here; boot again for the one that is";
+        let text = if image.is_some() && file == BUNDLE_FILE {
+            "the image served here was never released: sign it by `cargo xtask release`"
+        } else {
+            "no such file of the image served here; boot again for the one that is"
+        };
         return Err(Problem::new(StatusCode::NOT_FOUND, text));
     };
     let stage = match &image.manifest {
@@ -135,7 +140,9 @@ pub(super) async fn image(
         _ if file == crate::image::MANIFEST => "release",
         _ => "initramfs",
     };
-    Fetch { path, stage, file, peer }.run(&app, whose.mac.parse().ok(), request).await
+    // What became of the release is the node's to report: it checks it.
+    let mac = whose.mac.parse().ok().filter(|_| file != BUNDLE_FILE);
+    Fetch { path, stage, file, peer }.run(&app, mac, request).await
 }
 
 /// One file on its way to a machine.

@@ -6,7 +6,8 @@
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
-//! | `GET /image/{digest}/{file}` | iPXE | kernel, initramfs |
+//! | `GET /image/{digest}/{file}` | iPXE, node-init | kernel, initramfs, `release.bundle` |
+//! | `POST /v1/time` | node-init | the time, signed |
 //! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
 //! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
@@ -20,6 +21,7 @@ mod boot;
 mod live;
 mod nodes;
 mod pages;
+mod time;
 mod watched;
 
 use crate::{
@@ -86,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
+        .route("/v1/time", post(time::time))
         .route("/v1/machines", get(api::machines))
         .route("/v1/machines/{mac}", get(api::machine))
         .route("/v1/status", get(api::status))

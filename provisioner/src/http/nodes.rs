@@ -34,7 +34,7 @@ pub(super) struct Accepted {
     new: usize,
 }
 
-fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     match body {
         Ok(Json(body)) => Ok(body),
         Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),

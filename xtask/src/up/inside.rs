@@ -12,6 +12,7 @@ use super::{
     view::{View, clock},
     watchers::{Known, Watcher},
 };
+use crate::release;
 use anyhow::{Context, bail};
 use cli::{
     Home, Ledger, Prepared,
@@ -116,12 +117,17 @@ impl Run {
             Network::start(&self.plan, owner, &mut |text| view.say(text))?
         };
         self.stage("services", at);
+        let watcher = Watcher::new()?;
+        // The first header is pinned before anything that matters is on the chain, and machines
+        // get it with their release.
+        self.meanwhile(&mut network, &watcher, None, first_blocks(&watcher.ledger)).await?;
+        let root = TrustRoot::pin(&watcher.ledger).await?;
+        self.release(&root)?;
         network.boot(&self.plan)?;
         for each in &network.machines {
             let spec = each.machine.spec();
             self.view.say(&format!("switched on {} (MAC {})", spec.name, spec.mac));
         }
-        let watcher = Watcher::new()?;
 
         let at = Instant::now();
         let (plan, requester) = (self.plan.clone(), network.owner.public());
@@ -148,9 +154,6 @@ impl Run {
             forecast.largest_gflop
         ));
 
-        // The first header is pinned before anything that matters is on the chain.
-        self.meanwhile(&mut network, &watcher, None, first_blocks(&watcher.ledger)).await?;
-        let root = TrustRoot::pin(&watcher.ledger).await?;
         let home = self.make_home(&home, &root)?;
         let mut ledger = Ledger::from_root(watcher.ledger.clone(), root).await?;
 
@@ -243,6 +246,13 @@ impl Run {
                 _ => {}
             }
         }
+    }
+
+    /// Signs the image's release once more, for this chain.
+    fn release(&self, pinned: &TrustRoot) -> anyhow::Result<()> {
+        let path = self.plan.folder.join("cometbft/config/genesis.json");
+        let genesis = fs::read(&path).with_context(|| path.display().to_string())?;
+        release::of_image(&self.plan.image, Some(release::of_pinned(pinned, &genesis)?))
     }
 
     fn make_home(&self, folder: &Path, root: &TrustRoot) -> anyhow::Result<Home> {

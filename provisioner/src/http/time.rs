@@ -1,0 +1,32 @@
+//! The time for machines whose own clock may say anything.
+
+use super::{App, Problem, nodes::body, speaks};
+use crate::timeline::unix_ms;
+use axum::{
+    Json,
+    extract::{State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode},
+};
+use protocol::{
+    Signed,
+    release::{TimeAnswer, TimeRequest},
+};
+use std::sync::Arc;
+
+/// `POST /v1/time`. Whoever asks is told: there is nothing in it that a clock on the wall would
+/// not say.
+pub(super) async fn time(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    posted: Result<Json<TimeRequest>, JsonRejection>,
+) -> Result<Json<Signed<TimeAnswer>>, Problem> {
+    speaks(&headers)?;
+    let TimeRequest { nonce } = body(posted)?;
+    let Some(authority) = &app.authority else {
+        let text = "this provisioner has no key to sign the time with: give it --key, \
+                    --delegation and --chain";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+    };
+    let answer = TimeAnswer { nonce, unix_time: unix_ms() / 1000 };
+    Ok(Json(Signed::sign(&authority.chain, answer, &authority.key)))
+}
