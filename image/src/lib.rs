@@ -29,7 +29,10 @@ pub mod recipe;
 pub mod report;
 pub mod root;
 pub mod sbom;
+pub mod secure_boot;
+pub mod stick;
 pub mod tools;
+pub mod uki;
 
 pub use build::{Build, Inputs};
 pub use error::Error;

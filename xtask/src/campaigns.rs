@@ -6,6 +6,7 @@ mod hostile;
 mod hardware;
 mod kernel;
 mod syscalls;
+mod secure_boot;
 mod tpm;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
@@ -52,6 +53,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "machines of odd hardware and odd networks: late devices, disks, clocks, bonds, VLANs, IPv6",
         hardware::run,
     ),
+    (
+        "secure-boot",
+        "what is signed boots under Secure Boot, and what was changed or signed by others does not",
+        secure_boot::run,
+    ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];
 
@@ -61,7 +67,7 @@ pub(crate) fn run(name: &str, sources: &Sources) -> anyhow::Result<()> {
         return campaign(sources);
     }
     for (name, what, _) in CAMPAIGNS {
-        println!("{name:<10} {what}");
+        println!("{name:<12} {what}");
     }
     if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
 }

@@ -12,6 +12,7 @@ pub mod image;
 pub mod keys;
 pub mod python;
 pub mod release;
+pub mod secure_boot;
 pub mod setup;
 pub mod test;
 pub mod up;

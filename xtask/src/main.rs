@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
-use xtask::{bench, image, keys, release, test, up};
+use xtask::{bench, image, keys, release, secure_boot, test, up};
 
 /// The commands of aliaOS.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Command {
     Keys(keys::Flags),
     Release(release::Flags),
     Bench(bench::Flags),
+    Uki(secure_boot::UkiFlags),
+    Stick(secure_boot::StickFlags),
     /// Inside of `up`.
     #[command(hide = true)]
     UpInside {
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Keys(flags) => keys::run(flags),
         Command::Release(flags) => release::run(flags),
         Command::Bench(flags) => bench::run(flags),
+        Command::Uki(flags) => secure_boot::uki(flags),
+        Command::Stick(flags) => secure_boot::stick(flags),
         Command::UpInside { plan } => up::inside::run(&plan),
     };
     match result {

@@ -18,3 +18,4 @@ pub mod release;
 pub mod root;
 pub mod scratch;
 pub mod undriven;
+pub mod verified_by;

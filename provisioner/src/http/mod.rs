@@ -6,7 +6,8 @@
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
-//! | `GET /image/{digest}/{file}` | iPXE, node-init | kernel, initramfs, `release.bundle` |
+//! | `GET /uki/{file}` | UEFI HTTP boot | the signed UKI |
+//! | `GET /image/{digest}/{file}` | iPXE, node-init | kernel, initramfs, root, `release.bundle` |
 //! | `POST /v1/time` | node-init | the time, signed |
 //! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
 //! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
@@ -60,6 +61,8 @@ pub struct App {
     pub setup: script::Setup,
     /// The folder of iPXE's files, and those of them that are given out.
     pub ipxe: (PathBuf, Vec<String>),
+    /// The UKI that UEFI firmware gets.
+    pub uki: Option<PathBuf>,
     /// What nodes are taken in with, where that is configured.
     pub authority: Option<Authority>,
     /// What ledger and parameter servers said last.
@@ -83,6 +86,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/boot.ipxe", get(boot::entry))
         .route("/boot/{name}", get(boot::machine))
         .route("/ipxe/{file}", get(boot::ipxe))
+        .route("/uki/{file}", get(boot::uki))
         .route("/image/{digest}/{file}", get(boot::image))
         .route("/v1/machines/{mac}/events", post(nodes::events))
         .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
