@@ -2,11 +2,11 @@
 
 mod avx512;
 mod fuzz;
-mod hostile;
 mod hardware;
+mod hostile;
 mod kernel;
-mod syscalls;
 mod secure_boot;
+mod syscalls;
 mod tpm;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};

@@ -90,6 +90,15 @@ impl<D> Up<D> {
         format!("{}{} {held}{}", self.link.name, self.way.detail(), self.why)
     }
 
+    /// The address that others reach the machine by.
+    pub fn address(&self) -> Option<IpAddr> {
+        match &self.held {
+            Held::Lease(lease, _) => Some(lease.address.into()),
+            Held::Auto(address, _) => Some((*address).into()),
+            Held::Fixed(addressing) => addressing.fixed.first().map(|(address, _)| *address),
+        }
+    }
+
     /// How to take it away again.
     pub fn undo(&self) -> Undo {
         let (lease, fixed) = match &self.held {

@@ -25,7 +25,8 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
             continue;
         }
         let image = workspace::target().join("long/hostile").join(format!("{kernel:?}"));
-        build::image_with(&packages, kernel, build::CPU, &service, &image).context("the hostile image")?;
+        build::image_with(&packages, kernel, build::CPU, &service, &image)
+            .context("the hostile image")?;
         let environment = [
             ("ALIA_BOOTS", "1".into()),
             ("ALIA_HOSTILE_IMAGE", image.into()),
