@@ -30,6 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         base_url: "http://10.77.0.1:8080".into(),
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
+        uki: Some("aliaos.efi".into()).filter(|_| switch(7)),
     };
     // An address that was in the pool before the pool was changed.
     let held = Ipv4Addr::new(10, 77, 0, if switch(1) { 150 } else { 250 });
@@ -44,6 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
             replace_ipxe: switch(6),
         },
         loaded_ipxe: switch(7),
+        took_uki: switch(6),
     };
     for port in [Port::Dhcp, Port::Binl] {
         let answer = decide(&settings, &facts, &request, classify(&request), port);

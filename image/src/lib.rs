@@ -26,6 +26,9 @@ pub mod recipe;
 pub mod report;
 pub mod root;
 pub mod tools;
+pub mod secure_boot;
+pub mod stick;
+pub mod uki;
 
 pub use build::{Build, Inputs};
 pub use error::Error;

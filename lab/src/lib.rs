@@ -30,6 +30,7 @@ pub mod accel;
 pub mod bochs;
 pub mod console;
 pub mod disk;
+pub mod efi_variables;
 pub mod error;
 pub mod machine;
 pub mod net;

@@ -27,6 +27,15 @@ pub enum Firmware {
         /// `OVMF_VARS_4M.fd`.
         variables: PathBuf,
     },
+    /// UEFI that boots what is signed alone: OVMF built with SMM, which keeps its variables from
+    /// the system that it booted.
+    OvmfSecure {
+        /// `OVMF_CODE_4M.secboot.fd`.
+        code: PathBuf,
+        /// Variables with keys in them: `OVMF_VARS_4M.ms.fd`, or as
+        /// [`crate::efi_variables::Variables`] writes them.
+        variables: PathBuf,
+    },
 }
 
 impl Firmware {
@@ -34,9 +43,31 @@ impl Firmware {
     pub fn name(&self) -> &'static str {
         match self {
             Self::SeaBios => "bios",
-            Self::Ovmf { .. } => "uefi",
+            Self::Ovmf { .. } | Self::OvmfSecure { .. } => "uefi",
         }
     }
+
+    /// Code and variables, where it has flash for them.
+    fn flash(&self) -> Option<(&Path, &Path)> {
+        match self {
+            Self::SeaBios => None,
+            Self::Ovmf { code, variables } | Self::OvmfSecure { code, variables } => {
+                Some((code, variables))
+            }
+        }
+    }
+}
+
+/// What a machine boots from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BootsFrom {
+    /// The network: PXE first, where firmware has both.
+    #[default]
+    Network,
+    /// The network by UEFI HTTP boot alone.
+    Http,
+    /// A stick with this content. What is written to it is lost with the machine.
+    Stick(PathBuf),
 }
 
 /// A machine.
@@ -56,6 +87,8 @@ pub struct MachineSpec {
     pub mac: String,
     /// The TAP device that the card is plugged into.
     pub tap: String,
+    /// Where it boots from.
+    pub boots: BootsFrom,
     /// The SMBIOS UUID, with dashes.
     pub uuid: String,
     /// The SMBIOS serial number.
@@ -85,7 +118,13 @@ impl MachineSpec {
         let mut add = |text: &str| words.extend(text.split(' ').map(OsString::from));
         add("-nodefaults -no-user-config -display none -serial stdio");
         // Firmware's screen on the serial line too.
-        add("-machine q35,graphics=off");
+        let secure = matches!(self.firmware, Firmware::OvmfSecure { .. });
+        add(if secure { "-machine q35,graphics=off,smm=on" } else { "-machine q35,graphics=off" });
+        if secure {
+            add("-global driver=cfi.pflash01,property=secure,value=on");
+            // It has none, and would wait a minute for one after each file that it refuses.
+            add("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no");
+        }
         for word in self.accelerator.arguments() {
             add(word);
         }
@@ -93,13 +132,26 @@ impl MachineSpec {
         // Without randomness newer OVMF offers no network boot.
         add("-device virtio-rng-pci");
         add(&format!("-netdev tap,id=net,ifname={},script=no,downscript=no", self.tap));
-        let card = format!("-device virtio-net-pci,netdev=net,bootindex=1,mac={}", self.mac);
+        let index = match &self.boots {
+            BootsFrom::Network => "bootindex=1,",
+            BootsFrom::Http => {
+                add("-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=no");
+                "bootindex=1,"
+            }
+            BootsFrom::Stick(_) => "",
+        };
+        let card = format!("-device virtio-net-pci,netdev=net,{index}mac={}", self.mac);
         match &self.firmware {
             Firmware::SeaBios => add(&card),
             // No boot ROM on the card, or QEMU's iPXE would answer instead of the firmware.
-            Firmware::Ovmf { .. } => add(&format!("{card},romfile=")),
+            Firmware::Ovmf { .. } | Firmware::OvmfSecure { .. } => {
+                add(&format!("{card},romfile="));
+            }
         }
         add(&format!("-qmp unix:{},server=on,wait=off", self.qmp()));
+        if let BootsFrom::Stick(_) = &self.boots {
+            add("-device qemu-xhci -device usb-storage,drive=stick,bootindex=1");
+        }
         words.push("-smbios".into());
         words.push(
             format!(
@@ -114,7 +166,7 @@ impl MachineSpec {
             // Both interfaces that PCs have are in use here.
             let device = match &self.firmware {
                 Firmware::SeaBios => "tpm-tis",
-                Firmware::Ovmf { .. } => "tpm-crb",
+                Firmware::Ovmf { .. } | Firmware::OvmfSecure { .. } => "tpm-crb",
             };
             let words_of = format!(
                 "-chardev socket,id=tpm,path={} -tpmdev emulator,id=tpm0,chardev=tpm -device \
@@ -123,17 +175,17 @@ impl MachineSpec {
             );
             words.extend(words_of.split(' ').map(OsString::from));
         }
-        if let Firmware::Ovmf { code, .. } = &self.firmware {
-            let flash = |unit: u32, path: &Path, more: &str| {
-                // A comma in a value is written twice.
-                let path = path.to_string_lossy().replace(',', ",,");
-                [
-                    OsString::from("-drive"),
-                    format!("if=pflash,format=raw,unit={unit}{more},file={path}").into(),
-                ]
-            };
-            words.extend(flash(0, code, ",readonly=on"));
-            words.extend(flash(1, &self.variables(), ""));
+        let drive = |options: &str, path: &Path| {
+            // A comma in a value is written twice.
+            let path = path.to_string_lossy().replace(',', ",,");
+            [OsString::from("-drive"), format!("{options},format=raw,file={path}").into()]
+        };
+        if let Some((code, _)) = self.firmware.flash() {
+            words.extend(drive("if=pflash,unit=0,readonly=on", code));
+            words.extend(drive("if=pflash,unit=1", &self.variables()));
+        }
+        if let BootsFrom::Stick(path) = &self.boots {
+            words.extend(drive("if=none,id=stick,snapshot=on", path));
         }
         words
     }
@@ -153,7 +205,7 @@ impl Machine {
         std::fs::create_dir_all(&spec.folder).at(spec.folder.display())?;
         // QEMU runs in it.
         spec.folder = spec.folder.canonicalize().at(spec.folder.display())?;
-        if let Firmware::Ovmf { variables, .. } = &spec.firmware {
+        if let Some((_, variables)) = spec.firmware.flash() {
             std::fs::copy(variables, spec.variables()).at(variables.display())?;
         }
         let tpm = spec.tpm.as_ref().map(|tpm| tpm.for_machine(&spec.name, &spec.folder));
@@ -250,6 +302,7 @@ mod tests {
             processors: 1,
             mac: "52:54:00:a1:1a:01".into(),
             tap: "tap-m1".into(),
+            boots: BootsFrom::Network,
             uuid: "00000000-0000-4000-8000-000000000001".into(),
             serial: "LAB1".into(),
             nice: 19,
@@ -268,8 +321,20 @@ mod tests {
         let uefi = Firmware::Ovmf { code: "a,b/code.fd".into(), variables: "vars.fd".into() };
         let line = line(&spec(uefi));
         assert!(line.contains(",romfile= "), "{line}");
-        assert!(line.contains("unit=0,readonly=on,file=a,,b/code.fd"), "{line}");
-        assert!(line.contains("unit=1,file=bed/m1.vars"), "{line}");
+        assert!(line.contains("unit=0,readonly=on,format=raw,file=a,,b/code.fd"), "{line}");
+        assert!(line.contains("unit=1,format=raw,file=bed/m1.vars"), "{line}");
+    }
+
+    #[test]
+    fn secure_firmware_keeps_its_flash_from_the_system() {
+        let secure = Firmware::OvmfSecure { code: "code.fd".into(), variables: "vars.fd".into() };
+        let mut spec = spec(secure);
+        spec.boots = BootsFrom::Stick("stick.img".into());
+        let line = line(&spec);
+        assert!(line.contains("smm=on") && line.contains("property=secure,value=on"), "{line}");
+        assert!(line.contains("id=stick,snapshot=on,format=raw,file=stick.img"), "{line}");
+        assert!(line.contains("usb-storage,drive=stick,bootindex=1"), "{line}");
+        assert!(!line.contains("netdev=net,bootindex"), "the network is not booted from: {line}");
     }
 
     #[test]

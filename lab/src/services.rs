@@ -6,7 +6,7 @@ use crate::{
     net::{BRIDGE, FOREIGN_INTERFACE, FOREIGN_NAMESPACE, SERVER},
     service::{Ready, ServiceSpec},
 };
-use protocol::{ChainId, SecretKey, Signed, node::Delegation};
+use protocol::{ChainId, PublicKey, SecretKey, Signed, node::Delegation};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -158,6 +158,8 @@ pub struct Provisioner {
     /// through the firmware's driver). `ipxe.pxe` has drivers of its own, which under software
     /// emulation fetch several times faster.
     pub bios_file: Option<String>,
+    /// A UKI that UEFI machines get.
+    pub uki: Option<PathBuf>,
     /// The chain.
     pub chain: ChainId,
     /// The owner of the machines that it takes in.
@@ -174,6 +176,26 @@ impl Provisioner {
         (SERVER, 8080).into()
     }
 
+    fn key_file(&self) -> PathBuf {
+        self.folder.join("provisioner.key")
+    }
+
+    /// Its public key, which machines pin. The pair is made where it is not there.
+    pub fn key(&self) -> Result<PublicKey, Error> {
+        fs::create_dir_all(&self.folder).at(self.folder.display())?;
+        let key = self.key_file();
+        let output =
+            Command::new(&self.program).arg("key").arg(&key).output().at(self.program.display())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+        if !output.status.success() {
+            return Err(Error::Tool { tool: "provisioner key", detail: said(&output.stderr) });
+        }
+        said(&output.stdout).parse().map_err(|error: protocol::key::KeyError| Error::Tool {
+            tool: "provisioner key",
+            detail: error.to_string(),
+        })
+    }
+
     /// Makes its key, has the owner delegate to it, and says how it is run. Ready when its page
     /// answers. Every machine is taken in.
     pub fn service(&self) -> Result<ServiceSpec, Error> {
@@ -183,18 +205,8 @@ impl Provisioner {
     /// As [`Provisioner::service`], with who decides that a machine is taken in: `automatic` or
     /// `by-hand`.
     pub fn service_approving(&self, approval: &str) -> Result<ServiceSpec, Error> {
-        fs::create_dir_all(&self.folder).at(self.folder.display())?;
-        let (key, delegation) =
-            (self.folder.join("provisioner.key"), self.folder.join("delegation.json"));
-        let output =
-            Command::new(&self.program).arg("key").arg(&key).output().at(self.program.display())?;
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
-        if !output.status.success() {
-            return Err(Error::Tool { tool: "provisioner key", detail: said(&output.stderr) });
-        }
-        let delegate = said(&output.stdout).parse().map_err(|error: protocol::key::KeyError| {
-            Error::Tool { tool: "provisioner key", detail: error.to_string() }
-        })?;
+        let delegate = self.key()?;
+        let delegation = self.folder.join("delegation.json");
         let signed = Signed::sign(&self.chain, Delegation { delegate }, &self.owner);
         let text = serde_json::to_vec(&signed).map_err(io::Error::other);
         text.and_then(|text| fs::write(&delegation, text)).at(delegation.display())?;
@@ -208,12 +220,15 @@ impl Provisioner {
             .arg("--database")
             .arg(self.folder.join("provisioner.sqlite"))
             .arg("--key")
-            .arg(key)
+            .arg(self.key_file())
             .arg("--delegation")
             .arg(delegation)
             .args(["--chain", self.chain.as_str(), "--approval", approval]);
         if let Some(file) = &self.bios_file {
             spec = spec.args(["--bios-file", file]);
+        }
+        if let Some(uki) = &self.uki {
+            spec = spec.arg("--uki").arg(uki);
         }
         for url in &self.ledgers {
             spec = spec.args(["--ledger", url]);

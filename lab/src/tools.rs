@@ -4,7 +4,7 @@ use crate::{
     error::{At, Error},
     machine::Firmware,
 };
-use image::{Package, Packages};
+use image::{Package, Packages, uki};
 use nix::unistd::geteuid;
 use std::{
     fs,
@@ -262,6 +262,45 @@ pub fn boot_files(packages: &Packages) -> Result<BootFiles, Error> {
         }
     }
     Ok(BootFiles { ovmf: Firmware::Ovmf { code, variables }, ipxe, packages: fetched })
+}
+
+/// What machines boot by where firmware wants signatures, from the newer suite's packages.
+#[derive(Clone, Debug)]
+pub struct SecureBootFiles {
+    /// OVMF with SMM.
+    pub code: PathBuf,
+    /// Its variables, with no keys: its setup mode.
+    pub variables: PathBuf,
+    /// Its variables with Microsoft's keys, as PCs are sold.
+    pub microsoft: PathBuf,
+    /// systemd's stub, of which UKIs are made.
+    pub stub: PathBuf,
+    /// The distribution's shim, signed by Microsoft.
+    pub shim: PathBuf,
+    /// shim's MokManager, signed by the distribution, whose key is in shim.
+    pub mok_manager: PathBuf,
+}
+
+/// Fetches [`SecureBootFiles`].
+pub fn secure_boot_files(packages: &Packages) -> Result<SecureBootFiles, Error> {
+    let names = ["ovmf", uki::STUB_PACKAGE, "shim-signed", "shim-helpers-amd64-signed"];
+    let fetched = packages.fetch(&names)?;
+    let file = |package: &str, inside: &str| {
+        let package = fetched.iter().find(|each| each.origin.name == package);
+        let path = package.map(|each| each.root.join(inside)).unwrap_or_default();
+        match path.exists() {
+            true => Ok(path),
+            false => Err(Error::BadFile { path, detail: format!("the package has no {inside}") }),
+        }
+    };
+    Ok(SecureBootFiles {
+        code: file("ovmf", "usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
+        variables: file("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd")?,
+        microsoft: file("ovmf", "usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
+        stub: file(uki::STUB_PACKAGE, uki::STUB)?,
+        shim: file("shim-signed", "usr/lib/shim/shimx64.efi.signed")?,
+        mok_manager: file("shim-helpers-amd64-signed", "usr/lib/shim/mmx64.efi.signed")?,
+    })
 }
 
 /// The CometBFT that the ledger's application is written for.

@@ -10,7 +10,7 @@ mod common;
 use image::{Packages, packages::Options};
 use lab::{
     Machine, MachineSpec, Service, accel,
-    machine::Firmware,
+    machine::{BootsFrom, Firmware},
     net, sandbox,
     services::{self, Dhcp, Provisioner},
     tools,
@@ -102,6 +102,7 @@ impl Bed {
             ipxe: self.files.ipxe.clone(),
             // The firmware's own driver is under test too.
             bios_file: None,
+            uki: None,
             chain: "alia-lab".parse().unwrap(),
             owner: SecretKey::generate().unwrap(),
             ledgers: vec!["http://10.77.0.1:26657".into()],
@@ -122,6 +123,7 @@ impl Bed {
                     processors: 1,
                     mac: format!("52:54:00:a1:1a:0{number}"),
                     tap: format!("tap-{name}"),
+                    boots: BootsFrom::Network,
                     uuid: format!("00000000-0000-4000-8000-00000000000{number}"),
                     serial: format!("LAB{number}"),
                     nice: 0,

@@ -76,6 +76,10 @@ pub struct Options {
     /// iPXE for UEFI in that folder [default: snponly.efi]
     #[arg(long, value_name = "NAME", help_heading = "What is booted")]
     pub uefi_file: Option<String>,
+    /// A signed unified kernel image, as `cargo xtask uki` makes it: UEFI firmware gets it instead
+    /// of iPXE, and verifies it where Secure Boot is on
+    #[arg(long, value_name = "FILE", help_heading = "What is booted")]
+    pub uki: Option<PathBuf>,
     /// Kernel consoles; the last is where node-init writes [default: tty0 ttyS0,115200]
     #[arg(long, value_name = "CONSOLE", help_heading = "What is booted")]
     pub console: Vec<String>,
@@ -281,6 +285,7 @@ impl Options {
             ipxe: self.ipxe.or(file.ipxe),
             bios_file: self.bios_file.or(file.bios_file),
             uefi_file: self.uefi_file.or(file.uefi_file),
+            uki: self.uki.or(file.uki),
             console: list(self.console, file.console),
             kernel_argument: list(self.kernel_argument, file.kernel_argument),
             database: self.database.or(file.database),

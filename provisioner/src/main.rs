@@ -124,7 +124,7 @@ async fn tftp(root: &Path, listen: SocketAddrV4, mtu: u16) -> anyhow::Result<()>
         Report::Refused { peer, reason, .. } => tracing::warn!("{peer} gets nothing: {reason}"),
         Report::Began { .. } => {}
     });
-    let server = Server::new(socket, root, mtu, observer)
+    let server = Server::new(socket, Some(root), vec![], mtu, observer)
         .with_context(|| format!("the folder {} cannot be served", root.display()))?;
     println!("TFTP {}\nready", server.address()?);
     tokio::select! {

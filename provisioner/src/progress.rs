@@ -19,6 +19,8 @@ const MAX_DETAIL_LEN: usize = 300;
 /// Silence after which firmware's DISCOVER begins a new boot rather than repeating itself. EDK2's
 /// longest pause between two tries is 32 s; a machine that was switched off stays silent longer.
 const NEW_BOOT_AFTER_MS: u64 = 180_000;
+/// The stage in which a UKI is fetched.
+pub const UKI: &str = "uki";
 /// node-init's stage whose end makes the machine ready.
 const READY_STAGE: &str = "compute";
 
@@ -106,6 +108,12 @@ impl Progress {
     /// Whether our own iPXE was loaded in this boot.
     pub fn loaded_ipxe(&self) -> bool {
         self.stages.iter().any(|stage| stage.name == "tftp" && stage.state == StageState::Done)
+    }
+
+    /// Whether the UKI was fetched in this boot, and nothing came after.
+    pub fn took_uki(&self) -> bool {
+        let fetched = |stage: &Stage| stage.name == UKI && stage.state == StageState::Done;
+        self.boot_id.is_none() && self.stages.last().is_some_and(fetched)
     }
 
     /// For people and programs. `now` dates what still runs.
@@ -264,6 +272,23 @@ mod tests {
             at_ms,
             detail: String::new(),
         })
+    }
+
+    #[test]
+    fn a_uki_that_was_fetched_and_not_started_is_told_from_one_that_runs() {
+        let fetched = [
+            (0, Mark::Asks(Asker::Firmware)),
+            (10, Mark::Answered(Asker::Firmware, String::new())),
+            (20, Mark::Began(UKI)),
+            (30, Mark::Done(UKI, String::new())),
+        ];
+        assert!(!run(&fetched[..3]).took_uki());
+        assert!(run(&fetched).took_uki());
+        let with = |mark| run(&[fetched.as_slice(), &[(40, mark)]].concat());
+        assert!(!with(report(1, 9, "mounts", StageState::Done)).took_uki());
+        let refused = with(Mark::Failed(UKI, "refused".into()));
+        assert!(!refused.took_uki(), "told once");
+        assert_eq!(refused.status(0).stages[1].detail, "refused");
     }
 
     fn names(progress: &Progress) -> Vec<String> {

@@ -130,10 +130,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         )),
     };
     let tftp_place = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
-    let tftp_socket = match &options.ipxe {
-        Some(_) => Some(net::udp(tftp_place, None, "TFTP")?),
-        None => None,
-    };
+    let serves_files = options.ipxe.is_some() || options.uki.is_some();
+    let tftp_socket = if serves_files { Some(net::udp(tftp_place, None, "TFTP")?) } else { None };
 
     let machines = options.machines();
     let names = machines.iter().filter_map(|(&mac, machine)| Some((mac, machine.name.clone()?)));
@@ -171,6 +169,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 base_url: base_url.clone(),
                 bios_file: bios_file.clone(),
                 uefi_file: uefi_file.clone(),
+                uki: options.uki.as_ref().map(|_| script::UKI_FILE.to_string()),
             },
             quirks: machines.iter().map(|(&mac, machine)| (mac, machine.quirks())).collect(),
             store: store.clone(),
@@ -182,19 +181,27 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         server.serve(binl_socket, Port::Binl).map_err(failed)?;
     }
 
-    let tftp_address = match (tftp_socket, &options.ipxe) {
-        (Some(socket), Some(folder)) => {
-            for file in [&bios_file, &uefi_file] {
-                readable(&folder.join(file))?;
+    let tftp_address = match tftp_socket {
+        Some(socket) => {
+            if let Some(folder) = &options.ipxe {
+                for file in [&bios_file, &uefi_file] {
+                    readable("iPXE", &folder.join(file), NO_IPXE)?;
+                }
             }
+            if let Some(uki) = &options.uki {
+                readable("the UKI", uki, "; make one by `cargo xtask uki`")?;
+            }
+            let folder = options.ipxe.as_deref();
+            let files = options.uki.iter().map(|uki| (script::UKI_FILE.into(), uki.clone()));
             let observer = Arc::new(tftp::record::observer(timeline.clone(), counters.clone()));
-            let server = tftp::server::Server::new(socket, folder, interface.mtu, observer)
-                .map_err(|error| StartError::System("TFTP", error))?;
+            let server =
+                tftp::server::Server::new(socket, folder, files.collect(), interface.mtu, observer)
+                    .map_err(|error| StartError::System("TFTP", error))?;
             let address = server.address().map_err(|error| StartError::System("TFTP", error))?;
             tokio::spawn(server.serve());
             Some(address)
         }
-        _ => None,
+        None => None,
     };
 
     let setup = script::Setup {
@@ -221,6 +228,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 None => vec![],
             },
         ),
+        uki: options.uki,
         authority,
         upstream: upstream::watch(
             options.ledger.clone(),
@@ -265,10 +273,11 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
     Ok(Some(authority))
 }
 
-fn readable(path: &Path) -> Result<(), StartError> {
-    let mend = "; name the folder of iPXE's files by --ipxe, the files by --bios-file and \
-                --uefi-file";
-    let failed = |source| StartError::File { what: "iPXE", path: path.into(), source, mend };
+const NO_IPXE: &str = "; name the folder of iPXE's files by --ipxe, the files by --bios-file and \
+                       --uefi-file";
+
+fn readable(what: &'static str, path: &Path, mend: &'static str) -> Result<(), StartError> {
+    let failed = |source| StartError::File { what, path: path.into(), source, mend };
     fs::File::open(path).map(drop).map_err(failed)
 }
 

@@ -18,6 +18,9 @@ const PAUSE: u32 = 5;
 /// restarts, and none of them costs a walk to the machine.
 const TRIES: u32 = 24;
 
+/// The name that a UKI is served under.
+pub const UKI_FILE: &str = "aliaos.efi";
+
 /// What every machine's script is made from.
 #[derive(Clone, Debug)]
 pub struct Setup {

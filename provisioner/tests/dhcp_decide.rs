@@ -13,8 +13,9 @@ use provisioner::{
         lease::{Lease, LeaseChange},
         parse,
         reply::{Boot, To},
-        settings::{BootMethod, Mode, Quirks},
+        settings::{BootMethod, Mode, Quirks, Settings},
     },
+    progress::Mark,
     timeline::Kind,
 };
 use std::net::Ipv4Addr;
@@ -117,6 +118,36 @@ fn http_boot_gets_a_url_and_its_own_class_back() {
     let url = "http://10.77.0.1:8080/ipxe/snponly.efi?mac=52-54-00-aa-00-09";
     assert_eq!(option(&bytes, 67).unwrap(), url.as_bytes());
     assert_eq!(option(&bytes, 60).unwrap(), b"HTTPClient");
+}
+
+#[test]
+fn uefi_firmware_gets_the_uki_where_there_is_one_and_others_what_they_had() {
+    let settings = Settings { uki: Some("aliaos.efi".into()), ..settings(Mode::Full) };
+    let boot = |client: &[(u8, &[u8])]| {
+        let request = parse(&request(DISCOVER, client)).unwrap();
+        let answer = decide(&settings, &free(), &request, classify(&request), Port::Dhcp);
+        answer.reply.unwrap().boot.unwrap()
+    };
+    let file = |name: &str| Boot::File { name: format!("52-54-00-aa-00-09/{name}"), direct: true };
+    assert_eq!(boot(UEFI), file("aliaos.efi"));
+    let url = "http://10.77.0.1:8080/uki/aliaos.efi?mac=52-54-00-aa-00-09";
+    assert_eq!(boot(HTTP), Boot::Url(url.into()));
+    assert_eq!(boot(BIOS), file("undionly.kpxe"));
+    assert!(matches!(boot(IPXE), Boot::Script(_)));
+}
+
+#[test]
+fn firmware_that_took_the_uki_and_asks_again_may_have_refused_it() {
+    let took = Facts { took_uki: true, ..free() };
+    let answer = full(&took, DISCOVER, &[HTTP]);
+    assert!(text(&answer).contains("did not start it"), "{}", text(&answer));
+    assert!(answer.reply.is_some(), "it is answered all the same");
+    let note = answer.note.unwrap();
+    assert_eq!(note.kind, Kind::Refused);
+    let failed = |mark: &Mark| matches!(mark, Mark::Failed("uki", _));
+    assert!(failed(&note.marks[0]), "before the marks that begin the next try");
+    // The kernel that it started asks for an address too.
+    assert_eq!(full(&took, DISCOVER, &[SYSTEM]).note.unwrap().kind, Kind::Dhcp);
 }
 
 #[test]

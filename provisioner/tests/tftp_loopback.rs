@@ -48,7 +48,9 @@ fn serve(files: &[(&str, usize)]) -> Served {
         let _ = sender.lock().unwrap().send(report);
     });
     let socket = net::udp("127.0.0.1:0".parse().unwrap(), None, "a test").unwrap();
-    let server = runtime.block_on(async { Server::new(socket, &root, 1500, observer) }).unwrap();
+    let server = runtime
+        .block_on(async { Server::new(socket, Some(&root), vec![], 1500, observer) })
+        .unwrap();
     let address = server.address().unwrap();
     runtime.spawn(server.serve());
     Served { folder, address, reports: Mutex::new(reports), _runtime: runtime }

@@ -4,6 +4,7 @@ mod avx512;
 mod fuzz;
 mod kernel;
 mod tpm;
+mod secure_boot;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
@@ -34,6 +35,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out",
         tpm::run,
     ),
+    (
+        "secure-boot",
+        "what is signed boots under Secure Boot, and what was changed or signed by others does not",
+        secure_boot::run,
+    ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];
 
@@ -43,7 +49,7 @@ pub(crate) fn run(name: &str, sources: &Sources) -> anyhow::Result<()> {
         return campaign(sources);
     }
     for (name, what, _) in CAMPAIGNS {
-        println!("{name:<10} {what}");
+        println!("{name:<12} {what}");
     }
     if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
 }

@@ -9,6 +9,7 @@ pub mod build;
 mod campaigns;
 pub mod image;
 pub mod python;
+pub mod secure_boot;
 pub mod setup;
 pub mod test;
 pub mod up;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
-use xtask::{bench, image, test, up};
+use xtask::{bench, image, secure_boot, test, up};
 
 /// The commands of aliaOS.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ enum Command {
     Test(test::Flags),
     Image(image::Flags),
     Bench(bench::Flags),
+    Uki(secure_boot::UkiFlags),
+    Stick(secure_boot::StickFlags),
     /// Inside of `up`.
     #[command(hide = true)]
     UpInside {
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Test(flags) => test::run(flags),
         Command::Image(flags) => image::run(flags),
         Command::Bench(flags) => bench::run(flags),
+        Command::Uki(flags) => secure_boot::uki(flags),
+        Command::Stick(flags) => secure_boot::stick(flags),
         Command::UpInside { plan } => up::inside::run(&plan),
     };
     match result {

@@ -49,6 +49,10 @@ pub fn announce(sources: &Sources, purpose: Purpose, more: &[&str]) -> anyhow::R
         [recipe.firmware.packages, recipe.libraries.packages].concat().join(", ")
     );
     println!("    ovmf, ipxe: firmware and boot loader of the machines");
+    println!(
+        "    systemd-boot-efi, shim-signed, shim-helpers-amd64-signed, sbsigntool, openssl: what \
+         Secure Boot verifies, and what signs it"
+    );
     println!("    a Go toolchain, where the host has none that is new enough");
     for line in more {
         println!("    {line}");

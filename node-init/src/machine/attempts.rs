@@ -13,7 +13,7 @@ use crate::{
         command_line::{self, Arguments},
         enrolment,
         identity::{self, Identity},
-        inventory, modules, mounts, network, registration, release, root,
+        inventory, modules, mounts, network, registration, release, root, verified_by,
     },
 };
 use protocol::{
@@ -88,10 +88,11 @@ impl<N: Network> Machine<N> {
         }
         let arguments = command_line::run(self.kernel.as_ref())?;
         let detail = format!(
-            "provisioner {}, chain {}, release {}",
+            "provisioner {}, chain {}, release {}; {}",
             arguments.provisioner,
             arguments.chain,
-            arguments.release.short()
+            arguments.release.short(),
+            verified_by::run(self.kernel.as_ref())
         );
         self.facts.borrow_mut().arguments = Some(arguments);
         Ok(detail)

@@ -14,3 +14,4 @@ pub mod network;
 pub mod registration;
 pub mod release;
 pub mod root;
+pub mod verified_by;

@@ -38,7 +38,14 @@ pub struct Facts {
     pub quirks: Quirks,
     /// Whether it has loaded our iPXE in this boot.
     pub loaded_ipxe: bool,
+    /// Whether it fetched the whole UKI in this boot and has not been heard of since.
+    pub took_uki: bool,
 }
+
+/// Of a machine that fetched the whole UKI, and then came nothing.
+pub const UKI_NOT_STARTED: &str = "it fetched the whole UKI and did not start it: its firmware may refuse the signature (its \
+     screen then says Access Denied or Security Violation); enrol our key in it, or sign the UKI \
+     with a key that it has";
 
 /// What is done about a request.
 #[derive(Clone, Debug)]
@@ -113,30 +120,41 @@ impl Decision<'_> {
             Platform::Bios => &settings.bios_file,
             Platform::Uefi => &settings.uefi_file,
         };
-        // The machine's address in the name tells whose transfer it is, in proxy mode too, where
-        // we do not know its IP address.
-        let by_tftp = |platform| Boot::File {
-            name: format!("{}/{}", self.request.mac.hyphenated(), file(platform)),
-            direct: self.facts.quirks.method == BootMethod::File,
-        };
         match self.client {
-            Client::Firmware(platform, Way::Pxe) => Some(by_tftp(platform)),
-            Client::Firmware(platform, Way::Http) => Some(Boot::Url(format!(
-                "{}/ipxe/{}?mac={}",
-                settings.base_url,
-                file(platform),
-                self.request.mac.hyphenated()
-            ))),
+            Client::Firmware(platform, way) => {
+                // Firmware verifies a UKI; iPXE is signed by nobody whom it knows.
+                let uki = settings.uki.as_ref().filter(|_| platform == Platform::Uefi);
+                Some(match (way, uki) {
+                    (Way::Pxe, Some(uki)) => self.by_tftp(uki),
+                    (Way::Pxe, None) => self.by_tftp(file(platform)),
+                    (Way::Http, Some(uki)) => self.by_http("uki", uki),
+                    (Way::Http, None) => self.by_http("ipxe", file(platform)),
+                })
+            }
             // Once in a boot: where ours cannot run, the ROM's goes on by itself.
             Client::Ipxe(platform, able)
                 if (able == Able::No || self.facts.quirks.replace_ipxe)
                     && !self.facts.loaded_ipxe =>
             {
-                Some(by_tftp(platform))
+                Some(self.by_tftp(file(platform)))
             }
             Client::Ipxe(..) => Some(Boot::Script(format!("{}/boot.ipxe", settings.base_url))),
             Client::System | Client::Unsupported(_) => None,
         }
+    }
+
+    /// The machine's address in the name tells whose transfer it is, in proxy mode too, where we
+    /// do not know its IP address.
+    fn by_tftp(&self, file: &str) -> Boot {
+        Boot::File {
+            name: format!("{}/{file}", self.request.mac.hyphenated()),
+            direct: self.facts.quirks.method == BootMethod::File,
+        }
+    }
+
+    fn by_http(&self, folder: &str, file: &str) -> Boot {
+        let (base, mac) = (&self.settings.base_url, self.request.mac.hyphenated());
+        Boot::Url(format!("{base}/{folder}/{file}?mac={mac}"))
     }
 
     fn unsupported(&self) -> Answer {
@@ -317,6 +335,12 @@ impl Decision<'_> {
         self.settings.pool.contains(address) && address != self.settings.server()
     }
 
+    /// Firmware that fetched all of the UKI and asks again has not started it.
+    fn unstarted(&self) -> Option<&'static str> {
+        let again = self.facts.took_uki && matches!(self.client, Client::Firmware(..));
+        again.then_some(UKI_NOT_STARTED)
+    }
+
     fn asker(&self) -> Asker {
         if matches!(self.client, Client::Ipxe(..)) { Asker::Ipxe } else { Asker::Firmware }
     }
@@ -327,6 +351,13 @@ impl Decision<'_> {
     }
 
     fn note(&self, kind: Kind, text: String, marks: Vec<Mark>, answer: Answer) -> Answer {
+        let (kind, text, marks) = match self.unstarted() {
+            Some(why) => {
+                let marks = [vec![Mark::Failed("uki", why.into())], marks].concat();
+                (Kind::Refused, format!("{text}; {why}"), marks)
+            }
+            None => (kind, text, marks),
+        };
         let (firmware, boot_mode) = match self.client {
             Client::Firmware(platform, way) => (Some(platform), Some(way)),
             Client::Ipxe(platform, _) => (Some(platform), None),

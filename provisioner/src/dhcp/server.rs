@@ -115,6 +115,7 @@ impl Server {
             free: known.free,
             quirks: self.quirks.get(&request.mac).copied().unwrap_or_default(),
             loaded_ipxe: known.loaded_ipxe,
+            took_uki: known.took_uki,
         };
         let answer = decide(settings, &facts, request, classify(request), port);
         if !self.store.change_lease(request.mac, answer.lease, now)? {

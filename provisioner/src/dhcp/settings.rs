@@ -56,6 +56,9 @@ pub struct Settings {
     pub bios_file: String,
     /// iPXE for UEFI, by TFTP or HTTP.
     pub uefi_file: String,
+    /// A signed unified kernel image that UEFI firmware gets instead, by the name under which it
+    /// is served.
+    pub uki: Option<String>,
 }
 
 impl Settings {

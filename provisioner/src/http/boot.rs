@@ -3,7 +3,7 @@
 use super::{App, Problem, mac, watched::Watched};
 use crate::{
     machine::{Mac, usable_uuid},
-    progress::Mark,
+    progress::{self, Mark},
     script,
     timeline::{Kind, Record, Sighting},
 };
@@ -107,12 +107,23 @@ pub(super) async fn ipxe(
     if !files.contains(&file) {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("iPXE has no file {file:?} here")));
     }
-    // As EDK2 wants it: by this type it knows an application from a disk image.
     let fetch = Fetch { path: folder.join(&file), stage: "tftp", file, peer };
-    let mut response = fetch.run(&app, whose.mac.parse().ok(), request).await?;
-    let kind = header::HeaderValue::from_static("application/efi");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    fetch.program(&app, whose.mac.parse().ok(), request).await
+}
+
+/// `GET /uki/{file}`: the signed UKI for UEFI HTTP boot.
+pub(super) async fn uki(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(file): Path<String>,
+    Query(whose): Query<Whose>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let path = app.uki.clone().filter(|_| file == script::UKI_FILE).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no UKI {file:?} here"))
+    })?;
+    let fetch = Fetch { path, stage: progress::UKI, file, peer };
+    fetch.program(&app, whose.mac.parse().ok(), request).await
 }
 
 /// `GET /image/{digest}/{file}`.
@@ -147,6 +158,19 @@ struct Fetch {
 }
 
 impl Fetch {
+    /// An EFI program. By its type EDK2 knows one from a disk image.
+    async fn program(
+        self,
+        app: &Arc<App>,
+        mac: Option<Mac>,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        let mut response = self.run(app, mac, request).await?;
+        let kind = header::HeaderValue::from_static("application/efi");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
     async fn run(
         self,
         app: &Arc<App>,

@@ -6,6 +6,7 @@
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
+//! | `GET /uki/{file}` | UEFI HTTP boot | the signed UKI |
 //! | `GET /image/{digest}/{file}` | iPXE | kernel, initramfs |
 //! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
 //! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
@@ -58,6 +59,8 @@ pub struct App {
     pub setup: script::Setup,
     /// The folder of iPXE's files, and those of them that are given out.
     pub ipxe: (PathBuf, Vec<String>),
+    /// The UKI that UEFI firmware gets.
+    pub uki: Option<PathBuf>,
     /// What nodes are taken in with, where that is configured.
     pub authority: Option<Authority>,
     /// What ledger and parameter servers said last.
@@ -81,6 +84,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/boot.ipxe", get(boot::entry))
         .route("/boot/{name}", get(boot::machine))
         .route("/ipxe/{file}", get(boot::ipxe))
+        .route("/uki/{file}", get(boot::uki))
         .route("/image/{digest}/{file}", get(boot::image))
         .route("/v1/machines/{mac}/events", post(nodes::events))
         .route("/v1/machines/{mac}/challenge", post(nodes::challenge))

@@ -27,6 +27,8 @@ pub struct LeaseFacts {
     pub free: Option<Ipv4Addr>,
     /// Whether our iPXE was loaded in its latest boot.
     pub loaded_ipxe: bool,
+    /// Whether it fetched the UKI then and has not been heard of since.
+    pub took_uki: bool,
 }
 
 impl Store {
@@ -67,8 +69,9 @@ impl Store {
             .optional()?;
         let progress: Option<Progress> =
             progress.flatten().map(|json| serde_json::from_str(&json)).transpose()?;
-        let loaded_ipxe = progress.is_some_and(|progress| progress.loaded_ipxe());
-        Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe })
+        let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
+        let took_uki = progress.is_some_and(|progress| progress.took_uki());
+        Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
     }
 
     /// Applies a change for `mac`. False where the address went to somebody else meanwhile.

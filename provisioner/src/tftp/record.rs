@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     counters::Counters,
-    progress::Mark,
+    progress::{self, Mark},
+    script,
     timeline::{Kind, Record, Sighting, Timeline},
 };
 use std::{
@@ -19,7 +20,7 @@ pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) 
     move |report| match report {
         Report::Began { mac: Some(mac), name, peer } => {
             let record = Record::new(mac, Kind::Tftp, format!("{name}: transfer begins"));
-            timeline.record(record.marks([Mark::Began("tftp")]).sighting(at(peer)));
+            timeline.record(record.marks([Mark::Began(stage(&name))]).sighting(at(peer)));
         }
         Report::Ended(Transfer {
             mac: Some(mac), name, bytes, terms, took, resent, end, ..
@@ -29,21 +30,21 @@ pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) 
             let how = format!("blocks of {blksize}, window {window}, {resent} sent again");
             let whole = format!("{name}: {bytes} bytes in {seconds:.3} s ({how})");
             let (text, mark) = match end {
-                End::Complete => (whole.clone(), Some(Mark::Done("tftp", whole))),
+                End::Complete => (whole.clone(), Some(Mark::Done(stage(&name), whole))),
                 End::Unconfirmed => {
                     let text = format!("{whole}; the last block was never acknowledged");
-                    (text.clone(), Some(Mark::Done("tftp", text)))
+                    (text.clone(), Some(Mark::Done(stage(&name), text)))
                 }
                 End::SizeAsked => (format!("{name}: asked for the size, {bytes} bytes"), None),
                 End::Aborted(code, reason) => {
                     let text =
                         format!("{name}: given up after {seconds:.1} s, error {code} {reason}");
-                    (text.clone(), Some(Mark::Failed("tftp", text)))
+                    (text.clone(), Some(Mark::Failed(stage(&name), text)))
                 }
                 End::Silent => {
                     let text =
                         format!("{name}: the machine fell silent, {seconds:.1} s in ({how})");
-                    (text.clone(), Some(Mark::Failed("tftp", text)))
+                    (text.clone(), Some(Mark::Failed(stage(&name), text)))
                 }
             };
             timeline.record(Record::new(mac, Kind::Tftp, text).marks(mark));
@@ -60,6 +61,11 @@ pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) 
             counters.count("tftp-anonymous");
         }
     }
+}
+
+/// The stage that fetching a file is.
+fn stage(name: &str) -> &'static str {
+    if name == script::UKI_FILE { progress::UKI } else { "tftp" }
 }
 
 fn at(peer: SocketAddr) -> Sighting {

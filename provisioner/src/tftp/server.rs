@@ -16,7 +16,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::{fd::OwnedFd, unix::fs::FileExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -88,7 +88,9 @@ pub type Observer = Arc<dyn Fn(Report) + Send + Sync>;
 /// A TFTP server over one folder.
 pub struct Server {
     listener: UdpSocket,
-    folder: OwnedFd,
+    folder: Option<OwnedFd>,
+    /// Served beside the folder, under names of their own.
+    files: Vec<(String, PathBuf)>,
     max_blksize: u16,
     observer: Observer,
     running: Mutex<HashMap<SocketAddr, Running>>,
@@ -108,19 +110,23 @@ struct Found {
 }
 
 impl Server {
-    /// Serves the files below `folder` on a bound socket. `mtu` bounds the block size, so that
+    /// Serves the files below `folder`, and `files` under the names given with them, on a bound
+    /// socket. `mtu` bounds the block size, so that
     /// no block is fragmented on the wire.
     pub fn new(
         listener: std::net::UdpSocket,
-        folder: &Path,
+        folder: Option<&Path>,
+        files: Vec<(String, PathBuf)>,
         mtu: u16,
         observer: Observer,
     ) -> io::Result<Arc<Self>> {
         listener.set_nonblocking(true)?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let open = |folder: &Path| nix::fcntl::open(folder, flags, Mode::empty());
         Ok(Arc::new(Self {
             listener: UdpSocket::from_std(listener)?,
-            folder: nix::fcntl::open(folder, flags, Mode::empty())?,
+            folder: folder.map(open).transpose()?,
+            files,
             max_blksize: mtu.saturating_sub(HEADERS).clamp(512, MAX_BLKSIZE),
             observer,
             running: Mutex::default(),
@@ -200,9 +206,14 @@ impl Server {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let file = openat2(&self.folder, &wanted.path, how)
-            .map_err(|_| (mac, Code::NotFound, format!("there is no file {shown:?} here")))?;
-        let file = File::from(file);
+        let own = self.files.iter().find(|(name, _)| Path::new(name) == wanted.path);
+        let file = match (own, &self.folder) {
+            (Some((_, path)), _) => File::open(path).ok(),
+            (None, Some(folder)) => openat2(folder, &wanted.path, how).ok().map(File::from),
+            (None, None) => None,
+        };
+        let none = || (mac, Code::NotFound, format!("there is no file {shown:?} here"));
+        let file = file.ok_or_else(none)?;
         match file.metadata() {
             Ok(meta) if meta.is_file() => Ok(Found { mac, name: shown, bytes: meta.len(), file }),
             _ => Err((mac, Code::NotFound, format!("{shown:?} is no file"))),

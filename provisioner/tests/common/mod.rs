@@ -23,6 +23,7 @@ pub(crate) fn settings(mode: Mode) -> Settings {
         base_url: "http://10.77.0.1:8080".into(),
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
+        uki: None,
     }
 }
 

@@ -128,6 +128,7 @@ impl Network {
             ipxe: plan.ipxe.clone(),
             // iPXE's own drivers fetch ten times faster than firmware's under emulation.
             bios_file: Some("ipxe.pxe".into()),
+            uki: None,
             chain: chain.clone(),
             owner: owner.clone(),
             ledgers: vec![ledger_url()],
@@ -171,6 +172,7 @@ impl Network {
                 processors: 1,
                 mac: format!("52:54:00:a1:1a:{number:02x}"),
                 tap: tap(at),
+                boots: lab::machine::BootsFrom::Network,
                 uuid: format!("00000000-0000-4000-8000-{number:012}"),
                 serial: format!("LAB{number}"),
                 nice: 0,

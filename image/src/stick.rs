@@ -1,0 +1,175 @@
+//! The content of a stick that firmware boots from: a GPT with one EFI System Partition, FAT32.
+//!
+//! The same bytes for the same files: no clock is read, and the identifiers come of the content.
+
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use gpt::{
+    GptConfig, disk::LogicalBlockSize, mbr::ProtectiveMBR, partition::Partition,
+    partition_types::EFI,
+};
+use std::{
+    collections::BTreeMap,
+    io::{self, Cursor, Write as _},
+};
+use uuid::Uuid;
+
+const SECTOR: u64 = 512;
+/// Where the partition begins, in sectors: 1 MiB, as every partitioning program has it.
+const FIRST: u64 = 2_048;
+/// What stands behind it: the second copy of the partition table.
+const LAST: u64 = 33;
+/// FAT32 has 65,525 clusters at least.
+const LEAST: u64 = 64 << 20;
+
+/// Why no stick can be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the stick's file system or partition table: {0}")]
+pub struct StickError(String);
+
+impl From<io::Error> for StickError {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<gpt::GptError> for StickError {
+    fn from(error: gpt::GptError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Makes a stick with files, each a path (`EFI/BOOT/BOOTX64.EFI`) and its content.
+pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
+    let mut hash = blake3::Hasher::new();
+    for (path, content) in files {
+        for part in [path.as_bytes(), content] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    let identity: [u8; 32] = hash.finalize().into();
+    let partition = file_system(files, identity)?;
+    let sectors = partition.len() as u64 / SECTOR;
+    let mut disk = Cursor::new(vec![0; ((FIRST + sectors + LAST) * SECTOR) as usize]);
+
+    let all = u32::try_from(FIRST + sectors + LAST - 1).unwrap_or(u32::MAX);
+    let protective = ProtectiveMBR::with_lb_size(all);
+    protective.overwrite_lba0(&mut disk).map_err(|error| StickError(error.to_string()))?;
+    let uuid = |bytes: &[u8]| {
+        let mut sixteen = [0; 16];
+        sixteen.copy_from_slice(bytes);
+        uuid::Builder::from_random_bytes(sixteen).into_uuid()
+    };
+    let (first, second): (Uuid, Uuid) = (uuid(&identity[..16]), uuid(&identity[16..]));
+    let mut table = GptConfig::new()
+        .writable(true)
+        .logical_block_size(LogicalBlockSize::Lb512)
+        .create_from_device(disk, Some(first))?;
+    let entry = Partition {
+        part_type_guid: EFI,
+        part_guid: second,
+        first_lba: FIRST,
+        last_lba: FIRST + sectors - 1,
+        flags: 0,
+        name: "aliaOS".into(),
+    };
+    table.update_partitions(BTreeMap::from([(1, entry)]))?;
+    let mut bytes = table.write()?.into_inner();
+    let at = (FIRST * SECTOR) as usize;
+    bytes[at..at + partition.len()].copy_from_slice(&partition);
+    Ok(bytes)
+}
+
+/// Beside the programs: the certificate that MokManager enrols from disk.
+pub const MOK_FILE: &str = "aliaos-mok.cer";
+
+/// For firmware with Microsoft's keys: it starts shim, and shim a UKI signed by a key that the
+/// machine's user enrolled with MokManager (`mok`, its certificate in DER).
+pub fn through_shim(
+    shim: &[u8],
+    mok_manager: &[u8],
+    uki: &[u8],
+    mok: &[u8],
+) -> Result<Vec<u8>, StickError> {
+    build(&[
+        ("EFI/BOOT/BOOTX64.EFI", shim),
+        ("EFI/BOOT/mmx64.efi", mok_manager),
+        // The only name that shim looks for.
+        ("EFI/BOOT/grubx64.efi", uki),
+        (MOK_FILE, mok),
+    ])
+}
+
+/// For firmware with the owner's keys: it starts the UKI itself.
+pub fn owned(uki: &[u8]) -> Result<Vec<u8>, StickError> {
+    build(&[("EFI/BOOT/BOOTX64.EFI", uki)])
+}
+
+fn file_system(files: &[(&str, &[u8])], identity: [u8; 32]) -> Result<Vec<u8>, StickError> {
+    let content: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
+    // Room for both tables and for clusters that are not full.
+    let length = (content + content / 8 + (4 << 20)).max(LEAST).next_multiple_of(1 << 20);
+    let mut volume = Cursor::new(vec![0; length as usize]);
+    let [a, b, c, d, ..] = identity;
+    let options = FormatVolumeOptions::new()
+        .fat_type(FatType::Fat32)
+        .bytes_per_cluster(SECTOR as u32)
+        .volume_id(u32::from_le_bytes([a, b, c, d]))
+        .volume_label(*b"ALIAOS     ");
+    fatfs::format_volume(&mut volume, options)?;
+    {
+        let system = FileSystem::new(&mut volume, FsOptions::new())?;
+        for (path, content) in files {
+            let mut folder = system.root_dir();
+            let mut parts = path.split('/').peekable();
+            while let Some(part) = parts.next() {
+                if parts.peek().is_some() {
+                    folder = folder.create_dir(part)?;
+                } else {
+                    let mut file = folder.create_file(part)?;
+                    file.write_all(content)?;
+                    file.flush()?;
+                }
+            }
+        }
+        system.unmount()?;
+    }
+    Ok(volume.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    const FILES: [(&str, &[u8]); 2] =
+        [("EFI/BOOT/BOOTX64.EFI", &[7; 100_000]), ("EFI/BOOT/grubx64.efi", b"uki")];
+
+    #[test]
+    fn a_stick_holds_its_files_in_the_partition_that_firmware_looks_for() {
+        let stick = build(&FILES).unwrap();
+        let table = GptConfig::new().open_from_device(Cursor::new(stick.clone())).unwrap();
+        let entry = &table.partitions()[&1];
+        assert_eq!(entry.part_type_guid, EFI);
+        let range = entry.first_lba as usize * 512..(entry.last_lba as usize + 1) * 512;
+        let volume = Cursor::new(stick[range].to_vec());
+        let system = FileSystem::new(volume, FsOptions::new()).unwrap();
+        assert_eq!(system.fat_type(), FatType::Fat32);
+        for (path, content) in FILES {
+            let mut read = Vec::new();
+            system.root_dir().open_file(path).unwrap().read_to_end(&mut read).unwrap();
+            assert_eq!(read, content, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_files_make_the_same_stick_and_others_another() {
+        let stick = build(&FILES).unwrap();
+        assert_eq!(build(&FILES).unwrap(), stick);
+        let mut others = FILES;
+        others[1].1 = b"another";
+        let other = build(&others).unwrap();
+        // The disk's identifier in the partition table's header.
+        assert_ne!(other[512 + 56..512 + 72], stick[512 + 56..512 + 72]);
+    }
+}

@@ -1,0 +1,326 @@
+//! Secure Boot in real firmware (OVMF with SMM): what is signed boots, what is not never starts.
+//!
+//! Given by the environment, as for `boot`: ALIA_CACHE, ALIA_IMAGE, ALIA_PROVISIONER. With
+//! ALIA_LONG all of it runs (`cargo xtask test --long secure-boot`), else the first two tests alone.
+#![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
+
+mod common;
+
+use image::{
+    Packages,
+    packages::Options,
+    secure_boot::{Key, Keys, Tools},
+    stick,
+    uki::{self, Site},
+};
+use lab::{
+    Machine, MachineSpec, Service, accel,
+    efi_variables::Variables,
+    machine::{BootsFrom, Firmware},
+    net, sandbox,
+    services::{Dhcp, Provisioner},
+    tools::{self, SecureBootFiles},
+};
+use protocol::{SecretKey, boot::ImageManifest};
+use std::{
+    cell::Cell,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+/// From power-on to enrolment; 40 s under software emulation on an idle machine of two cores.
+const BOOT_LIMIT: Duration = Duration::from_secs(400);
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("inside") {
+        sandbox::inside().unwrap();
+        let bed = Bed::new();
+        let all: &[(&str, &dyn Fn())] = &[
+            ("keys are made once and are nobody else's to read", &|| bed.keeps_keys()),
+            ("a UKI signed by the owner boots to enrolment under Secure Boot", &|| bed.boots()),
+            ("firmware starts no UKI whose kernel was changed", &|| bed.refuses_changed(".linux")),
+            ("firmware starts no UKI whose initramfs was changed", &|| {
+                bed.refuses_changed(".initrd");
+            }),
+            ("firmware starts no UKI whose command line was changed", &|| {
+                bed.refuses_changed(".cmdline");
+            }),
+            ("firmware starts no UKI without a signature", &|| bed.refuses(&bed.uki())),
+            ("firmware starts no UKI signed by a key that it does not have", &|| {
+                bed.refuses(&bed.signed(&bed.uki(), &bed.keys.key("MOK")));
+            }),
+            ("a signed UKI boots by HTTP too", &|| bed.boots_by_http()),
+            ("shim starts no UKI whose key its user did not enrol", &|| bed.shim_refuses()),
+            ("shim starts a UKI whose key its user enrolled", &|| bed.shim_starts()),
+        ];
+        let count = if std::env::var_os("ALIA_LONG").is_some() { all.len() } else { 2 };
+        return common::run(&std::env::args().nth(2).unwrap_or_default(), &all[..count]);
+    }
+    if !common::boots() {
+        return ExitCode::SUCCESS;
+    }
+    // Inside there is no network to fetch them by.
+    fetched();
+    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
+    let arguments = ["inside".into(), common::filter().into()];
+    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
+    match sandbox.wait().unwrap().code() {
+        Some(0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn given(name: &str) -> PathBuf {
+    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn fetched() -> (SecureBootFiles, tools::BootFiles, Tools) {
+    let options = Options::new(given("ALIA_CACHE"), "trixie");
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let told = |error: &dyn std::fmt::Display| -> ! { panic!("{error}") };
+    (
+        tools::secure_boot_files(&packages).unwrap_or_else(|error| told(&error)),
+        tools::boot_files(&packages).unwrap_or_else(|error| told(&error)),
+        Tools::fetch(&packages).unwrap_or_else(|error| told(&error)),
+    )
+}
+
+struct Bed {
+    folder: tempfile::TempDir,
+    image: PathBuf,
+    provisioner: PathBuf,
+    files: SecureBootFiles,
+    ipxe: PathBuf,
+    tools: Tools,
+    keys: Keys,
+    accelerator: lab::Accelerator,
+    runs: Cell<u8>,
+}
+
+/// A network with a provisioner, and one machine on it.
+struct Run {
+    machine: Machine,
+    provisioner: Service,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let image = given("ALIA_IMAGE");
+        let (files, boot, tools) = fetched();
+        let choice = accel::probe(Some(&image));
+        println!("{}", choice.reason);
+        net::make(&net::Plan { taps: vec!["tap".into()], foreign: false }).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, made) = Keys::ensure(&folder.path().join("keys"), &tools).unwrap();
+        assert_eq!(made.len(), 4);
+        Self {
+            folder,
+            image,
+            provisioner: given("ALIA_PROVISIONER"),
+            files,
+            ipxe: boot.ipxe,
+            tools,
+            keys,
+            accelerator: choice.accelerator,
+            runs: Cell::new(0),
+        }
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Variables with the owner's keys, and Secure Boot on.
+    fn owned(&self) -> PathBuf {
+        let template = fs::read(&self.files.variables).unwrap();
+        let mut variables = Variables::read(template).unwrap();
+        let der = |name| self.keys.key(name).der().unwrap();
+        variables.enrol(&der("PK"), &der("KEK"), &der("db")).unwrap();
+        let path = self.place("owned.vars");
+        fs::write(&path, variables.bytes()).unwrap();
+        path
+    }
+
+    fn served(&self) -> Provisioner {
+        Provisioner {
+            program: self.provisioner.clone(),
+            folder: self.place("provisioner"),
+            dhcp: Dhcp::Full,
+            image: self.image.clone(),
+            ipxe: self.ipxe.clone(),
+            bios_file: None,
+            uki: Some(self.place("served.efi")),
+            chain: "alia-lab".parse().unwrap(),
+            owner: SecretKey::from_hex(&"11".repeat(32)).unwrap(),
+            ledgers: vec!["http://10.77.0.1:26657".into()],
+            parameter_servers: vec!["http://10.77.0.1:7000".into()],
+        }
+    }
+
+    /// A UKI of the image for this network, unsigned.
+    fn uki(&self) -> Vec<u8> {
+        let site = |manifest: &ImageManifest| Site {
+            provisioner: "http://10.77.0.1:8080".into(),
+            key: self.served().key().unwrap(),
+            chain: "alia-lab".parse().unwrap(),
+            release: manifest.digest(),
+            consoles: vec!["ttyS0,115200".into()],
+            arguments: vec![],
+        };
+        uki::of_image(&self.image, &self.files.stub, site).unwrap().bytes
+    }
+
+    fn signed(&self, uki: &[u8], key: &Key) -> Vec<u8> {
+        let (unsigned, signed) = (self.place("unsigned.efi"), self.place("signed.efi"));
+        fs::write(&unsigned, uki).unwrap();
+        self.tools.sign(key, &unsigned, &signed).unwrap();
+        self.tools.verify(&key.certificate(), &signed).unwrap();
+        fs::read(signed).unwrap()
+    }
+
+    /// Serves `uki` and switches a machine on.
+    fn start(&self, uki: &[u8], boots: BootsFrom, variables: &Path) -> Run {
+        fs::write(self.place("served.efi"), uki).unwrap();
+        let number = self.runs.get() + 1;
+        self.runs.set(number);
+        let provisioner =
+            Service::start_ready(self.served().service().unwrap(), SERVICE_LIMIT).unwrap();
+        let machine = Machine::start(MachineSpec {
+            name: format!("m{number}"),
+            firmware: Firmware::OvmfSecure {
+                code: self.files.code.clone(),
+                variables: variables.into(),
+            },
+            accelerator: self.accelerator,
+            memory: 1024,
+            processors: 1,
+            mac: format!("52:54:00:a1:1a:{number:02x}"),
+            tap: "tap".into(),
+            boots,
+            uuid: format!("00000000-0000-4000-8000-{number:012}"),
+            serial: format!("LAB{number}"),
+            nice: 0,
+            folder: self.place("machines"),
+        });
+        Run { machine: machine.unwrap(), provisioner }
+    }
+
+    fn keeps_keys(&self) {
+        let (key, other) = (self.keys.key("db"), self.keys.key("MOK"));
+        let before = fs::read(key.secret()).unwrap();
+        let (_, made) = Keys::ensure(&self.place("keys"), &self.tools).unwrap();
+        assert_eq!((made.len(), fs::read(key.secret()).unwrap()), (0, before));
+        assert_eq!(fs::metadata(key.secret()).unwrap().permissions().mode() & 0o777, 0o600);
+        for name in ["PK.auth", "KEK.auth", "db.auth", "db.esl", "db.cer"] {
+            assert!(fs::metadata(self.place("keys").join(name)).unwrap().len() > 500, "{name}");
+        }
+        let signed = self.place("stub.efi");
+        self.tools.sign(&key, &self.files.stub, &signed).unwrap();
+        self.tools.verify(&key.certificate(), &signed).unwrap();
+        assert!(self.tools.verify(&other.certificate(), &signed).is_err());
+    }
+
+    /// Boots `uki`, and holds the kernel to what it says of Secure Boot.
+    fn enrols(&self, uki: &[u8], boots: BootsFrom, variables: &Path) {
+        let mut run = self.start(uki, boots, variables);
+        run.says("EFI stub: UEFI Secure Boot is enabled.", BOOT_LIMIT);
+        run.says("Linux version", BOOT_LIMIT);
+        run.says("Kernel is locked down from EFI Secure Boot", SERVICE_LIMIT);
+        run.says("Secure Boot is on", BOOT_LIMIT);
+        run.says(" enrolment done ", BOOT_LIMIT);
+        for line in run.transfers() {
+            println!("  {line}");
+        }
+    }
+
+    fn boots(&self) {
+        let uki = self.signed(&self.uki(), &self.keys.key("db"));
+        self.enrols(&uki, BootsFrom::Network, &self.owned());
+    }
+
+    fn boots_by_http(&self) {
+        let uki = self.signed(&self.uki(), &self.keys.key("db"));
+        self.enrols(&uki, BootsFrom::Http, &self.owned());
+    }
+
+    /// One bit of a section is turned over after signing.
+    fn refuses_changed(&self, section: &str) {
+        let mut uki = self.signed(&self.uki(), &self.keys.key("db"));
+        let sections = uki::sections(&uki).unwrap();
+        let found = sections.into_iter().find(|each| each.name == section).unwrap();
+        uki[found.content.start + found.content.len() / 2] ^= 1;
+        self.refuses(&uki);
+    }
+
+    /// Firmware fetches `uki`, says that it may not start it, and no kernel starts; and the
+    /// provisioner says so in the machine's timeline once its firmware asks again.
+    fn refuses(&self, uki: &[u8]) {
+        let mut run = self.start(uki, BootsFrom::Network, &self.owned());
+        run.says("Access Denied", BOOT_LIMIT);
+        run.provisioner_says("fetched the whole UKI and did not start it");
+        run.started_nothing();
+    }
+
+    fn stick(&self, name: &str) -> PathBuf {
+        let mok = self.keys.key("MOK");
+        let uki = self.signed(&self.uki(), &mok);
+        let read = |path: &Path| fs::read(path).unwrap();
+        let (shim, manager) = (read(&self.files.shim), read(&self.files.mok_manager));
+        let stick = stick::through_shim(&shim, &manager, &uki, &mok.der().unwrap()).unwrap();
+        let path = self.place(name);
+        fs::write(&path, stick).unwrap();
+        path
+    }
+
+    fn shim_refuses(&self) {
+        let boots = BootsFrom::Stick(self.stick("unknown.img"));
+        let mut run = self.start(&[], boots, &self.files.microsoft);
+        run.says("Security Violation", BOOT_LIMIT);
+        run.started_nothing();
+    }
+
+    fn shim_starts(&self) {
+        let mut variables = Variables::read(fs::read(&self.files.microsoft).unwrap()).unwrap();
+        variables.enrol_mok(&self.keys.key("MOK").der().unwrap()).unwrap();
+        let path = self.place("microsoft-mok.vars");
+        fs::write(&path, variables.bytes()).unwrap();
+        self.enrols(&[], BootsFrom::Stick(self.stick("known.img")), &path);
+    }
+}
+
+impl Run {
+    /// Waits for a line of the machine's console; gives when it came, since power-on.
+    fn says(&mut self, text: &str, limit: Duration) -> f32 {
+        let line = self.machine.wait_line(text, limit).unwrap_or_else(|error| panic!("{error}"));
+        let seconds = line.at.as_secs_f32();
+        println!("  {seconds:>6.1} s  {}", line.text.trim());
+        seconds
+    }
+
+    /// Waits for a line of the provisioner's timeline.
+    fn provisioner_says(&mut self, text: &str) {
+        let line = self.provisioner.wait_line(0, text, BOOT_LIMIT);
+        println!("  timeline: {}", line.unwrap_or_else(|error| panic!("{error}")).text.trim());
+    }
+
+    /// What the provisioner wrote of finished transfers.
+    fn transfers(&self) -> Vec<String> {
+        let lines = self.provisioner.console().lines_from(0);
+        lines.into_iter().map(|line| line.text).filter(|line| line.contains(" bytes in ")).collect()
+    }
+
+    /// Holds the machine to having started neither stub nor kernel.
+    fn started_nothing(&self) {
+        let lines = self.machine.console().lines_from(0);
+        let started = lines
+            .iter()
+            .find(|line| line.text.contains("Linux version") || line.text.contains("EFI stub"));
+        assert_eq!(started, None);
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask uki` and `cargo xtask stick`: what firmware verifies and boots, and its keys.
+
+use crate::{
+    setup::{self, Sources},
+    workspace,
+};
+use anyhow::Context;
+use image::{
+    Packages,
+    secure_boot::{Key, Keys, Tools},
+    stick,
+    uki::{self, Site},
+};
+use lab::tools;
+use protocol::{ChainId, PublicKey, boot::ImageManifest};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Makes the site's unified kernel image: kernel, initramfs and command line in one EFI program,
+/// signed with the site's key (keys/secure-boot/db.key, made where it is not there). The
+/// provisioner gives it to UEFI firmware by --uki.
+#[derive(clap::Args, Debug)]
+pub struct UkiFlags {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    site: SiteFlags,
+    /// Where it is written.
+    #[arg(long, value_name = "FILE", default_value = "target/aliaos.efi")]
+    out: PathBuf,
+}
+
+/// Makes a stick that boots the site's UKI: through the distribution's shim, signed by Microsoft,
+/// for PCs that keep Microsoft's keys; the UKI is signed with keys/secure-boot/MOK.key, which its
+/// user enrols once at the machine's screen.
+#[derive(clap::Args, Debug)]
+pub struct StickFlags {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    site: SiteFlags,
+    /// For machines with the site's own keys in their firmware: no shim, the UKI signed with
+    /// keys/secure-boot/db.key.
+    #[arg(long)]
+    own_keys: bool,
+    /// Where it is written.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// What a UKI is made of and tells its machines.
+#[derive(clap::Args, Debug)]
+struct SiteFlags {
+    /// The image's folder.
+    #[arg(long, value_name = "FOLDER")]
+    image: Option<PathBuf>,
+    /// The provisioner's address, as machines reach it: http://10.0.0.1:8080.
+    #[arg(long, value_name = "URL")]
+    provisioner: String,
+    /// Its public key, as `provisioner key FILE` prints it.
+    #[arg(long, value_name = "HEX")]
+    key: PublicKey,
+    /// The chain's id.
+    #[arg(long, value_name = "ID")]
+    chain: ChainId,
+    /// Kernel consoles; the last is where node-init writes.
+    #[arg(long, value_name = "CONSOLE", default_values = ["tty0", "ttyS0,115200"])]
+    console: Vec<String>,
+    /// More kernel arguments.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    kernel_argument: Vec<String>,
+}
+
+impl SiteFlags {
+    /// The UKI, unsigned.
+    fn uki(&self, stub: &Path) -> anyhow::Result<Vec<u8>> {
+        let folder = self.image.clone().unwrap_or_else(workspace::image);
+        let site = |manifest: &ImageManifest| Site {
+            provisioner: self.provisioner.clone(),
+            key: self.key,
+            chain: self.chain.clone(),
+            release: manifest.digest(),
+            consoles: self.console.clone(),
+            arguments: self.kernel_argument.clone(),
+        };
+        let uki = uki::of_image(&folder, stub, site)
+            .with_context(|| format!("the image in {}: `cargo xtask image`", folder.display()))?;
+        println!("command line: {}", uki.command_line);
+        Ok(uki.bytes)
+    }
+}
+
+/// The keys of Secure Boot below keys/secure-boot, made where they are not there.
+pub fn keys(packages: &Packages) -> anyhow::Result<(Keys, Tools)> {
+    let tools = Tools::fetch(packages)?;
+    let folder = workspace::keys().join("secure-boot");
+    let (keys, made) = Keys::ensure(&folder, &tools)?;
+    if !made.is_empty() {
+        println!("  made the keys {} in {}", made.join(", "), folder.display());
+    }
+    Ok((keys, tools))
+}
+
+/// Makes a UKI.
+pub fn uki(flags: UkiFlags) -> anyhow::Result<()> {
+    let packages = setup::packages(&flags.sources)?;
+    let files = tools::secure_boot_files(&packages)?;
+    let (keys, tools) = keys(&packages)?;
+    let signed = sign(&tools, &keys.key("db"), &flags.site.uki(&files.stub)?, &flags.out)?;
+    println!("{}: {:.1} MB, signed with db", flags.out.display(), signed.len() as f64 / 1e6);
+    Ok(())
+}
+
+/// Makes a stick.
+pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
+    let packages = setup::packages(&flags.sources)?;
+    let files = tools::secure_boot_files(&packages)?;
+    let (keys, tools) = keys(&packages)?;
+    let uki = flags.site.uki(&files.stub)?;
+    let key = keys.key(if flags.own_keys { "db" } else { "MOK" });
+    let signed = sign(&tools, &key, &uki, &flags.out.with_extension("efi"))?;
+    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    let bytes = if flags.own_keys {
+        stick::owned(&signed)
+    } else {
+        stick::through_shim(&read(&files.shim)?, &read(&files.mok_manager)?, &signed, &key.der()?)
+    };
+    fs::write(&flags.out, bytes?).with_context(|| flags.out.display().to_string())?;
+    let out = flags.out.display();
+    println!("{out}: write it to a stick, `dd if={out} of=/dev/sdX bs=4M oflag=direct`");
+    if !flags.own_keys {
+        println!(
+            "once at each machine: shim says that it does not know the key; then, in MokManager, \
+             \"Enroll key from disk\", the stick, {}",
+            stick::MOK_FILE
+        );
+    }
+    Ok(())
+}
+
+/// Signs a program, and holds the signature against the certificate.
+fn sign(tools: &Tools, key: &Key, program: &[u8], output: &Path) -> anyhow::Result<Vec<u8>> {
+    if let Some(folder) = output.parent() {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let unsigned = output.with_extension("unsigned");
+    fs::write(&unsigned, program).with_context(|| unsigned.display().to_string())?;
+    tools.sign(key, &unsigned, output)?;
+    tools.verify(&key.certificate(), output)?;
+    fs::remove_file(&unsigned).with_context(|| unsigned.display().to_string())?;
+    fs::read(output).with_context(|| output.display().to_string())
+}
