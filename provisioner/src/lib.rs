@@ -31,4 +31,5 @@ pub mod script;
 pub mod store;
 pub mod tftp;
 pub mod timeline;
+pub mod unstarted;
 pub mod upstream;

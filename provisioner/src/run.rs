@@ -12,7 +12,7 @@ use crate::{
     store::{Store, StoreError},
     tftp,
     timeline::{Timeline, unix_ms},
-    upstream,
+    unstarted, upstream,
 };
 use listener::Limits;
 use protocol::{SecretKey, Signed, key::KeyError, node::Delegation};
@@ -130,6 +130,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         )),
     };
     let tftp_place = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
+    let watches_ukis = options.uki.is_some();
     let serves_files = options.ipxe.is_some() || options.uki.is_some();
     let tftp_socket = if serves_files { Some(net::udp(tftp_place, None, "TFTP")?) } else { None };
 
@@ -240,6 +241,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     });
     let listener =
         TcpListener::from_std(listener).map_err(|error| StartError::System("HTTP", error))?;
+    if watches_ukis {
+        tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
+    }
     tokio::spawn(listener::serve(listener, Limits::USUAL, http::router(app)));
     Ok(Running { http, tftp: tftp_address, banner, timeline, store })
 }

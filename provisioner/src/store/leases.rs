@@ -63,15 +63,15 @@ impl Store {
             Some((pool, except)) if !usable => free(&reader, pool, except, mac, now)?,
             _ => None,
         };
-        let progress: Option<Option<String>> = reader
-            .prepare_cached("SELECT progress FROM machines WHERE mac = ?1")?
-            .query_row([mac.to_string()], |row| row.get(0))
-            .optional()?;
-        let progress: Option<Progress> =
-            progress.flatten().map(|json| serde_json::from_str(&json)).transpose()?;
+        let progress = progress(&reader, mac)?;
         let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
         let took_uki = progress.is_some_and(|progress| progress.took_uki());
         Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
+    }
+
+    /// Whether a machine fetched the whole UKI in its latest boot and has not been heard of since.
+    pub fn took_uki(&self, mac: Mac) -> Result<bool, StoreError> {
+        Ok(progress(&self.reader(), mac)?.is_some_and(|progress| progress.took_uki()))
     }
 
     /// Applies a change for `mac`. False where the address went to somebody else meanwhile.
@@ -117,6 +117,15 @@ impl Store {
         transaction.commit()?;
         Ok(true)
     }
+}
+
+/// How far a machine's latest boot came, where it is known at all.
+fn progress(reader: &Connection, mac: Mac) -> Result<Option<Progress>, StoreError> {
+    let json: Option<Option<String>> = reader
+        .prepare_cached("SELECT progress FROM machines WHERE mac = ?1")?
+        .query_row([mac.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(json.flatten().map(|json| serde_json::from_str(&json)).transpose()?)
 }
 
 /// Who holds an address at `now`: nobody, a machine, or (declined) nobody in particular.
