@@ -254,23 +254,30 @@ impl Machine {
 
     /// Presses the power button.
     pub fn press_power(&self) -> Result<(), Error> {
-        self.command("system_powerdown")
+        self.command("system_powerdown", serde_json::json!({}))
     }
 
     /// Presses the reset button.
     pub fn reset(&self) -> Result<(), Error> {
-        self.command("system_reset")
+        self.command("system_reset", serde_json::json!({}))
     }
 
-    /// One command without arguments, by QEMU's machine protocol: a greeting, the end of
-    /// negotiation, the command; each answered by one line, events between.
-    fn command(&self, name: &str) -> Result<(), Error> {
+    /// Presses a key of its keyboard, by QEMU's name for it: `ret`, `down`.
+    pub fn press_key(&self, key: &str) -> Result<(), Error> {
+        let key = serde_json::json!({ "type": "qcode", "data": key });
+        self.command("send-key", serde_json::json!({ "keys": [key] }))
+    }
+
+    /// One command by QEMU's machine protocol: a greeting, the end of negotiation, the command;
+    /// each answered by one line, events between.
+    fn command(&self, name: &str, arguments: serde_json::Value) -> Result<(), Error> {
         let socket = self.spec.folder.join(self.spec.qmp());
         let mut stream = UnixStream::connect(&socket).at(socket.display())?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).at(socket.display())?;
         let mut lines = BufReader::new(stream.try_clone().at(socket.display())?).lines();
-        for execute in ["qmp_capabilities", name] {
-            let request = serde_json::json!({ "execute": execute });
+        let negotiated = serde_json::json!({ "execute": "qmp_capabilities" });
+        for request in [negotiated, serde_json::json!({ "execute": name, "arguments": arguments })]
+        {
             writeln!(stream, "{request}").at(socket.display())?;
             loop {
                 let line = match lines.next() {

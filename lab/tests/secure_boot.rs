@@ -34,6 +34,8 @@ use std::{
 
 /// From power-on to enrolment; 40 s under software emulation on an idle machine of two cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
+/// Between two keys at MokManager's menus; it waits ten seconds for the first.
+const KEY_PAUSE: Duration = Duration::from_secs(4);
 const SERVICE_LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -57,6 +59,9 @@ fn main() -> ExitCode {
             ("a signed UKI boots by HTTP too", &|| bed.boots_by_http()),
             ("shim starts no UKI whose key its user did not enrol", &|| bed.shim_refuses()),
             ("shim starts a UKI whose key its user enrolled", &|| bed.shim_starts()),
+            ("somebody at the screen enrols the stick's key with MokManager, once", &|| {
+                bed.user_enrols();
+            }),
         ];
         let count = if std::env::var_os("ALIA_LONG").is_some() { all.len() } else { 2 };
         return common::run(&std::env::args().nth(2).unwrap_or_default(), &all[..count]);
@@ -283,6 +288,23 @@ impl Bed {
         let mut run = self.start(&[], boots, &self.files.microsoft);
         run.says("Security Violation", BOOT_LIMIT);
         run.started_nothing();
+    }
+
+    /// The dialogue of docs/secure-boot.md, key by key, on a PC as it is sold.
+    fn user_enrols(&self) {
+        let boots = BootsFrom::Stick(self.stick("enrolling.img"));
+        let mut run = self.start(&[], boots, &self.files.microsoft);
+        run.says("Security Violation", BOOT_LIMIT);
+        // OK; any key, before MokManager goes on by itself; "Enroll key from disk"; the stick; its
+        // certificate, the second name; "Continue"; "Yes"; and "Reboot".
+        let keys = "ret ret down ret ret down ret down ret down ret ret";
+        for key in keys.split(' ') {
+            // Its screens are drawn letter by letter; nothing tells when one is complete.
+            std::thread::sleep(KEY_PAUSE);
+            run.machine.press_key(key).unwrap_or_else(|error| panic!("{error}"));
+        }
+        run.says("EFI stub: UEFI Secure Boot is enabled.", BOOT_LIMIT);
+        run.says(" enrolment done ", BOOT_LIMIT);
     }
 
     fn shim_starts(&self) {
