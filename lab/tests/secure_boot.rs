@@ -237,7 +237,6 @@ impl Bed {
         run.says("EFI stub: UEFI Secure Boot is enabled.", BOOT_LIMIT);
         run.says("Linux version", BOOT_LIMIT);
         run.says("Kernel is locked down from EFI Secure Boot", SERVICE_LIMIT);
-        run.says("Secure Boot is on", BOOT_LIMIT);
         run.says(" enrolment done ", BOOT_LIMIT);
         for line in run.transfers() {
             println!("  {line}");
