@@ -25,9 +25,9 @@ pub mod packages;
 pub mod recipe;
 pub mod report;
 pub mod root;
-pub mod tools;
 pub mod secure_boot;
 pub mod stick;
+pub mod tools;
 pub mod uki;
 
 pub use build::{Build, Inputs};

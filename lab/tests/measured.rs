@@ -10,7 +10,7 @@ mod common;
 use image::{Packages, packages::Options};
 use lab::{
     Machine, MachineSpec, Service, Swtpm, accel,
-    machine::Firmware,
+    machine::{BootsFrom, Firmware},
     net, sandbox,
     services::{Dhcp, Provisioner},
     tools,
@@ -120,6 +120,7 @@ impl Bed {
             image,
             ipxe: files.ipxe.clone(),
             bios_file: Some("ipxe.pxe".into()),
+            uki: None,
             chain: CHAIN.parse().unwrap(),
             owner: SecretKey::generate().unwrap(),
             ledgers: vec!["http://10.77.0.1:26657".into()],
@@ -151,6 +152,7 @@ impl Bed {
             uuid: format!("00000000-0000-4000-8000-{number:012}"),
             serial: format!("LAB{number}"),
             nice: 0,
+            boots: BootsFrom::Network,
             tpm: kind.tpm.then(|| self.swtpm.clone()),
             folder: self.folder.path().join("machines"),
         }

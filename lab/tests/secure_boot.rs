@@ -211,6 +211,7 @@ impl Bed {
             uuid: format!("00000000-0000-4000-8000-{number:012}"),
             serial: format!("LAB{number}"),
             nice: 0,
+            tpm: None,
             folder: self.place("machines"),
         });
         Run { machine: machine.unwrap(), provisioner }

@@ -3,8 +3,8 @@
 mod avx512;
 mod fuzz;
 mod kernel;
-mod tpm;
 mod secure_boot;
+mod tpm;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};

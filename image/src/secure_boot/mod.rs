@@ -13,35 +13,25 @@ pub use lists::{OWNER, signature_list};
 use crate::{
     error::{At, Error},
     packages::Packages,
+    tools,
 };
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 /// What is fetched.
 pub const PACKAGES: [&str; 2] = ["sbsigntool", "openssl"];
 
-/// Of the tree: where libraries are, and the loader.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
-
 /// sbsigntool and OpenSSL, unpacked.
 #[derive(Clone, Debug)]
-pub struct Tools {
-    tree: PathBuf,
-}
+pub struct Tools(tools::Tools);
 
 impl Tools {
     /// Fetches and unpacks them.
     pub fn fetch(packages: &Packages) -> Result<Self, Error> {
-        let tree = packages.with_libraries(&PACKAGES)?;
-        for name in ["usr/bin/sbsign", "usr/bin/openssl", LOADER] {
-            if !tree.join(name).exists() {
-                return Err(Error::bad_file(tree.join(name), "the packages do not hold it"));
-            }
+        let tools = tools::Tools::fetch(packages, &PACKAGES)?;
+        for program in ["usr/bin/sbsign", "usr/bin/openssl"] {
+            tools.has(program)?;
         }
-        Ok(Self { tree })
+        Ok(Self(tools))
     }
 
     /// Signs an EFI program; the result takes the place of `output` whole.
@@ -81,13 +71,10 @@ impl Tools {
 
     /// One of the programs, by the loader beside it.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.tree.join(LOADER));
-        // Of the host's libraries none.
-        command.args(["--inhibit-cache", "--library-path"]).arg(self.tree.join(LIBRARIES));
-        command.arg(self.tree.join("usr/bin").join(program));
-        command.env("LC_ALL", "C");
-        command.env("OPENSSL_CONF", self.tree.join("etc/ssl/openssl.cnf"));
-        command.env("OPENSSL_MODULES", self.tree.join(LIBRARIES).join("ossl-modules"));
+        let tree = self.0.tree();
+        let mut command = self.0.command(&format!("usr/bin/{program}"));
+        command.env("OPENSSL_CONF", tree.join("etc/ssl/openssl.cnf"));
+        command.env("OPENSSL_MODULES", tree.join("usr/lib/x86_64-linux-gnu/ossl-modules"));
         command
     }
 }
