@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use image::{build::compressed, cpio};
 use lab::{
     Accelerator, Machine, MachineSpec, Ready, Service, ServiceSpec, accel, console,
-    machine::Firmware,
+    machine::{BootsFrom, Firmware},
     net::{self, SERVER},
     sandbox,
     services::{Comet, Dhcp, Provisioner},
@@ -216,6 +216,7 @@ fn boot(
         image: image.into(),
         ipxe: plan.ipxe.clone(),
         bios_file: Some("ipxe.pxe".into()),
+        uki: None,
         chain: CHAIN.parse()?,
         owner: SecretKey::generate()?,
         ledgers: vec![format!("http://{SERVER}:{RPC_PORT}")],
@@ -234,6 +235,7 @@ fn boot(
         processors: 1,
         mac: "52:54:00:a1:1a:01".into(),
         tap: TAP.into(),
+        boots: BootsFrom::Network,
         uuid: "00000000-0000-4000-8000-000000000001".into(),
         serial: "LAB1".into(),
         tpm: None,
