@@ -193,6 +193,7 @@ impl Bed {
             dhcp,
             image: self.image.clone(),
             ipxe: self.ipxe.clone(),
+            uki: None,
             bios_file: None,
             chain: "alia-lab".parse().unwrap(),
             owner: SecretKey::generate().unwrap(),

@@ -182,6 +182,7 @@ fn hostile() {
         dhcp: Dhcp::Full,
         image: image.clone(),
         ipxe: given("ALIA_IPXE"),
+        uki: None,
         bios_file: None,
         chain: "alia-lab".parse().unwrap(),
         owner: SecretKey::generate().unwrap(),
@@ -198,8 +199,10 @@ fn hostile() {
         processors: 1,
         mac: "52:54:00:a1:1a:01".into(),
         tap: "tap-one".into(),
+        boots: lab::machine::BootsFrom::Network,
         uuid: "00000000-0000-4000-8000-000000000001".into(),
         serial: "LAB1".into(),
+        tpm: None,
         nice: 0,
         folder: folder.path().join("machine"),
     };

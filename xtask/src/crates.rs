@@ -10,7 +10,7 @@ use std::{
 };
 
 /// What programs, and a kernel built here, are made with.
-pub fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
+pub(crate) fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
     let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).context("Cargo.lock")?;
     let mut trees = BTreeMap::new();
     for program in programs.iter().filter(|name| **name != "cometbft") {

@@ -166,10 +166,21 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
+    /// Sets the clock by the provisioner's signed time.
+    fn take_time(&self, signed: u64) {
+        let floor = self.facts.borrow().build_time;
+        match clock::take(self.kernel.as_ref(), floor, signed) {
+            Ok(None) => {}
+            Ok(Some(set)) => self.say("time", StageState::Done, &set),
+            Err(error) => self.say("time", StageState::Failed, &error.to_string()),
+        }
+    }
+
     async fn know_release(&self) -> Outcome {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
-        let kernel = self.kernel.as_ref();
-        let manifest = release::run(kernel, &arguments.provisioner, arguments.release).await?;
+        let set_clock = |now| self.take_time(now);
+        let known = release::run(self.kernel.as_ref(), &arguments, set_clock).await?;
+        let release::Known { image: manifest, detail } = known;
         let digest = manifest.digest();
         let root_hash = Some(manifest.root.verity.root_hash);
         let measure = move |kernel: &dyn Kernel| measure::release(kernel, digest, root_hash);
@@ -177,7 +188,6 @@ impl<N: Network> Machine<N> {
         if let Err(error) = self.local(measure).await {
             self.say("measure", StageState::Failed, &error.to_string());
         }
-        let detail = format!("{} {}", manifest.version, digest.short());
         self.facts.borrow_mut().manifest = Some(manifest);
         Ok(detail)
     }
@@ -229,12 +239,7 @@ impl<N: Network> Machine<N> {
         let digest = evidence.as_ref().map(|evidence| evidence.digest());
         let config = enrolment::run(&arguments, &identity, mac, &inventory, evidence).await?;
         self.facts.borrow_mut().evidence = digest;
-        let floor = self.facts.borrow().build_time;
-        match clock::take(self.kernel.as_ref(), floor, config.unix_time) {
-            Ok(None) => {}
-            Ok(Some(set)) => self.say("time", StageState::Done, &set),
-            Err(error) => self.say("time", StageState::Failed, &error.to_string()),
-        }
+        self.take_time(config.unix_time);
         let detail = enrolment::detail(&config);
         self.reporter.status().name = Some(config.name.clone());
         self.settle(&config, arguments.provisioner);

@@ -1,36 +1,90 @@
 //! Stage `release`: what this machine is to run, and who vouches for it.
+//!
+//! The initramfs has a TUF root, and takes only a release that is signed as that root wants it. The
+//! time that its expiry is held against comes signed by the provisioner's key for a question that
+//! was never asked before, so that a clock at 1970 or 2099 neither bricks nor fools the machine.
 
 use crate::{
+    floor::{self, Floor},
     http::{self, Base, HttpError},
     kernel::{self, Kernel},
+    stages::{clock, command_line::Arguments},
 };
-use protocol::{Digest, boot::ImageManifest};
+use protocol::{
+    Digest, PublicKey, Signed,
+    boot::ImageManifest,
+    release::{BUNDLE_FILE, MAX_BUNDLE_LEN, ROOT_FILE, TimeAnswer, TimeRequest},
+    signed::SignedError,
+};
+use release::{Bundle, NotABundle, Verified};
+use std::{io, path::Path};
 
-/// The largest manifest that is read.
-const MAX_MANIFEST: usize = 64 << 10;
+/// Where [`release::verify`] keeps its copies while it works.
+const SCRATCH: &str = "/run";
 
-/// What is to be run is not known.
+/// What is to be run is not known, or nobody vouches for it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// It did not come.
+    /// The initramfs trusts nobody.
+    #[error("the initramfs has no {ROOT_FILE} ({0}), so it can trust no release: build it again")]
+    NoTrust(io::Error),
+    /// No randomness for a question.
+    #[error("the kernel gave no randomness to ask for the time with: {0}")]
+    NoRandomness(io::Error),
+    /// Something did not come.
     #[error(transparent)]
     Fetch(#[from] HttpError),
-    /// It cannot be read.
-    #[error("{server} serves an image manifest that cannot be understood: {reason}")]
-    Malformed {
+    /// The time cannot be read.
+    #[error(
+        "{server} does not say the time: {reason}; is it an aliaOS provisioner of our version?"
+    )]
+    NotATime {
+        /// Who was asked.
+        server: Base,
+        /// Why.
+        reason: String,
+    },
+    /// The time is not the provisioner's.
+    #[error("the time that {server} says is not signed as it has to be: {reason}")]
+    Time {
+        /// Who was asked.
+        server: Base,
+        /// Why.
+        reason: SignedError,
+    },
+    /// The time is another's, or another question's.
+    #[error(
+        "another provisioner answers at this address: the time is signed by {found} and not by \
+         {wanted}, or it is an old answer played back; look for a second provisioner on this network"
+    )]
+    Stranger {
+        /// Who signed.
+        found: PublicKey,
+        /// Who should have.
+        wanted: PublicKey,
+    },
+    /// What came is no release.
+    #[error("{server} serves a release that cannot be read: {reason}")]
+    NotABundle {
         /// Who served it.
         server: Base,
         /// Why.
-        reason: serde_json::Error,
+        reason: NotABundle,
     },
-    /// It is another.
-    #[error(
-        "{server} serves image {found} in place of {wanted}; boot again for the one served now"
-    )]
+    /// Nobody that we trust vouches for it.
+    #[error("the release that {server} serves is refused: {reason}")]
+    Refused {
+        /// Who served it.
+        server: Base,
+        /// Why.
+        reason: release::ReleaseError,
+    },
+    /// It is of another image.
+    #[error("{server} serves a release of image {found} in place of {wanted}; boot again for it")]
     Other {
         /// Who served it.
         server: Base,
-        /// Its digest.
+        /// Its image.
         found: Digest,
         /// The one that was booted.
         wanted: Digest,
@@ -52,22 +106,87 @@ pub fn path(release: Digest, file: &str) -> String {
     format!("/image/{release}/{file}")
 }
 
-/// Gets the manifest of the image that was booted.
+/// A release that this machine may run.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its image.
+    pub image: ImageManifest,
+    /// For people.
+    pub detail: String,
+}
+
+/// Gets the signed time, and the release of the image that was booted; checks it against the root of
+/// trust and the floor, which it raises. `unix_time` hears the time.
 pub async fn run(
     kernel: &dyn Kernel,
-    server: &Base,
-    wanted: Digest,
-) -> Result<ImageManifest, ReleaseError> {
-    let bytes = http::get(server, &path(wanted, "manifest.json"), MAX_MANIFEST).await?;
-    let manifest: ImageManifest = serde_json::from_slice(&bytes)
-        .map_err(|reason| ReleaseError::Malformed { server: server.clone(), reason })?;
-    let found = manifest.digest();
-    if found != wanted {
+    arguments: &Arguments,
+    unix_time: impl FnOnce(u64),
+) -> Result<Known, ReleaseError> {
+    let root = kernel.read(Path::new(ROOT_FILE), MAX_BUNDLE_LEN).map_err(ReleaseError::NoTrust)?;
+    let server = &arguments.provisioner;
+    let now = time(kernel, arguments).await?;
+    unix_time(now);
+    let wanted = arguments.release;
+    let bytes = http::get(server, &path(wanted, BUNDLE_FILE), MAX_BUNDLE_LEN).await?;
+    let bundle = Bundle::from_bytes(&bytes)
+        .map_err(|reason| ReleaseError::NotABundle { server: server.clone(), reason })?;
+    let floor = floor::read(kernel);
+    let verified =
+        release::verify(&root, &bundle, Some(now), floor.version(), Path::new(SCRATCH)).await;
+    let verified =
+        verified.map_err(|reason| ReleaseError::Refused { server: server.clone(), reason })?;
+    if verified.image != wanted {
+        let found = verified.image;
         return Err(ReleaseError::Other { server: server.clone(), found, wanted });
     }
     let running = kernel::text(kernel, "/proc/sys/kernel/osrelease").unwrap_or_default();
-    if running != manifest.kernel_release {
-        return Err(ReleaseError::Kernel { wanted: manifest.kernel_release, running });
+    let image = &verified.manifest.image;
+    if running != image.kernel_release {
+        return Err(ReleaseError::Kernel { wanted: image.kernel_release.clone(), running });
     }
-    Ok(manifest)
+    let detail = detail(&verified, &raise(kernel, floor, verified.manifest.floor));
+    Ok(Known { image: verified.manifest.image, detail })
+}
+
+/// The provisioner's time.
+async fn time(kernel: &dyn Kernel, arguments: &Arguments) -> Result<u64, ReleaseError> {
+    let server = &arguments.provisioner;
+    let nonce = Digest(kernel.random().map_err(ReleaseError::NoRandomness)?);
+    let not_a_time = |error: serde_json::Error| ReleaseError::NotATime {
+        server: server.clone(),
+        reason: error.to_string(),
+    };
+    let request = serde_json::to_vec(&TimeRequest { nonce }).map_err(not_a_time)?;
+    let answer = http::post(server, "/v1/time", request).await?;
+    let answer: Signed<TimeAnswer> = serde_json::from_slice(&answer).map_err(not_a_time)?;
+    let said = answer
+        .verify(&arguments.chain)
+        .map_err(|reason| ReleaseError::Time { server: server.clone(), reason })?;
+    if answer.signer != arguments.key || said.nonce != nonce {
+        return Err(ReleaseError::Stranger { found: answer.signer, wanted: arguments.key });
+    }
+    Ok(said.unix_time)
+}
+
+/// Raises the floor and locks it; what stands afterwards, for people.
+fn raise(kernel: &dyn Kernel, floor: Floor, to: u64) -> String {
+    let raised = match floor::raise(kernel, to) {
+        Ok(raised) => raised.to_string(),
+        Err(error) => format!("{floor}; {error}"),
+    };
+    match floor::lock(kernel) {
+        Ok(()) => raised,
+        Err(error) => format!("{raised}; it was not locked: {error}"),
+    }
+}
+
+fn detail(verified: &Verified, floor: &str) -> String {
+    format!(
+        "release {} ({} {}), signed by root {}, until {}; {floor}",
+        verified.manifest.version,
+        verified.manifest.image.version,
+        verified.image.short(),
+        verified.root_version,
+        clock::date(verified.expires)
+    )
 }
