@@ -195,6 +195,8 @@ impl MachineSpec {
 pub struct Machine {
     spec: MachineSpec,
     qemu: Service,
+    /// Where its serial line stood when it was last switched on.
+    mark: usize,
     /// Ends after the machine.
     _tpm: Option<Service>,
 }
@@ -215,7 +217,7 @@ impl Machine {
             ..ServiceSpec::new(&spec.name, "qemu-system-x86_64", &spec.folder)
         };
         let qemu = Service::start(service.args(spec.arguments()))?;
-        Ok(Self { spec, qemu, _tpm: tpm })
+        Ok(Self { spec, qemu, mark: 0, _tpm: tpm })
     }
 
     /// What it was made from.
@@ -239,7 +241,7 @@ impl Machine {
         text: &str,
         limit: Duration,
     ) -> Result<crate::console::Line, Error> {
-        self.qemu.wait_line(0, text, limit)
+        self.qemu.wait_line(self.mark, text, limit)
     }
 
     /// Pulls the plug: what it had in memory is lost.
@@ -249,6 +251,8 @@ impl Machine {
 
     /// Switches it on again after [`Machine::kill`] or its own end.
     pub fn restart(&mut self) -> Result<(), Error> {
+        self.qemu.kill();
+        self.mark = self.qemu.console().mark();
         self.qemu.restart()
     }
 
