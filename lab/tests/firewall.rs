@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 /// The suite's `nft` and all its libraries, unpacked.
 fn nft() -> PathBuf {
-    let cache = std::env::var_os("ALIA_CACHE").expect("ALIA_CACHE is not set");
+    let cache = std::env::var_os("ALIA_CACHE").unwrap_or_else(|| panic!("ALIA_CACHE is not set"));
     let options = Options::new(PathBuf::from(cache).canonicalize().unwrap(), "trixie");
     let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
     packages.with_libraries(&["nftables"]).unwrap_or_else(|error| panic!("{error}"))
@@ -126,8 +126,9 @@ fn packets() {
     for address in [server, other] {
         let mut command = outside();
         command.arg(std::env::current_exe().unwrap()).args(["listen", &address.to_string()]);
+        let mut listener = command.stdout(Stdio::null()).spawn().unwrap();
         // It ends with the sandbox.
-        command.stdout(Stdio::null()).spawn().unwrap();
+        thread::spawn(move || listener.wait());
     }
     let here = |port: u16| SocketAddr::from((net::SERVER, port)).to_string();
     let waited = (0..50).any(|_| {

@@ -697,6 +697,9 @@ mod tests {
             ledgers,
             parameter_servers,
             approval,
+            operators: vec![],
+            time_servers: vec![],
+            machines: BTreeMap::new(),
         };
         let signed = |by: u8, of: u8, issued| {
             let (mac, node) = (mac(of).to_string(), key(1).public());

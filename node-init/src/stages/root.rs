@@ -37,7 +37,7 @@ const SECTOR: u64 = 512;
 pub enum RootError {
     /// It did not come.
     #[error(transparent)]
-    Fetch(#[from] HttpError),
+    Fetch(#[from] Box<HttpError>),
     /// No memory.
     #[error("{bytes} bytes of root do not fit into memory: {reason}; give the machine more")]
     Memory {
@@ -53,7 +53,7 @@ pub enum RootError {
     )]
     Altered {
         /// Who served it.
-        server: Base,
+        server: String,
         /// Its digest.
         found: Digest,
         /// The release's.
@@ -88,10 +88,10 @@ pub async fn fetch(
         hasher.update(part);
         file.write_all(part)
     };
-    http::download(server, path, root.file.bytes, keep).await?;
+    http::download(server, path, root.file.bytes, keep).await.map_err(Box::new)?;
     let (found, wanted) = (Digest(*hasher.finalize().as_bytes()), root.file.digest);
     if found != wanted {
-        return Err(RootError::Altered { server: server.clone(), found, wanted });
+        return Err(RootError::Altered { server: server.to_string(), found, wanted });
     }
     kernel.seal(&file).map_err(memory)?;
     Ok(file)
