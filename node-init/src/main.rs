@@ -26,6 +26,11 @@ fn main() -> ExitCode {
         eprintln!("node-init is PID 1 of a machine that booted aliaOS; it does nothing elsewhere");
         return ExitCode::FAILURE;
     }
+    // Some settings want a capability that is let go next; the stage finds them as they are.
+    for mount in &mounts::MOUNTS[..2] {
+        let _ = Linux.mount(mount);
+    }
+    let _ = hardening::run(&Linux);
     // Before there is another thread, which would keep them.
     let dropped = capabilities::drop_others();
     let kernel = Arc::new(Linux);

@@ -86,7 +86,8 @@ pub async fn verify(
         .load()
         .await
         .map_err(tuf)?;
-    if repository.targets().signed.delegations.is_some() {
+    let delegated = repository.targets().signed.delegations.as_ref();
+    if delegated.is_some_and(|to| !to.roles.is_empty()) {
         // Its threshold would be whatever the other's is.
         let why = "it hands its trust on to other keys, which no release does".into();
         return Err(ReleaseError::NotUnderstood { what: "targets.json", why });

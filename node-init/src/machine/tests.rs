@@ -12,9 +12,11 @@ use crate::{
         network::tests::{FakeNetwork, given, link},
     },
 };
+use ::release::sign::testing;
 use protocol::{
     Signed,
     boot::{BootEvent, Enrol, ImageFile, ImageManifest, RootImage, Verity},
+    release::{Manifest, ROOT_FILE, TimeAnswer, TimeRequest},
     sandbox::SANDBOXES,
 };
 use serde_json::{Value, json};
@@ -83,10 +85,17 @@ impl Servers {
         }
         if let Some((_, file)) = path.rsplit_once('/').filter(|_| path.starts_with("/image/")) {
             return match file {
-                "manifest.json" => (200, serde_json::to_vec(&manifest()).unwrap()),
+                "release.bundle" => (200, bundle()),
                 "root.erofs" => (200, ROOT.to_vec()),
                 other => panic!("{other}"),
             };
+        }
+        if path == "/v1/time" {
+            let TimeRequest { nonce } = serde_json::from_slice(body).unwrap();
+            let answer = TimeAnswer { nonce, unix_time: 1_999_999_000 };
+            let chain = "alia-test".parse().unwrap();
+            let answer = Signed::sign(&chain, answer, &key(self.provisioner));
+            return (200, serde_json::to_vec(&answer).unwrap());
         }
         let request: Value = serde_json::from_slice(body).unwrap();
         let result = match request["method"].as_str().unwrap() {
@@ -144,6 +153,13 @@ fn manifest() -> ImageManifest {
     }
 }
 
+/// The release of it, by keys that everybody knows.
+fn bundle() -> Vec<u8> {
+    let manifest = Manifest { version: 3, image: manifest(), floor: 2, chain: None };
+    let released = testing::released(manifest, 4_000_000_000).unwrap();
+    released.bundle().unwrap().to_bytes()
+}
+
 struct Bench {
     kernel: Arc<Fake>,
     screen: Screen,
@@ -197,6 +213,7 @@ async fn boot(
         ("/lib/modules/6.12/modules.alias", "alias pci:v1* virtio_net\nalias pci:v2* nvme"),
         ("/lib/modules/6.12/modules.dep", "kernel/virtio_net.ko:\nkernel/nvme.ko:"),
     ];
+    fake.world().files.insert(ROOT_FILE.into(), testing::root_json());
     fake.world().in_root = in_root.map(|(path, text)| (path.into(), text.into())).to_vec();
     change(&fake);
     let kernel = Arc::new(fake);

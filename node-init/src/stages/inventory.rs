@@ -274,6 +274,7 @@ mod tests {
     use proptest::prelude::*;
 
     const CPUINFO: &str = "processor\t: 0\nmodel name\t: QEMU TCG CPU version 2.5+\n\
+        microcode\t: 0x1000065\n\
         flags\t\t: fpu sse2 fma avx avx2\n\nprocessor\t: 1\n\
         model name\t: QEMU TCG CPU version 2.5+\nflags\t\t: fpu sse2 fma avx avx2\n";
     const NIC: &str = "/sys/bus/pci/devices/0000:00:02.0";

@@ -19,9 +19,6 @@ use protocol::{
 use release::{Bundle, NotABundle, Verified};
 use std::{io, path::Path};
 
-/// Where [`release::verify`] keeps its copies while it works.
-const SCRATCH: &str = "/run";
-
 /// What is to be run is not known, or nobody vouches for it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
@@ -132,7 +129,7 @@ pub async fn run(
         .map_err(|reason| ReleaseError::NotABundle { server: server.clone(), reason })?;
     let floor = floor::read(kernel);
     let verified =
-        release::verify(&root, &bundle, Some(now), floor.version(), Path::new(SCRATCH)).await;
+        release::verify(&root, &bundle, Some(now), floor.version(), &std::env::temp_dir()).await;
     let verified =
         verified.map_err(|reason| ReleaseError::Refused { server: server.clone(), reason })?;
     if verified.image != wanted {
