@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(inventory.undriven[0].to_string(), "8086:15f3 (network)");
         let bytes = borsh::to_vec(&inventory).unwrap();
         assert_eq!(borsh::from_slice::<Inventory>(&bytes).unwrap(), inventory);
-        let wanted = "GOLDEN";
+        let wanted = "b3722950971a077e29342cbc5508542520b6411c473daa612b58e1f9f78434f4";
         assert_eq!(inventory.digest().to_string(), wanted);
     }
 }
