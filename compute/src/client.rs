@@ -1,5 +1,6 @@
 //! Talks to one parameter server.
 
+use crate::heart;
 use borsh::BorshDeserialize;
 use bytes::Bytes;
 use protocol::{
@@ -145,9 +146,15 @@ impl Server {
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Bytes, ClientError> {
         let away = |source| ClientError::Away { server: self.base.clone(), source };
         let response = request.header(version::HEADER, version::offer()).send().await;
-        let response = response.map_err(away)?;
+        let mut response = response.map_err(away)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(away)?;
+        // In pieces, each of which is progress: a large file may take long on a slow line.
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(away)? {
+            heart::beat();
+            body.extend_from_slice(&piece);
+        }
+        let body = Bytes::from(body);
         if status.is_success() {
             return Ok(body);
         }

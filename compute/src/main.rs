@@ -2,7 +2,11 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use compute::{Worker, WorkerSettings, receipts::Signer};
+use compute::{
+    Worker, WorkerSettings,
+    heart::{self, Beats},
+    receipts::Signer,
+};
 use identity::{NodeIdentity, keyfile, node::own_release, register};
 use ledger_client::Client;
 use protocol::{
@@ -82,7 +86,10 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let settings = match flags.command {
-            Command::Serve { config } => from_pid_1(&config, threads)?,
+            Command::Serve { config } => {
+                heart::begin();
+                from_pid_1(&config, threads)?
+            }
             Command::Standalone(standalone) => match on_our_own(standalone, threads).await? {
                 Some(settings) => settings,
                 None => return Ok(()),
@@ -92,7 +99,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         let stop = async move {
             asked.recv().await;
         };
-        Worker::new(settings)?.run_until(stop).await;
+        Worker::observed(settings, Beats)?.run_until(stop).await;
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 use crate::{
     cache::{Cache, FetchError},
     client::{ClientError, Server},
+    heart,
     receipts::{Signer, fresh_salt, leaf_result, payload},
     run::{Device, Observe, Place, Ran, RunError},
 };
@@ -169,6 +170,7 @@ impl<O: Observe + Send + 'static> Worker<O> {
         let mut sequence = 0;
         let mut pause = FIRST_PAUSE;
         loop {
+            heart::beat();
             sequence += 1;
             let body = Pull {
                 certificate: self.signer.certificate.clone(),
@@ -234,6 +236,8 @@ impl<O: Observe + Send + 'static> Worker<O> {
             // parameter server has these receipts too.
             while let Err(full) = self.outbox.add(&leaf.receipt) {
                 tracing::warn!("{full}");
+                // Waiting for the ledger is no hanging.
+                heart::beat();
                 sleep(MAX_PAUSE).await;
             }
         }
@@ -248,6 +252,7 @@ impl<O: Observe + Send + 'static> Worker<O> {
     ) -> Result<ResultReply, ClientError> {
         let mut pause = FIRST_PAUSE;
         loop {
+            heart::beat();
             match server.result(message).await {
                 Err(error) if error.is_temporary() => {
                     tracing::warn!("a result waits: {error}");

@@ -97,6 +97,8 @@ pub struct MachineSpec {
     pub nice: u8,
     /// Its TPM 2.0, if it has one: a chip whose state lies in `folder` ([`Swtpm::state`]).
     pub tpm: Option<Swtpm>,
+    /// More devices, in QEMU's words: `VGA`, `i6300esb`.
+    pub devices: Vec<String>,
     /// Folder for its log, its firmware's variables and its TPM's state.
     pub folder: PathBuf,
 }
@@ -147,6 +149,9 @@ impl MachineSpec {
             Firmware::Ovmf { .. } | Firmware::OvmfSecure { .. } => {
                 add(&format!("{card},romfile="));
             }
+        }
+        for device in &self.devices {
+            add(&format!("-device {device}"));
         }
         add(&format!("-qmp unix:{},server=on,wait=off", self.qmp()));
         if let BootsFrom::Stick(_) = &self.boots {
@@ -272,6 +277,15 @@ impl Machine {
         self.command("send-key", serde_json::json!({ "keys": [key] }))
     }
 
+    /// Writes what is on the display to `file` in the machine's folder, as PPM or as PNG by the
+    /// name's end; the machine needs a display among its devices.
+    pub fn screenshot(&self, file: &str) -> Result<PathBuf, Error> {
+        let format = if file.ends_with(".png") { "png" } else { "ppm" };
+        let arguments = serde_json::json!({ "filename": file, "format": format });
+        self.command("screendump", arguments)?;
+        Ok(self.spec.folder.join(file))
+    }
+
     /// One command by QEMU's machine protocol: a greeting, the end of negotiation, the command;
     /// each answered by one line, events between.
     fn command(&self, name: &str, arguments: serde_json::Value) -> Result<(), Error> {
@@ -318,6 +332,7 @@ mod tests {
             serial: "LAB1".into(),
             nice: 19,
             tpm: None,
+            devices: vec!["VGA".into()],
             folder: "bed".into(),
         }
     }

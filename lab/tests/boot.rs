@@ -128,6 +128,7 @@ impl Bed {
                     serial: format!("LAB{number}"),
                     nice: 0,
                     tpm: None,
+                    devices: Vec::new(),
                     folder: folder.clone(),
                 };
                 Machine::start(spec).unwrap()

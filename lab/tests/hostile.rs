@@ -203,6 +203,7 @@ fn hostile() {
         uuid: "00000000-0000-4000-8000-000000000001".into(),
         serial: "LAB1".into(),
         tpm: None,
+        devices: Vec::new(),
         nice: 0,
         folder: folder.path().join("machine"),
     };

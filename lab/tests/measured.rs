@@ -154,6 +154,7 @@ impl Bed {
             nice: 0,
             boots: BootsFrom::Network,
             tpm: kind.tpm.then(|| self.swtpm.clone()),
+            devices: Vec::new(),
             folder: self.folder.path().join("machines"),
         }
     }

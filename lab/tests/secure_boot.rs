@@ -212,6 +212,7 @@ impl Bed {
             serial: format!("LAB{number}"),
             nice: 0,
             tpm: None,
+            devices: Vec::new(),
             folder: self.place("machines"),
         });
         Run { machine: machine.unwrap(), provisioner }

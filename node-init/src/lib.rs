@@ -39,7 +39,8 @@
 //! it does not disturb their times: `hotplug` (drivers for devices that appear later), `lease`
 //! (renewals that change something), `time` (the clock, set by the provisioner and kept by NTP),
 //! `service` (the compute service's ends and restarts), `audit` (who asked what of the node API),
-//! `power`, and on
+//! `watchdog`, `crash` (the kernel's log of its own death before this boot), `stands` and `rescue`
+//! ([`rescue`]), `power`, and on
 //! the console alone `events` (their delivery) and `init`. What the service itself writes follows
 //! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
 //! powers off.
@@ -48,6 +49,7 @@ pub mod api;
 pub mod capabilities;
 pub mod census;
 pub mod console;
+pub mod crash;
 pub mod firewall;
 pub mod floor;
 pub mod hotplug;
@@ -64,12 +66,15 @@ pub mod outbox;
 pub mod plan;
 pub mod power;
 pub mod report;
+pub mod rescue;
 pub mod ring;
 pub mod runner;
 pub mod sandbox;
+pub mod screen;
 pub mod stages;
 pub mod status;
 pub mod supervise;
 pub mod sysctl;
 pub mod time;
 pub mod variable;
+pub mod watchdog;

@@ -8,6 +8,9 @@ pub const MAX_LINE: usize = 500;
 /// The most lines in a second.
 pub const MAX_RATE: u32 = 50;
 
+/// A line of this byte alone (ACK) is a sign of progress, and not shown.
+pub const SIGN: u8 = 6;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Cuts a stream of bytes into lines.
@@ -18,6 +21,7 @@ pub struct Lines {
     second: Duration,
     count: u32,
     dropped: u64,
+    sign: bool,
 }
 
 impl Lines {
@@ -45,9 +49,19 @@ impl Lines {
         shown
     }
 
+    /// Whether a sign of progress came since the last question.
+    pub fn sign(&mut self) -> bool {
+        std::mem::take(&mut self.sign)
+    }
+
     fn show(&mut self, now: Duration, shown: &mut Vec<String>) {
         let bytes = std::mem::take(&mut self.begun);
         if bytes.is_empty() {
+            return;
+        }
+        // Before the rate: a service may drown its words, but not its life.
+        if bytes == [SIGN] {
+            self.sign = true;
             return;
         }
         if now.saturating_sub(self.second) >= SECOND {
@@ -98,6 +112,17 @@ mod tests {
         let next = lines.push(SECOND * 2, b"y\n");
         assert_eq!(next, ["(950 lines dropped: more than 50 a second)", "y"]);
         assert!(lines.end(SECOND * 2).is_empty());
+    }
+
+    #[test]
+    fn a_sign_of_progress_is_no_line_and_no_flood_drowns_it() {
+        let mut lines = Lines::default();
+        let flood = [b"x\n".repeat(1000).as_slice(), &[SIGN, b'\n']].concat();
+        assert_eq!(lines.push(SECOND, &flood).len(), MAX_RATE as usize);
+        assert!(lines.sign());
+        assert!(!lines.sign(), "asked once");
+        assert_eq!(lines.push(SECOND * 3, b"a\x06b\n").len(), 2, "within a line it is text");
+        assert!(!lines.sign());
     }
 
     proptest! {

@@ -13,11 +13,18 @@ use crate::{
     plan::{PLAN, Row, Stage},
     power,
     report::{Report, Reporter},
+    rescue,
     runner::{Action, Event, Runner},
-    supervise,
+    stages::command_line,
+    supervise, watchdog,
+    watchdog::Dog,
 };
 use attempts::Facts;
-use protocol::{Digest, boot::StageState, node_api::NODE_API_PORT};
+use protocol::{
+    Digest,
+    boot::{STAGE_POWER, STAGE_STANDS, StageState},
+    node_api::NODE_API_PORT,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -57,6 +64,10 @@ pub struct Machine<N: Network> {
     appearing: RefCell<Option<hotplug::Listener>>,
     standing: RefCell<Option<settled::Standing>>,
     settled: Cell<bool>,
+    /// The service's last sign of progress.
+    sign: Rc<Cell<Duration>>,
+    /// How often the kernel killed it for want of memory.
+    memory_kills: Cell<u64>,
 }
 
 impl<N: Network> Machine<N> {
@@ -91,6 +102,8 @@ impl<N: Network> Machine<N> {
             appearing: RefCell::default(),
             standing: RefCell::default(),
             settled: Cell::new(false),
+            sign: Rc::default(),
+            memory_kills: Cell::new(0),
         }
     }
 
@@ -113,6 +126,8 @@ impl<N: Network> Machine<N> {
         let mut runner = Runner::new(&PLAN);
         let mut service = supervise::State::Idle;
         let mut attempts: BTreeMap<Stage, AbortHandle> = BTreeMap::new();
+        let mut dog: Option<Dog> = None;
+        let mut row: Option<rescue::State> = None;
         let mut event = Event::Tick;
         let end = 'working: loop {
             for action in runner.step(self.kernel.since_start(), event) {
@@ -131,22 +146,36 @@ impl<N: Network> Machine<N> {
                     }
                     Action::Report { stage, state, took, detail } => {
                         self.report(stage, state, took, &detail);
+                        if matches!(stage, Stage::Modules | Stage::Drivers)
+                            && state != StageState::Started
+                        {
+                            dog = dog.take().or_else(|| self.arm_watchdog());
+                        }
+                        if (stage, state) == (Stage::Compute, StageState::Done) {
+                            self.row(&mut row, rescue::Event::Ready);
+                        }
                         if stage == Stage::Modules && state != StageState::Started {
                             power::listen_to_buttons(self.kernel.as_ref(), &requests);
                             self.clone().watch_devices();
+                            row = row.or_else(|| Some(self.begin_row(&mut runner)));
                         }
                     }
                     Action::Restart => break 'working End::Restart,
                 }
             }
             event = 'waiting: loop {
-                let wake = [runner.wake(), service.wake()].into_iter().flatten().min();
+                self.row(&mut row, rescue::Event::Tick);
+                let stands = row.and_then(|row| row.wake());
+                let due = [runner.wake(), service.wake(), stands].into_iter().flatten().min();
+                self.feed(&mut dog, due, &service);
+                let meal = dog.as_ref().and_then(Dog::wake);
+                let wake = [due, meal].into_iter().flatten().min();
                 let now = self.kernel.since_start();
                 let pause = wake.map_or(Duration::MAX, |wake| wake.saturating_sub(now));
                 tokio::select! {
                     Some(done) = ended.recv() => break 'waiting done,
                     Some((end, whose)) = requested.recv() => {
-                        self.say("power", StageState::Started, &format!("asked by {whose}"));
+                        self.say(STAGE_POWER, StageState::Started, &format!("asked by {whose}"));
                         break 'working end;
                     }
                     Some(wish) = wished.recv() => {
@@ -157,7 +186,7 @@ impl<N: Network> Machine<N> {
                     }
                     _ = children.recv() => self.reap(&mut service),
                     () = sleep(pause) => {
-                        self.supervise(&mut service, supervise::Event::Tick);
+                        self.look_after(&mut service);
                         break 'waiting Event::Tick;
                     }
                 }
@@ -174,6 +203,50 @@ impl<N: Network> Machine<N> {
             let report = |state, detail: String| self.say("hotplug", state, &detail);
             hotplug::run(self.kernel.clone(), listener, report).await;
         });
+    }
+
+    /// Whether boots before this one failed; after too many this one is a rescue.
+    fn begin_row(&self, runner: &mut Runner) -> rescue::State {
+        let (row, told) = rescue::State::new(command_line::attempt(self.kernel.as_ref()));
+        if row == rescue::State::Rescue {
+            runner.rescue(&[Stage::Registration, Stage::Compute]);
+        }
+        if let Some((state, detail)) = told {
+            self.say("rescue", state, &detail);
+        }
+        row
+    }
+
+    fn row(&self, row: &mut Option<rescue::State>, event: rescue::Event) {
+        let now = self.kernel.since_start();
+        if let Some(told) = row.as_mut().and_then(|row| row.step(now, event)) {
+            self.say(STAGE_STANDS, StageState::Done, &told);
+        }
+    }
+
+    /// The hardware's watchdog, once its driver is there.
+    fn arm_watchdog(&self) -> Option<Dog> {
+        match Dog::arm(self.kernel.as_ref()) {
+            Ok((dog, detail)) => {
+                self.say("watchdog", StageState::Done, &detail);
+                Some(dog)
+            }
+            Err(error) => {
+                let file = watchdog::DEVICE;
+                let detail = format!("{file}: {error}; a machine that hangs is not reset");
+                self.say("watchdog", StageState::Failed, &detail);
+                None
+            }
+        }
+    }
+
+    /// Feeds the watchdog by the loop's progress.
+    fn feed(&self, dog: &mut Option<Dog>, due: Option<Duration>, service: &supervise::State) {
+        let Some(dog) = dog else { return };
+        let progress = watchdog::Progress { due, unkillable: service.unkillable() };
+        if let Some(reason) = dog.look(self.kernel.since_start(), &progress) {
+            self.say("watchdog", StageState::Failed, &reason);
+        }
     }
 
     fn say(&self, stage: &str, state: StageState, detail: &str) {
@@ -206,6 +279,7 @@ impl<N: Network> Machine<N> {
     /// Collects every process that ended, the service's and orphans alike.
     fn reap(&self, service: &mut supervise::State) {
         while let Some((pid, exit)) = self.kernel.reap() {
+            let exit = if service.pid() == Some(pid) { self.why(exit) } else { exit };
             self.supervise(service, supervise::Event::Exited(pid, exit));
         }
     }

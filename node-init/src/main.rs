@@ -9,6 +9,7 @@ use node_init::{
     outbox::Outbox,
     power,
     report::Reporter,
+    screen::Screen,
     stages::{command_line, hardening, mounts},
     sysctl,
 };
@@ -92,7 +93,8 @@ fn boot(kernel: Arc<Linux>, console: Console) -> anyhow::Result<End> {
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let boot_id = Digest(kernel.random()?);
         let outbox = Outbox::new(boot_id);
-        let reporter = Rc::new(Reporter::new(kernel.clone(), console, outbox));
+        let reporter = Reporter::new(kernel.clone(), console, outbox);
+        let reporter = Rc::new(reporter.with_screen(Screen::start(kernel.clone())));
         let network = Rtnetlink::open()?;
         // One request is enough: the machine ends by it.
         let (requests, requested) = mpsc::channel(1);

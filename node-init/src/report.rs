@@ -2,14 +2,19 @@
 
 use crate::{
     console::Console,
+    crash::Crash,
     http::{self, Base, HttpError},
     kernel::Kernel,
     mac::Mac,
     outbox::Outbox,
     runner::back_off,
+    screen::{self, Screen},
     status::Status,
 };
-use protocol::boot::StageState;
+use protocol::{
+    Digest,
+    boot::{CrashReport, StageState},
+};
 use std::{
     cell::{RefCell, RefMut},
     sync::Arc,
@@ -27,6 +32,7 @@ pub struct Reporter {
     console: Console,
     outbox: RefCell<Outbox>,
     status: RefCell<Status>,
+    screen: Option<Screen>,
     /// Something new is in the outbox.
     news: Notify,
     /// The outbox was emptied.
@@ -53,7 +59,19 @@ impl Reporter {
     pub fn new(kernel: Arc<dyn Kernel>, console: Console, outbox: Outbox) -> Self {
         let (news, delivered) = (Notify::new(), Notify::new());
         let (outbox, status) = (RefCell::new(outbox), RefCell::default());
-        Self { kernel, console, outbox, status, news, delivered }
+        Self { kernel, console, outbox, status, screen: None, news, delivered }
+    }
+
+    /// Tells a display too.
+    pub fn with_screen(self, screen: Screen) -> Self {
+        Self { screen: Some(screen), ..self }
+    }
+
+    /// Tells the display alone something of the machine.
+    pub fn know(&self, change: impl FnOnce(&mut screen::Status)) {
+        if let Some(screen) = &self.screen {
+            screen.know(change);
+        }
     }
 
     /// The console.
@@ -74,6 +92,7 @@ impl Reporter {
         }
         let Report { stage, state, took, detail, .. } = *report;
         self.status().reported(now, stage, state, took, detail);
+        self.know(|status| status.saw(stage, state, detail));
         self.outbox.borrow_mut().push(report.stage, report.state, now, report.detail);
         self.news.notify_one();
     }
@@ -128,6 +147,36 @@ impl Reporter {
         }
     }
 
+    /// Delivers the log of a kernel that died, however long it takes; says what became of it.
+    pub async fn deliver_crash(
+        &self,
+        provisioner: &Base,
+        mac: Mac,
+        boot_id: Digest,
+        crash: &Crash,
+    ) -> String {
+        let path = format!("/v1/machines/{mac}/crashes");
+        let report =
+            CrashReport { boot_id, reason: crash.reason.clone(), text: crash.text.clone() };
+        let bytes = report.text.len();
+        // Strings always have a JSON form.
+        let body = serde_json::to_vec(&report).unwrap_or_default();
+        let mut failures = 0;
+        loop {
+            match http::post(provisioner, &path, body.clone()).await {
+                Ok(_) => return format!("{provisioner} has its log of {bytes} bytes"),
+                Err(HttpError::Refused { status: 400 | 413 | 422, reason, .. }) => {
+                    return format!("{provisioner} refused its log ({reason}): dropped");
+                }
+                Err(_) => {
+                    // Events say that the provisioner is away.
+                    failures += 1;
+                    sleep(back_off(FIRST_PAUSE, MOST_PAUSE, failures)).await;
+                }
+            }
+        }
+    }
+
     /// Waits until all events are delivered.
     pub async fn all_delivered(&self) {
         loop {
@@ -158,7 +207,7 @@ fn line(now: Duration, report: &Report<'_>) -> String {
 mod tests {
     use super::*;
     use crate::{console::tests::Screen, kernel::fake::Fake};
-    use protocol::{Digest, boot::BootEvent};
+    use protocol::boot::BootEvent;
     use std::rc::Rc;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},

@@ -38,6 +38,8 @@ struct Slot {
 pub struct Runner {
     slots: Vec<Slot>,
     restarting: bool,
+    /// Nothing restarts the machine any more.
+    rescue: bool,
 }
 
 /// What happened.
@@ -97,7 +99,7 @@ impl Runner {
             attempts: 0,
             began: Duration::ZERO,
         };
-        Self { slots: plan.iter().map(slot).collect(), restarting: false }
+        Self { slots: plan.iter().map(slot).collect(), restarting: false, rescue: false }
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens.
@@ -114,6 +116,17 @@ impl Runner {
     /// Whether a stage is done, or failed and the machine goes on without it.
     pub fn settled(&self, stage: Stage) -> bool {
         self.slots.iter().any(|s| s.row.stage == stage && s.progress == Progress::Settled)
+    }
+
+    /// From now on no failure restarts the machine, and the stages of `without` do not begin.
+    pub fn rescue(&mut self, without: &[Stage]) {
+        self.rescue = true;
+        for slot in &mut self.slots {
+            let left_out = without.contains(&slot.row.stage) && slot.attempts == 0;
+            if left_out || matches!(slot.progress, Progress::Doomed { .. }) {
+                slot.progress = Progress::Settled;
+            }
+        }
     }
 
     /// Takes an event in at `now` and says what is to be done.
@@ -150,7 +163,7 @@ impl Runner {
                 slot.progress = Progress::Settled;
                 actions.push(slot.report(now, StageState::Done, detail));
             }
-            Err(reason) => actions.push(slot.failed(now, &reason)),
+            Err(reason) => actions.push(slot.failed(now, &reason, self.rescue)),
         }
     }
 
@@ -160,7 +173,8 @@ impl Runner {
                 Progress::Running { since } if now >= since + slot.row.limit => {
                     actions.push(Action::GiveUp { stage: slot.row.stage, attempt: slot.attempts });
                     let limit = slot.row.limit.as_secs();
-                    actions.push(slot.failed(now, &format!("it took longer than {limit} s")));
+                    let reason = format!("it took longer than {limit} s");
+                    actions.push(slot.failed(now, &reason, self.rescue));
                 }
                 Progress::Pausing { until } if now >= until => slot.progress = Progress::Waiting,
                 Progress::Doomed { at } if now >= at => {
@@ -200,8 +214,13 @@ impl Slot {
         Action::Report { stage: self.row.stage, state, took, detail }
     }
 
-    fn failed(&mut self, now: Duration, reason: &str) -> Action {
+    fn failed(&mut self, now: Duration, reason: &str, rescue: bool) -> Action {
         match self.row.on_failure {
+            OnFailure::Restart { .. } if rescue => {
+                self.progress = Progress::Settled;
+                let detail = format!("{reason}; the machine stays in rescue");
+                self.report(now, StageState::Failed, detail)
+            }
             OnFailure::Retry { first, most } => {
                 let pause = back_off(first, most, self.attempts);
                 self.progress = Progress::Pausing { until: now + pause };
@@ -339,6 +358,24 @@ mod tests {
     }
 
     #[test]
+    fn in_a_rescue_nothing_restarts_the_machine_and_no_work_begins() {
+        let (mut runner, _) = up_to(Stage::CommandLine);
+        runner.step(SECOND, ended(Stage::CommandLine, 1, Err("no alia.key")));
+        runner.rescue(&[Stage::Registration, Stage::Compute]);
+        assert!(!runner.step(SECOND * 61, Event::Tick).contains(&Action::Restart));
+        let (mut runner, _) = up_to(Stage::Identity);
+        runner.rescue(&[Stage::Registration, Stage::Compute]);
+        let actions = runner.step(SECOND, ended(Stage::Identity, 1, Err("no randomness")));
+        assert!(matches!(&actions[0], Action::Report { state: StageState::Failed, detail, .. }
+            if detail == "no randomness; the machine stays in rescue"));
+        assert!(!runner.step(SECOND * 600, Event::Tick).contains(&Action::Restart));
+        let (mut runner, _) = up_to(Stage::Enrolment);
+        runner.rescue(&[Stage::Registration, Stage::Compute]);
+        let actions = runner.step(SECOND, ended(Stage::Enrolment, 1, Ok("")));
+        assert!(begun(&actions).is_empty(), "{actions:?}");
+    }
+
+    #[test]
     fn an_attempt_that_takes_too_long_is_given_up_and_its_late_end_changes_nothing() {
         let (mut runner, _) = up_to(Stage::Enrolment);
         let late = runner.wake().unwrap();
@@ -366,8 +403,11 @@ mod tests {
         // Whatever happens in whatever order: the machine restarts, is done, or has a moment at
         // which it does something next. It never hangs in silence.
         #[test]
-        fn a_boot_never_hangs(events in proptest::collection::vec(any_event(), 0..80)) {
+        fn a_boot_never_hangs(rescue: bool, events in proptest::collection::vec(any_event(), 0..80)) {
             let mut runner = Runner::new(&PLAN);
+            if rescue {
+                runner.rescue(&[Stage::Registration, Stage::Compute]);
+            }
             let mut now = Duration::ZERO;
             runner.step(now, Event::Tick);
             for (seconds, event) in events {
@@ -379,7 +419,8 @@ mod tests {
                         ended(PLAN[stage].stage, attempt, result)
                     }
                 };
-                runner.step(now, event);
+                let actions = runner.step(now, event);
+                prop_assert!(!(rescue && actions.contains(&Action::Restart)));
                 let done = PLAN.iter().all(|row| runner.settled(row.stage));
                 prop_assert!(done || runner.restarting || runner.wake().is_some());
                 prop_assert!(runner.wake().is_none_or(|wake| wake > now) || runner.restarting);

@@ -2,7 +2,8 @@
 //!
 //! It never waits on a child: that a process ended comes as an event, whenever it comes. Two
 //! starts lie at least [`MINIMUM_RUN`] apart, which bounds the restart rate whatever the service
-//! does; a service that keeps failing is started less and less often, and never given up.
+//! does; a service that keeps failing is started less and less often, and never given up. One that
+//! makes no sign of progress for [`SILENCE`] hangs: it is killed, and again until it is gone.
 
 use crate::{
     kernel::{Exit, Pid, Stop},
@@ -17,6 +18,9 @@ pub const MINIMUM_RUN: Duration = Duration::from_secs(5);
 pub const MOST_PAUSE: Duration = Duration::from_secs(60);
 /// A run this long is a good one: failures before it no longer count.
 pub const GOOD_RUN: Duration = Duration::from_secs(60);
+/// A service that makes no sign for so long hangs. It makes one for each operation, answer and
+/// piece of a download; what may take minutes in one piece is a result on its way up a slow line.
+pub const SILENCE: Duration = Duration::from_secs(600);
 /// How long a service that was asked to end may take to do so.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -31,6 +35,21 @@ pub enum State {
         pid: Pid,
         /// Since when.
         since: Duration,
+        /// When it made its last sign of progress, or began.
+        heard: Duration,
+        /// Failures in a row before.
+        failures: u32,
+    },
+    /// It hung and was killed, and is not gone yet.
+    Hung {
+        /// The process.
+        pid: Pid,
+        /// Since when it ran.
+        since: Duration,
+        /// When it was first killed.
+        killed: Duration,
+        /// When it is killed again.
+        again: Duration,
         /// Failures in a row before.
         failures: u32,
     },
@@ -75,6 +94,8 @@ pub enum Event {
     Drain,
     /// An operator wants it to work again.
     Undrain,
+    /// The service made its last sign of progress then.
+    Sign(Duration),
     /// The machine ends: the service is to end too.
     End,
     /// Time passed.
@@ -97,12 +118,18 @@ impl State {
     pub fn wake(&self) -> Option<Duration> {
         match self {
             Self::Pausing { until, .. } => Some(*until),
+            Self::Running { heard, .. } => Some(*heard + SILENCE),
+            Self::Hung { again, .. } => Some(*again),
             Self::Ending { kill, .. } => Some(*kill),
-            Self::Idle
-            | Self::Running { .. }
-            | Self::Draining { .. }
-            | Self::Drained
-            | Self::Ended => None,
+            Self::Idle | Self::Draining { .. } | Self::Drained | Self::Ended => None,
+        }
+    }
+
+    /// Since when a service that hung and was killed is still there.
+    pub fn unkillable(&self) -> Option<Duration> {
+        match self {
+            Self::Hung { killed, .. } => Some(*killed),
+            _ => None,
         }
     }
 
@@ -110,7 +137,7 @@ impl State {
     pub fn step(self, now: Duration, event: Event) -> (Self, Vec<Action>) {
         match (self, event) {
             (Self::Idle, Event::Started(pid)) => {
-                (Self::Running { pid, since: now, failures: 0 }, Vec::new())
+                (Self::Running { pid, since: now, heard: now, failures: 0 }, Vec::new())
             }
             (Self::Pausing { until, failures }, Event::Tick) if now >= until => {
                 // What came of it is an event; should none come, it is tried again all the same.
@@ -123,12 +150,16 @@ impl State {
                     _ => format!("process {pid}, after {failures} failures"),
                 };
                 let report = Action::Report(StageState::Done, detail);
-                (Self::Running { pid, since: now, failures }, vec![report])
+                (Self::Running { pid, since: now, heard: now, failures }, vec![report])
             }
             (Self::Pausing { failures, .. }, Event::NotStarted(reason)) => {
                 again(now, now, failures.saturating_add(1), reason)
             }
-            (Self::Running { pid, since, failures }, Event::Exited(ended, how)) if pid == ended => {
+            (
+                Self::Running { pid, since, failures, .. }
+                | Self::Hung { pid, since, failures, .. },
+                Event::Exited(ended, how),
+            ) if pid == ended => {
                 let ran = now.saturating_sub(since);
                 let failures = if ran >= GOOD_RUN { 0 } else { failures.saturating_add(1) };
                 let reason = format!("process {pid} {how} after {:.1} s", ran.as_secs_f64());
@@ -137,7 +168,7 @@ impl State {
                 actions.insert(0, Action::Stop(pid, Stop::Kill));
                 (state, actions)
             }
-            (Self::Running { pid, .. }, Event::Drain) => {
+            (Self::Running { pid, .. } | Self::Hung { pid, .. }, Event::Drain) => {
                 let detail =
                     format!("drained: process {pid} finishes its work and is not replaced");
                 let report = Action::Report(StageState::Done, detail);
@@ -166,7 +197,28 @@ impl State {
             (Self::Drained, Event::Undrain) => {
                 (Self::Pausing { until: now, failures: 0 }, Vec::new())
             }
-            (Self::Running { pid, .. } | Self::Draining { pid, .. }, Event::End) => {
+            (Self::Running { pid, since, heard, failures }, Event::Sign(at)) => {
+                (Self::Running { pid, since, heard: heard.max(at), failures }, Vec::new())
+            }
+            (Self::Running { pid, since, heard, failures }, Event::Tick)
+                if now >= heard + SILENCE =>
+            {
+                let seconds = SILENCE.as_secs();
+                let told =
+                    format!("process {pid} made no sign of progress for {seconds} s: killed");
+                let actions =
+                    vec![Action::Report(StageState::Retrying, told), Action::Stop(pid, Stop::Kill)];
+                (Self::Hung { pid, since, killed: now, again: now + GRACE, failures }, actions)
+            }
+            (Self::Hung { pid, since, killed, again, failures }, Event::Tick) if now >= again => {
+                let again = now + GRACE;
+                let actions = vec![Action::Stop(pid, Stop::Kill)];
+                (Self::Hung { pid, since, killed, again, failures }, actions)
+            }
+            (
+                Self::Running { pid, .. } | Self::Draining { pid, .. } | Self::Hung { pid, .. },
+                Event::End,
+            ) => {
                 let actions = vec![Action::Stop(pid, Stop::Ask)];
                 (Self::Ending { pid, kill: now + GRACE }, actions)
             }
@@ -194,9 +246,10 @@ impl State {
     /// The process, where one runs.
     pub fn pid(&self) -> Option<Pid> {
         match self {
-            Self::Running { pid, .. } | Self::Ending { pid, .. } | Self::Draining { pid, .. } => {
-                Some(*pid)
-            }
+            Self::Running { pid, .. }
+            | Self::Hung { pid, .. }
+            | Self::Ending { pid, .. }
+            | Self::Draining { pid, .. } => Some(*pid),
             Self::Idle | Self::Pausing { .. } | Self::Drained | Self::Ended => None,
         }
     }
@@ -231,14 +284,52 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn running(since: Duration, failures: u32) -> State {
-        State::Running { pid: 7, since, failures }
+        State::Running { pid: 7, since, heard: since, failures }
+    }
+
+    fn running_as(pid: Pid, since: Duration, failures: u32) -> State {
+        State::Running { pid, since, heard: since, failures }
+    }
+
+    #[test]
+    fn a_service_that_makes_no_sign_is_killed_until_it_is_gone_and_started_again() {
+        let state = running(SECOND, 0);
+        let (state, actions) = state.step(SECOND * 500, Event::Sign(SECOND * 400));
+        assert_eq!((actions, state.wake()), (vec![], Some(SECOND * 400 + SILENCE)));
+        assert_eq!(state.step(SECOND * 999, Event::Tick), (state, vec![]));
+        // A sign from before is none.
+        let (state, _) = state.step(SECOND * 999, Event::Sign(SECOND * 300));
+        let (state, actions) = state.step(SECOND * 1000, Event::Tick);
+        let told = "process 7 made no sign of progress for 600 s: killed";
+        assert_eq!(
+            actions,
+            [Action::Report(StageState::Retrying, told.into()), Action::Stop(7, Stop::Kill)]
+        );
+        assert_eq!(state.unkillable(), Some(SECOND * 1000));
+        let (state, actions) = state.step(SECOND * 1005, Event::Tick);
+        assert_eq!(actions, [Action::Stop(7, Stop::Kill)]);
+        assert_eq!(state.unkillable(), Some(SECOND * 1000));
+        let (state, actions) = state.step(SECOND * 1006, Event::Exited(7, Exit::Signal(9)));
+        assert!(matches!(&actions[1], Action::Report(StageState::Retrying, detail)
+            if detail == "process 7 was killed by signal 9 after 1005.0 s; started again in 0 s"));
+        assert_eq!((state.unkillable(), state.pid()), (None, None));
+        assert_eq!(state.step(SECOND * 1006, Event::Tick).1, [Action::Start]);
+    }
+
+    #[test]
+    fn a_service_that_used_more_memory_than_it_may_is_said_so() {
+        let (_, actions) =
+            running(SECOND, 0).step(SECOND * 4, Event::Exited(7, Exit::OutOfMemory(512_000_000)));
+        let told = "process 7 was killed because it used more than 512 MB of memory after 3.0 s; \
+                    started again in 2 s";
+        assert_eq!(actions[1], Action::Report(StageState::Retrying, told.into()));
     }
 
     #[test]
     fn a_service_that_ended_is_started_again_and_both_are_reported() {
         let (state, actions) = State::Idle.step(SECOND, Event::Started(7));
         assert_eq!((state, actions), (running(SECOND, 0), vec![]));
-        assert_eq!(state.wake(), None);
+        assert_eq!(state.wake(), Some(SECOND + SILENCE));
         let (state, actions) = state.step(SECOND * 4, Event::Exited(7, Exit::Signal(11)));
         let told = "process 7 was killed by signal 11 after 3.0 s; started again in 2 s";
         let told = Action::Report(StageState::Retrying, told.into());
@@ -247,7 +338,7 @@ mod tests {
         let (state, actions) = state.step(SECOND * 6, Event::Tick);
         assert_eq!(actions, [Action::Start]);
         let (state, actions) = state.step(SECOND * 6, Event::Started(8));
-        assert_eq!(state, State::Running { pid: 8, since: SECOND * 6, failures: 1 });
+        assert_eq!(state, running_as(8, SECOND * 6, 1));
         let told = Action::Report(StageState::Done, "process 8, after 1 failure".into());
         assert_eq!(actions, [told]);
     }

@@ -2,6 +2,7 @@
 //!
 //! HTTP with JSON bodies. `POST /v1/machines/{mac}/events` takes `Vec<BootEvent>`;
 //! `POST /v1/machines/{mac}/challenge` is of [`crate::evidence`];
+//! `POST /v1/machines/{mac}/crashes` takes a [`CrashReport`];
 //! `POST /v1/machines/{mac}/enrol` takes a [`Signed`]`<Enrol>` and answers a
 //! [`Signed`]`<NodeConfig>`.
 
@@ -38,6 +39,17 @@ pub const NODE_API_PORT: u16 = 7443;
 /// Kernel command line: how the machine joins its network, where that is not DHCP or router
 /// advertisements on the NIC that booted it ([`NetworkConfig`]).
 pub const ARG_NETWORK: &str = "alia.net";
+/// Kernel command line: which boot in a row this is that none before it came to stand, from 1.
+pub const ARG_ATTEMPT: &str = "alia.attempt";
+
+/// What a boot reports when it stands, be it that the compute service was started, or that the
+/// machine stayed up for long enough: boots that failed before it count no longer.
+pub const STAGE_STANDS: &str = "stands";
+/// What tells that somebody asked the machine to end, which is no failed boot either.
+pub const STAGE_POWER: &str = "power";
+
+/// The longest kernel log of a crash in bytes; of a longer one the end is kept.
+pub const MAX_CRASH_LEN: usize = 64 << 10;
 
 /// The most events of one report.
 pub const MAX_EVENTS: usize = 256;
@@ -73,6 +85,17 @@ pub enum StageState {
     Retrying,
     /// It failed for good; the machine goes on without, or reboots, as the detail says.
     Failed,
+}
+
+/// What a machine's kernel kept of its own death (pstore), found at the next boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashReport {
+    /// The boot that found it.
+    pub boot_id: Digest,
+    /// Its own word for why, one line: `Kernel panic - not syncing: …`.
+    pub reason: String,
+    /// The end of its log, at most [`MAX_CRASH_LEN`] bytes.
+    pub text: String,
 }
 
 /// A node asks to be taken in. Signed by its identity key.

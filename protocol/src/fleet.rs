@@ -82,7 +82,7 @@ pub struct TimelineEvent {
     pub mac: String,
     /// Milliseconds since 1970.
     pub at: u64,
-    /// `dhcp`, `tftp`, `http`, `boot`, `enrol`, `refused` or `conflict`.
+    /// `dhcp`, `tftp`, `http`, `boot`, `crash`, `enrol`, `refused` or `conflict`.
     pub kind: String,
     /// For people.
     pub text: String,
@@ -98,6 +98,22 @@ pub struct MachineDetail {
     pub inventory: Option<Inventory>,
     /// Its events, newest first.
     pub timeline: Vec<TimelineEvent>,
+    /// What its kernel kept of its own deaths, newest first.
+    #[serde(default)]
+    pub crashes: Vec<CrashStatus>,
+}
+
+/// A kernel's death. `GET /v1/machines/{mac}/crashes/{id}` gives its log as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashStatus {
+    /// Names it.
+    pub id: u64,
+    /// When it was reported, milliseconds since 1970.
+    pub at: u64,
+    /// The kernel's own word for why.
+    pub reason: String,
+    /// Size of its log in bytes.
+    pub bytes: u64,
 }
 
 /// A provisioner as a whole.

@@ -86,7 +86,7 @@ pub struct Options {
     /// of iPXE, and verifies it where Secure Boot is on
     #[arg(long, value_name = "FILE", help_heading = "What is booted")]
     pub uki: Option<PathBuf>,
-    /// Kernel consoles; the last is where node-init writes [default: tty0 ttyS0,115200]
+    /// Kernel consoles; the last is where node-init writes [default: tty1 ttyS0,115200]
     #[arg(long, value_name = "CONSOLE", help_heading = "What is booted")]
     pub console: Vec<String>,
     /// More kernel arguments

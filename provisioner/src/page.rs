@@ -120,6 +120,19 @@ pub fn machine(detail: &MachineDetail) -> Markup {
                         } } }
                     }
                 }
+                @if !detail.crashes.is_empty() {
+                    h3 { "Crashes" }
+                    table {
+                        thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
+                        tbody { @for crash in &detail.crashes { tr {
+                            td.when { (moment(crash.at)) }
+                            td.text { (crash.reason) }
+                            td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
+                                "log, " (crash.bytes) " bytes"
+                            } }
+                        } } }
+                    }
+                }
                 h3 { "Timeline" }
                 table {
                     thead { tr { th { "When (UTC)" } th { "What" } th { "" } } }
@@ -318,8 +331,12 @@ mod tests {
         inventory.cpu.microcode = "0xf4".into();
         inventory.cpu.vulnerabilities =
             vec![fault("mds", "Vulnerable; SMT vulnerable"), fault("l1tf", "Not affected")];
-        let detail =
-            MachineDetail { machine: status(), inventory: Some(inventory), timeline: vec![] };
+        let detail = MachineDetail {
+            machine: status(),
+            inventory: Some(inventory),
+            timeline: vec![],
+            crashes: vec![],
+        };
         let page = super::machine(&detail).into_string();
         let told = "pci 8086:15f3 (network) at 0000:00:02.0: no module of the image is for it";
         assert!(page.contains(told), "{page}");
@@ -329,7 +346,8 @@ mod tests {
 
     #[test]
     fn what_a_machine_says_of_itself_cannot_become_markup() {
-        let detail = MachineDetail { machine: status(), inventory: None, timeline: vec![] };
+        let detail =
+            MachineDetail { machine: status(), inventory: None, timeline: vec![], crashes: vec![] };
         let page = super::machine(&detail).into_string();
         assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<b>"));
         assert!(page.contains("&lt;script&gt;"));

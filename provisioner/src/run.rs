@@ -211,7 +211,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         key: authority.as_ref().map(|authority| authority.key.public()),
         chain: options.chain.clone(),
         consoles: match options.console.as_slice() {
-            [] => vec!["tty0".into(), "ttyS0,115200".into()],
+            // The first virtual terminal, not the one that is shown: node-init draws on another.
+            [] => vec!["tty1".into(), "ttyS0,115200".into()],
             given => given.to_vec(),
         },
         arguments: options.kernel_argument.clone(),

@@ -8,7 +8,10 @@
 use crate::{image::Image, machine::Mac};
 use protocol::{
     ChainId, PublicKey,
-    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
+    boot::{
+        ARG_ATTEMPT, ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY,
+        ARG_RELEASE,
+    },
     network::NetworkConfig,
 };
 use std::{collections::BTreeMap, fmt::Write};
@@ -50,8 +53,8 @@ pub fn entry(base_url: &str) -> String {
     retrying(&format!("asking {base_url} what to boot"), &[ask])
 }
 
-/// `GET /boot/{mac}.ipxe`: loads the image.
-pub fn machine(setup: &Setup, mac: Mac) -> String {
+/// `GET /boot/{mac}.ipxe`: loads the image, for the `attempt`th time in a row, from 1.
+pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let base = &setup.base_url;
     let Some(image) = &setup.image else {
         // Asked for anew, not only tried anew: there may be an image by then.
@@ -62,7 +65,11 @@ pub fn machine(setup: &Setup, mac: Mac) -> String {
     let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
     let steps = [
         "imgfree".to_string(),
-        format!("kernel --name {kernel} {} {}", url(kernel), command_line(setup, image, mac)),
+        format!(
+            "kernel --name {kernel} {} {}",
+            url(kernel),
+            command_line(setup, image, mac, attempt)
+        ),
         format!("initrd --name {initramfs} {}", url(initramfs)),
         "boot".to_string(),
     ];
@@ -82,7 +89,7 @@ pub fn unsupported(arch: &str) -> String {
 }
 
 /// The kernel's command line.
-pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
+pub fn command_line(setup: &Setup, image: &Image, mac: Mac, attempt: u32) -> String {
     let mut line = format!("initrd={}", image.manifest.initramfs.file);
     let mut argument = |name: &str, value: &str| {
         // Writing to a string does not fail.
@@ -99,6 +106,9 @@ pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
     argument(ARG_BOOTIF, &format!("01-{}", mac.hyphenated()));
     if let Some(network) = setup.networks.get(&mac) {
         argument(ARG_NETWORK, &network.to_string());
+    }
+    if attempt > 1 {
+        argument(ARG_ATTEMPT, &attempt.to_string());
     }
     for console in &setup.consoles {
         argument("console", console);

@@ -47,6 +47,8 @@ pub enum Kind {
     Http,
     /// The machine's own report.
     Boot,
+    /// The kernel had died before this boot.
+    Crash,
     /// Taken in.
     Enrol,
     /// Turned away, with the reason.
@@ -63,6 +65,7 @@ impl Kind {
             Self::Tftp => "tftp",
             Self::Http => "http",
             Self::Boot => "boot",
+            Self::Crash => "crash",
             Self::Enrol => "enrol",
             Self::Refused => "refused",
             Self::Conflict => "conflict",

@@ -56,10 +56,13 @@ pub const STATIC: (&str, &str) =
 
 /// Builds node-init as images take it: static, and without a word unless it fails.
 pub fn init() -> anyhow::Result<()> {
-    run(
-        &["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", TARGET],
-        &[(STATIC.0, STATIC.1.into())],
-    )
+    init_with(&[])
+}
+
+/// As [`init`], with more flags for cargo; in the same place.
+pub fn init_with(flags: &[&str]) -> anyhow::Result<()> {
+    let build = ["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", TARGET];
+    run(&[&build, flags].concat(), &[(STATIC.0, STATIC.1.into())])
 }
 
 /// The kernel of images.

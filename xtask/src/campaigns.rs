@@ -5,6 +5,7 @@ mod fuzz;
 mod hardware;
 mod hostile;
 mod kernel;
+mod living;
 mod secure_boot;
 mod syscalls;
 mod tpm;
@@ -57,6 +58,16 @@ const CAMPAIGNS: &[Campaign] = &[
         "secure-boot",
         "what is signed boots under Secure Boot, and what was changed or signed by others does not",
         secure_boot::run,
+    ),
+    (
+        "living",
+        "machines that hang, die, boot in a loop or whose service does wrong end working or in rescue",
+        living::living,
+    ),
+    (
+        "console",
+        "displays under both firmwares show the machine, and a code that can be read",
+        living::console,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

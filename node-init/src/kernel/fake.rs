@@ -1,6 +1,9 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
-use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
+use super::{
+    End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started, Stop,
+    TextScreen, Watchdog,
+};
 use crate::firewall::Firewall;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -47,6 +50,11 @@ pub(crate) struct World {
     pub(crate) seed: u8,
     /// Records of the kernel's log.
     pub(crate) log: Vec<Vec<u8>>,
+    /// What a watchdog that was armed is fed.
+    pub(crate) watchdog: Option<OwnedFd>,
+    pub(crate) reset_by_watchdog: bool,
+    /// Time that passed in no time.
+    pub(crate) skipped: Duration,
 }
 
 pub(crate) struct Fake {
@@ -82,6 +90,9 @@ impl Fake {
             ended: None,
             seed: 0,
             log: Vec::new(),
+            watchdog: None,
+            reset_by_watchdog: false,
+            skipped: Duration::ZERO,
         };
         Self { world: Mutex::new(world), started: Instant::now() }
     }
@@ -112,7 +123,7 @@ impl Fake {
 
 impl Kernel for Fake {
     fn since_start(&self) -> Duration {
-        self.started.elapsed()
+        self.started.elapsed() + self.world().skipped
     }
 
     fn unix_time(&self) -> u64 {
@@ -291,6 +302,28 @@ impl Kernel for Fake {
         self.check(Path::new("firewall"))?;
         self.world().firewalls.push(firewall.clone());
         Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.check(path)?;
+        self.world().files.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn text_screen(&self) -> io::Result<TextScreen> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn pixel_screen(&self) -> io::Result<Box<dyn Pixels>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn watchdog(&self, device: &Path, timeout: Duration) -> io::Result<Watchdog> {
+        self.check(device)?;
+        let (reader, writer) = io::pipe()?;
+        let mut world = self.world();
+        world.watchdog = Some(reader.into());
+        let (device, reset_us) = (writer.into(), world.reset_by_watchdog);
+        Ok(Watchdog { device, timeout, reset_us, name: "a fake".to_owned() })
     }
 
     fn load_module(&self, path: &Path) -> io::Result<()> {

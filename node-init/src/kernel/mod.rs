@@ -93,6 +93,38 @@ pub struct Started {
     pub output: OwnedFd,
 }
 
+/// A watchdog that counts down.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// What it is fed by: one byte is a meal.
+    pub device: OwnedFd,
+    /// What it took of the time that it was given.
+    pub timeout: Duration,
+    /// Whether it was what started the machine anew.
+    pub reset_us: bool,
+    /// What it calls itself.
+    pub name: String,
+}
+
+/// A display that shows text.
+#[derive(Debug)]
+pub struct TextScreen {
+    /// Takes text and a terminal's control sequences.
+    pub device: OwnedFd,
+    /// Characters a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+/// A display of pixels; it shows what it is given for as long as it is there.
+pub trait Pixels {
+    /// Width and height.
+    fn size(&self) -> (u32, u32);
+    /// Shows width times height pixels, XRGB8888, line by line.
+    fn show(&mut self, pixels: &[u32]) -> io::Result<()>;
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -100,6 +132,8 @@ pub enum Exit {
     Status(i32),
     /// By a signal of this number.
     Signal(i32),
+    /// By the kernel, as it used more than so many bytes of memory.
+    OutOfMemory(u64),
 }
 
 /// A signal to a service.
@@ -183,6 +217,14 @@ pub trait Kernel: Send + Sync {
     fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()>;
     /// Replaces the packet filter's rules by these, all at once.
     fn firewall(&self, firewall: &Firewall) -> io::Result<()>;
+    /// Takes a file away.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Opens the display, where there is one that shows text.
+    fn text_screen(&self) -> io::Result<TextScreen>;
+    /// Opens the display where there is no text, as pixels.
+    fn pixel_screen(&self) -> io::Result<Box<dyn Pixels>>;
+    /// Starts a watchdog, which resets the machine `timeout` after its last meal; whole seconds.
+    fn watchdog(&self, device: &Path, timeout: Duration) -> io::Result<Watchdog>;
 
     /// Loads a module; one that is loaded already is no error.
     fn load_module(&self, path: &Path) -> io::Result<()>;
@@ -216,6 +258,9 @@ impl std::fmt::Display for Exit {
         match self {
             Self::Status(status) => write!(f, "ended with status {status}"),
             Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Self::OutOfMemory(bytes) => {
+                write!(f, "was killed because it used more than {} MB of memory", bytes / 1_000_000)
+            }
         }
     }
 }

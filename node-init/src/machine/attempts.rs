@@ -2,7 +2,7 @@
 
 use super::{Machine, internal};
 use crate::{
-    hotplug,
+    crash, hotplug,
     http::Base,
     kernel::{Kernel, Program},
     mac::Mac,
@@ -106,6 +106,7 @@ impl<N: Network> Machine<N> {
             verified_by::run(self.kernel.as_ref())
         );
         self.reporter.status().release = Some(arguments.release);
+        self.reporter.know(|status| status.release = Some(arguments.release.short()));
         self.facts.borrow_mut().arguments = Some(arguments);
         Ok(detail)
     }
@@ -114,6 +115,11 @@ impl<N: Network> Machine<N> {
         let (build, detail) = clock::run(self.kernel.as_ref())?;
         self.facts.borrow_mut().build_time = build.unix_time;
         self.reporter.status().version = Some(build.version.clone());
+        let image = self.facts.borrow().arguments.as_ref().map(|a| a.release.short());
+        self.reporter.know(|status| {
+            let parts = [Some(build.version.clone()), image];
+            status.release = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+        });
         Ok(format!("{detail}; image {}", build.version))
     }
 
@@ -162,6 +168,8 @@ impl<N: Network> Machine<N> {
         let mac = arguments.boot_nic.unwrap_or(up.link.mac);
         self.facts.borrow_mut().mac = Some(mac);
         self.keep_network(up, wanted);
+        let page = format!("{}/machines/{mac}", arguments.provisioner);
+        self.reporter.know(|status| status.page = Some(page));
         self.deliver_events(arguments.provisioner, mac);
         Ok(detail)
     }
@@ -210,10 +218,32 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
-    fn deliver_events(&self, provisioner: Base, mac: Mac) {
+    fn deliver_events(self: &Rc<Self>, provisioner: Base, mac: Mac) {
         if !self.delivering.replace(true) {
             let reporter = self.reporter.clone();
-            spawn_local(async move { reporter.deliver(&provisioner, mac).await });
+            let to = provisioner.clone();
+            spawn_local(async move { reporter.deliver(&to, mac).await });
+            spawn_local(self.clone().deliver_crashes(provisioner, mac));
+        }
+    }
+
+    /// Hands over what the kernel kept of its own deaths, and erases what was taken.
+    async fn deliver_crashes(self: Rc<Self>, provisioner: Base, mac: Mac) {
+        let read = |kernel: &dyn Kernel| Ok::<_, Infallible>(crash::read(kernel));
+        let crashes = match self.local(read).await {
+            Ok(crashes) => crashes,
+            Err(error) => return self.say("crash", StageState::Failed, &error.to_string()),
+        };
+        for crash in crashes {
+            let told = format!("the kernel died before this boot: {}", crash.reason);
+            self.say("crash", StageState::Started, &told);
+            let detail = self.reporter.deliver_crash(&provisioner, mac, self.boot_id, &crash).await;
+            let erase = move |kernel: &dyn Kernel| {
+                crash::erase(kernel, &crash);
+                Ok::<_, Infallible>(())
+            };
+            let _ = self.local(erase).await;
+            self.say("crash", StageState::Done, &detail);
         }
     }
 
@@ -243,6 +273,7 @@ impl<N: Network> Machine<N> {
         let detail = enrolment::detail(&config);
         self.reporter.status().name = Some(config.name.clone());
         self.settle(&config, arguments.provisioner);
+        self.reporter.know(|status| status.name = Some(config.name.clone()));
         self.facts.borrow_mut().config = Some(config);
         Ok(detail)
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     census,
-    kernel::{Kernel, Pid, Started},
+    kernel::{Exit, Kernel, Pid, Started},
     lines::Lines,
     net::Network,
     report::Reporter,
@@ -14,7 +14,7 @@ use crate::{
     supervise,
 };
 use protocol::boot::StageState;
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_local};
 
 impl<N: Network> Machine<N> {
@@ -73,6 +73,23 @@ impl<N: Network> Machine<N> {
         }
     }
 
+    /// Looks whether the service hangs, and after its signs of progress.
+    pub(super) fn look_after(&self, state: &mut supervise::State) {
+        self.supervise(state, supervise::Event::Sign(self.sign.get()));
+        self.supervise(state, supervise::Event::Tick);
+    }
+
+    /// How the service ended, told as what it was: the kernel kills what uses too much memory by
+    /// the same signal as anybody else would.
+    pub(super) fn why(&self, exit: Exit) -> Exit {
+        let kills = compute::memory_kills(self.kernel.as_ref());
+        let before = self.memory_kills.replace(kills);
+        match (exit, compute::memory_limit(self.kernel.as_ref())) {
+            (Exit::Signal(9), Some(limit)) if kills > before => Exit::OutOfMemory(limit),
+            _ => exit,
+        }
+    }
+
     fn start_service(&self) -> Result<Pid, String> {
         let program = wanted(&self.facts.borrow().service, "the service's sandbox");
         let program = program.map_err(|error| error.to_string())?;
@@ -85,7 +102,10 @@ impl<N: Network> Machine<N> {
         let Started { pid, output } = self.kernel.spawn(&program).map_err(failed)?;
         match pipe::Receiver::from_owned_fd(output) {
             Ok(output) => {
-                spawn_local(show_output(self.kernel.clone(), self.reporter.clone(), output));
+                // A start is a sign too.
+                self.sign.set(self.kernel.since_start());
+                let sign = self.sign.clone();
+                spawn_local(show_output(self.kernel.clone(), self.reporter.clone(), sign, output));
             }
             Err(error) => {
                 let detail = format!("its output cannot be shown: {error}");
@@ -97,7 +117,12 @@ impl<N: Network> Machine<N> {
 }
 
 /// Shows what a service writes, line by line.
-async fn show_output(kernel: Arc<dyn Kernel>, reporter: Rc<Reporter>, mut output: pipe::Receiver) {
+async fn show_output(
+    kernel: Arc<dyn Kernel>,
+    reporter: Rc<Reporter>,
+    sign: Rc<Cell<Duration>>,
+    mut output: pipe::Receiver,
+) {
     let mut lines = Lines::default();
     let mut buffer = [0; 4096];
     loop {
@@ -105,6 +130,9 @@ async fn show_output(kernel: Arc<dyn Kernel>, reporter: Rc<Reporter>, mut output
             Ok(0) | Err(_) => break,
             Ok(read) => lines.push(kernel.since_start(), &buffer[..read]),
         };
+        if lines.sign() {
+            sign.set(kernel.since_start());
+        }
         shown.iter().for_each(|line| reporter.console().line(&format!("compute: {line}")));
     }
     for line in lines.end(kernel.since_start()) {

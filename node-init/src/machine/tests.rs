@@ -15,7 +15,7 @@ use crate::{
 use ::release::sign::testing;
 use protocol::{
     Signed,
-    boot::{BootEvent, Enrol, ImageFile, ImageManifest, RootImage, Verity},
+    boot::{BootEvent, CrashReport, Enrol, ImageFile, ImageManifest, RootImage, Verity},
     release::{Manifest, ROOT_FILE, TimeAnswer, TimeRequest},
     sandbox::SANDBOXES,
 };
@@ -41,6 +41,7 @@ struct Servers {
 struct Seen {
     events: Vec<BootEvent>,
     enrolments: Vec<Signed<Enrol>>,
+    crashes: Vec<CrashReport>,
     submitted: usize,
 }
 
@@ -69,6 +70,10 @@ impl Servers {
             let events: Vec<BootEvent> = serde_json::from_slice(body).unwrap();
             seen.events.extend(events);
             return (204, Vec::new());
+        }
+        if path.ends_with("/crashes") {
+            seen.crashes.push(serde_json::from_slice(body).unwrap());
+            return (200, Vec::new());
         }
         if path.ends_with("/enrol") {
             let enrol: Signed<Enrol> = serde_json::from_slice(body).unwrap();
@@ -383,4 +388,148 @@ async fn a_panic_in_a_stage_is_reported_as_ours_and_the_machine_goes_on() {
         power_off(bench).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn after_three_failed_boots_the_machine_stays_in_a_rescue_that_does_no_work() {
+    let fourth = |fake: &Fake| {
+        let mut world = fake.world();
+        let line = world.files.get_mut(Path::new("/proc/cmdline")).unwrap();
+        line.extend(b" alia.attempt=4");
+        // What would restart the machine otherwise.
+        drop(world);
+        fake.world().failing.insert("random".into(), 5);
+    };
+    let (_, bench) = boot(Servers::start(1, 0).await, fourth, async |bench| {
+        bench.line("rescue failed 3 boots in a row did not come to stand").await;
+        bench.line("identity failed").await;
+        bench.line("the machine stays in rescue").await;
+        bench.line("network done").await;
+        bench.requests.send((End::Restart, "a test")).await.unwrap();
+    })
+    .await;
+    assert!(bench.kernel.world().spawned.is_empty());
+    assert!(!bench.screen.text().contains("restarts in"), "{}", bench.screen.text());
+    assert!(bench.told().contains(&("rescue".to_owned(), StageState::Failed)));
+}
+
+#[tokio::test]
+async fn a_boot_whose_service_was_started_stands_and_says_so() {
+    let (_, bench) = boot(
+        Servers::start(1, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("stands done the compute service was started").await;
+            power_off(bench).await;
+        },
+    )
+    .await;
+    assert!(bench.told().contains(&("stands".to_owned(), StageState::Done)));
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_is_killed_and_the_watchdog_is_fed_meanwhile() {
+    let (_, bench) = boot(
+        Servers::start(1, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("watchdog done a fake resets the machine after 60 s").await;
+            bench.line("compute done").await;
+            bench.kernel.world().skipped = supervise::SILENCE;
+            child_ended();
+            bench
+                .line("service retrying process 101 made no sign of progress for 600 s: killed")
+                .await;
+            bench.kernel.world().exits.push_back((101, Exit::Signal(9)));
+            child_ended();
+            bench.line("process 101 was killed by signal 9 after").await;
+            bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+        },
+    )
+    .await;
+    let mut world = bench.kernel.world();
+    assert!(world.stopped.contains(&(101, Stop::Kill)));
+    let mut food = std::fs::File::from(world.watchdog.take().unwrap());
+    let mut meals = [0; 64];
+    assert!(std::io::Read::read(&mut food, &mut meals).unwrap() >= 2);
+}
+
+#[tokio::test]
+async fn a_service_that_the_kernel_killed_for_memory_is_said_so() {
+    const EVENTS: &str = "/sys/fs/cgroup/compute/memory.events";
+    let limited = |fake: &Fake| {
+        let mut world = fake.world();
+        world.files.insert("/sys/fs/cgroup/compute/memory.max".into(), b"536870912\n".to_vec());
+        world.files.insert(EVENTS.into(), b"oom 0\noom_kill 0\n".to_vec());
+    };
+    boot(Servers::start(1, 0).await, limited, async |bench| {
+        bench.line("compute done").await;
+        bench.kernel.world().files.insert(EVENTS.into(), b"oom 1\noom_kill 1\n".to_vec());
+        bench.kernel.world().exits.push_back((101, Exit::Signal(9)));
+        child_ended();
+        bench.line("process 101 was killed because it used more than 536 MB of memory").await;
+        bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_of_a_kernel_that_died_is_delivered_and_then_erased() {
+    const PART: &str = "/sys/fs/pstore/dmesg-efi_pstore-176373000101001";
+    let died = |fake: &Fake| {
+        let text = b"Panic#1 Part1\n<0>[ 9.1] Kernel panic - not syncing: a test\n".to_vec();
+        fake.world().files.insert(PART.into(), text);
+    };
+    let (_, bench) = boot(Servers::start(1, 0).await, died, async |bench| {
+        bench.line("crash started the kernel died before this boot: Kernel panic - not").await;
+        bench.line("crash done").await;
+        bench.line("compute done").await;
+        power_off(bench).await;
+    })
+    .await;
+    let seen = bench.seen.lock().unwrap();
+    assert_eq!(seen.crashes.len(), 1);
+    assert!(seen.crashes[0].text.ends_with("not syncing: a test\n"));
+    assert!(!bench.kernel.world().files.contains_key(Path::new(PART)));
+}
+
+#[tokio::test]
+async fn a_clock_at_1970_or_2099_ends_in_a_working_machine_on_the_provisioners_time() {
+    for clock in [0, 4_070_908_800] {
+        let set = move |fake: &Fake| fake.world().clock = clock;
+        let (_, bench) = boot(Servers::start(1, 0).await, set, async |bench| {
+            bench.line("compute done").await;
+            power_off(bench).await;
+        })
+        .await;
+        assert_eq!(bench.kernel.world().clock, 2_000_000_000, "from {clock}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_at_a_stage_is_waited_for_in_a_state_that_is_shown() {
+    // No provisioner at enrolment; then it comes.
+    let servers = Servers::start(1, 0).await;
+    let address = servers.listener.local_addr().unwrap();
+    let seen = servers.seen.clone();
+    // What answers nobody: its connections are closed at once.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = Servers { listener, seen, provisioner: 1, refusals: 0 };
+    drop(servers);
+    let late = async |bench: &Bench| {
+        bench.line("enrolment retrying").await;
+        bench.line("cannot be reached").await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        let seen = bench.seen.clone();
+        spawn_local(Servers { listener, seen, provisioner: 1, refusals: 0 }.serve());
+        bench.line("compute done").await;
+        bench.line("registration done").await;
+        power_off(bench).await;
+    };
+    let elsewhere = move |fake: &Fake| {
+        let mut world = fake.world();
+        let line = world.files.get_mut(Path::new("/proc/cmdline")).unwrap();
+        line.extend(format!(" alia.provisioner=http://{address}").bytes());
+    };
+    boot(gone, elsewhere, late).await;
 }

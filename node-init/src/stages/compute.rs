@@ -2,7 +2,7 @@
 
 use crate::{
     firewall::{self, Firewall},
-    kernel::{Kernel, Program},
+    kernel::{self, Kernel, Program},
     sandbox::{self, MAX_SERVERS, SandboxError},
     stages::{self, identity::Identity},
 };
@@ -10,7 +10,11 @@ use protocol::{
     Digest,
     boot::{ComputeConfig, NODE_API_PORT, NodeConfig},
 };
-use std::{io, net::SocketAddr, path::Path};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// Where the service's configuration lies.
 pub const CONFIG: &str = "/run/alia/compute.json";
@@ -69,6 +73,27 @@ fn servers(config: &NodeConfig) -> (Vec<SocketAddr>, Vec<&str>) {
         stages::firewall::servers(config.parameter_servers.iter().chain(&config.ledgers));
     servers.truncate(MAX_SERVERS);
     (servers, others)
+}
+
+/// How often the kernel killed in the service's group for want of memory.
+pub fn memory_kills(kernel: &dyn Kernel) -> u64 {
+    let events = kernel::text(kernel, group_file("memory.events")).unwrap_or_default();
+    let count = |line: &str| line.strip_prefix("oom_kill ")?.trim().parse().ok();
+    events.lines().find_map(count).unwrap_or(0)
+}
+
+/// The most memory that the service may use, in bytes: its group's limit, or all that there is.
+pub fn memory_limit(kernel: &dyn Kernel) -> Option<u64> {
+    let limit = kernel::text(kernel, group_file("memory.max"))?.parse().ok();
+    limit.or_else(|| {
+        let all = kernel::text(kernel, "/proc/meminfo")?;
+        let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    })
+}
+
+fn group_file(name: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(SERVICE).join(name)
 }
 
 /// Writes the service's configuration, for its user alone: the work key is in it, the node's own
@@ -135,6 +160,25 @@ mod tests {
         let servers = ["10.0.0.2:8070", "10.0.0.1:26657"].map(|text| text.parse().unwrap());
         let service = Some(firewall::Service { user: 900, servers: servers.into() });
         assert_eq!(kernel.world().firewalls, [Firewall { api: NODE_API_PORT, service }]);
+    }
+
+    #[test]
+    fn the_kernels_words_on_memory_are_read() {
+        let kernel = Fake::new(&[]);
+        assert_eq!((memory_kills(&kernel), memory_limit(&kernel)), (0, None));
+        let kernel = Fake::new(&[
+            (
+                "/sys/fs/cgroup/compute/memory.events",
+                "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n",
+            ),
+            ("/sys/fs/cgroup/compute/memory.max", "536870912\n"),
+        ]);
+        assert_eq!((memory_kills(&kernel), memory_limit(&kernel)), (2, Some(512 << 20)));
+        let kernel = Fake::new(&[
+            ("/sys/fs/cgroup/compute/memory.max", "max\n"),
+            ("/proc/meminfo", "MemTotal:        1000 kB\nMemFree: 1 kB\n"),
+        ]);
+        assert_eq!(memory_limit(&kernel), Some(1_024_000));
     }
 
     #[test]

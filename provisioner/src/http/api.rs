@@ -5,7 +5,7 @@ use crate::timeline::unix_ms;
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
+    http::{StatusCode, header},
 };
 use protocol::fleet::{ImageStatus, MachineDetail, MachineStatus, ProvisionerStatus};
 use std::sync::Arc;
@@ -23,6 +23,20 @@ pub(super) async fn machine(
     Path(name): Path<String>,
 ) -> Result<Json<MachineDetail>, Problem> {
     detail(&app, &name).await.map(Json)
+}
+
+/// `GET /v1/machines/{mac}/crashes/{id}`: as text, in a machine's own words.
+pub(super) async fn crash(
+    State(app): State<Arc<App>>,
+    Path((name, id)): Path<(String, u64)>,
+) -> Result<([(header::HeaderName, &'static str); 2], String), Problem> {
+    let mac = mac(&name)?;
+    let found = app.store.run(move |store| store.crash(mac, id)).await?;
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such crash of this machine");
+    // Text, whatever a browser would make of what stands in it.
+    let plain = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    let headers = [plain, (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, found.ok_or_else(missing)?))
 }
 
 /// `GET /v1/status`.

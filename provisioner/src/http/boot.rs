@@ -5,7 +5,8 @@ use crate::{
     machine::{Mac, usable_uuid},
     progress::{self, Mark},
     script,
-    timeline::{Kind, Record, Sighting},
+    store::Store,
+    timeline::{Kind, Record, Sighting, unix_ms},
 };
 use axum::{
     body::Body,
@@ -67,15 +68,28 @@ pub(super) async fn machine(
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
     let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
     let (script, record) = if supported {
-        let script = script::machine(&app.setup, mac);
+        let attempt = match app.setup.image.as_ref().map(|image| image.digest) {
+            Some(image) => {
+                let count = move |store: &Store| store.count_attempt(mac, &image, unix_ms());
+                // A full disk is no reason to boot nothing.
+                app.store.run(count).await.unwrap_or(1)
+            }
+            None => 1,
+        };
+        let script = script::machine(&app.setup, mac, attempt);
         let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())
         });
+        let row = match attempt {
+            1 => String::new(),
+            _ => format!(", boot {attempt} in a row that none before it came to stand"),
+        };
         let on = format!("iPXE for {} on {}", or_unknown(&told.arch), or_unknown(&told.platform));
         let done = Mark::Done("script", what.clone());
         (
             script,
-            Record::new(mac, Kind::Http, format!("boot script for {on}: {what}")).marks([done]),
+            Record::new(mac, Kind::Http, format!("boot script for {on}: {what}{row}"))
+                .marks([done]),
         )
     } else {
         let arch: String = told.arch.chars().filter(char::is_ascii_alphanumeric).take(16).collect();

@@ -11,9 +11,11 @@
 //! | `POST /v1/time` | node-init | the time, signed |
 //! | `POST /v1/machines/{mac}/events` | node-init | what its boot stages came to |
 //! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
+//! | `POST /v1/machines/{mac}/crashes` | node-init | what the kernel kept of its own death |
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
+//! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
 
@@ -90,6 +92,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/image/{digest}/{file}", get(boot::image))
         .route("/v1/machines/{mac}/events", post(nodes::events))
         .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
+        .route("/v1/machines/{mac}/crashes", post(nodes::crash))
+        .route("/v1/machines/{mac}/crashes/{id}", get(api::crash))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/time", post(time::time))

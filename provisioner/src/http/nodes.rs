@@ -16,7 +16,10 @@ use axum::{
 };
 use protocol::{
     PublicKey, Signed,
-    boot::{BootEvent, Enrol, MAX_DETAIL_LEN, MAX_EVENTS, NodeConfig, StageState},
+    boot::{
+        BootEvent, CrashReport, Enrol, MAX_CRASH_LEN, MAX_DETAIL_LEN, MAX_EVENTS, NodeConfig,
+        StageState,
+    },
     evidence::{Approval, Challenge, Chip},
 };
 use std::{
@@ -26,6 +29,8 @@ use std::{
 
 /// The longest name of a stage.
 const MAX_STAGE_LEN: usize = 32;
+/// The longest word of a kernel for its own death, in characters.
+const MAX_REASON_LEN: usize = 200;
 
 /// What became of reports.
 #[derive(serde::Serialize)]
@@ -88,6 +93,33 @@ fn report(mac: Mac, mut event: BootEvent, peer: SocketAddr) -> Record {
     let id = (event.boot_id, event.sequence);
     let record = Record::new(mac, Kind::Boot, text).marks([Mark::Node(event)]);
     Record { report: Some(id), ..record.sighting(sighting(peer)) }
+}
+
+/// `POST /v1/machines/{mac}/crashes`.
+pub(super) async fn crash(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    posted: Result<Json<CrashReport>, JsonRejection>,
+) -> Result<Json<Accepted>, Problem> {
+    speaks(&headers)?;
+    let mac = mac(&name)?;
+    let mut report = body(posted)?;
+    if report.text.len() > MAX_CRASH_LEN {
+        let text =
+            format!("a log of {} bytes; at most {MAX_CRASH_LEN} are taken", report.text.len());
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let printable = |c: char| !c.is_control();
+    report.reason = report.reason.chars().filter(|c| printable(*c)).take(MAX_REASON_LEN).collect();
+    report.text.retain(|c| printable(c) || c == '\n' || c == '\t');
+    let text = format!("the kernel died before this boot: {}", report.reason);
+    let new = app.store.run(move |store| store.add_crash(mac, &report, unix_ms())).await?;
+    if new {
+        app.timeline.record(Record::new(mac, Kind::Crash, text).sighting(sighting(peer)));
+    }
+    Ok(Json(Accepted { new: usize::from(new) }))
 }
 
 /// `POST /v1/machines/{mac}/enrol`.

@@ -3,9 +3,10 @@
 use super::{Store, StoreError, to_sql};
 use crate::{
     machine::Mac,
-    progress::Progress,
+    progress::{Mark, Progress},
     timeline::{Kind, Record},
 };
+use protocol::boot::{STAGE_POWER, STAGE_STANDS, StageState};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;
 
@@ -110,7 +111,10 @@ fn learn(transaction: &Transaction<'_>, mac: &str, record: &Record) -> Result<()
                 .prepare_cached("UPDATE machines SET problem = NULL WHERE mac = ?1")?
                 .execute([mac])?;
         }
-        Kind::Dhcp | Kind::Tftp | Kind::Boot => {}
+        Kind::Dhcp | Kind::Tftp | Kind::Boot | Kind::Crash => {}
+    }
+    if record.marks.iter().any(ends_a_row) {
+        super::attempts::forget(transaction, mac)?;
     }
     if record.marks.is_empty() {
         return Ok(());
@@ -129,6 +133,16 @@ fn learn(transaction: &Transaction<'_>, mac: &str, record: &Record) -> Result<()
     Ok(())
 }
 
+/// Whether boots before it no longer count as failed in a row.
+fn ends_a_row(mark: &Mark) -> bool {
+    let Mark::Node(event) = mark else { return false };
+    match event.stage.as_str() {
+        STAGE_STANDS => event.state == StageState::Done,
+        STAGE_POWER => event.state == StageState::Started,
+        _ => false,
+    }
+}
+
 /// Keeps a machine's tables within their bounds.
 fn prune(transaction: &Transaction<'_>, mac: Mac) -> Result<(), StoreError> {
     for (table, most) in [("events", MAX_EVENTS), ("reports", MAX_REPORTS)] {
@@ -145,11 +159,7 @@ fn prune(transaction: &Transaction<'_>, mac: Mac) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        progress::{Asker, Mark},
-        store::temporary,
-        timeline::Sighting,
-    };
+    use crate::{progress::Asker, store::temporary, timeline::Sighting};
     use protocol::Digest;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

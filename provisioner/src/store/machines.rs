@@ -106,6 +106,7 @@ impl Store {
             machine: raw.status(now)?,
             inventory: parsed(inventory)?,
             timeline: timeline.collect::<Result<_, _>>()?,
+            crashes: super::crashes::of(&reader, mac)?,
         }))
     }
 
@@ -212,7 +213,7 @@ impl Store {
                 )
                 .optional()?;
             let Some(oldest) = oldest else { return Ok(false) };
-            for table in ["machines", "events", "reports"] {
+            for table in ["machines", "events", "reports", "crashes", "attempts"] {
                 connection.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), [&oldest])?;
             }
         }

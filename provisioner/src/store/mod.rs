@@ -10,6 +10,8 @@
 //!
 //! All functions block; asynchronous callers go through [`Store::run`].
 
+mod attempts;
+mod crashes;
 mod events;
 mod images;
 mod leases;

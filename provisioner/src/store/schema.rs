@@ -4,7 +4,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One entry a schema version, applied in order; an entry once released never changes.
-const UPGRADES: [&str; 2] = [
+const UPGRADES: &[&str] = &[
     "
 CREATE TABLE machines (
     mac         TEXT PRIMARY KEY,
@@ -67,6 +67,26 @@ ALTER TABLE machines ADD COLUMN evidence TEXT;    -- the digest of what was chec
 ALTER TABLE machines ADD COLUMN pending TEXT;     -- a node key that waits for approval
 ALTER TABLE machines ADD COLUMN approved TEXT;    -- a node key that may take the machine's place
 CREATE INDEX machines_chip ON machines (chip);
+",
+    "
+-- What kernels kept of their own deaths.
+CREATE TABLE crashes (
+    id          INTEGER PRIMARY KEY,
+    mac         TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    digest      TEXT NOT NULL,      -- of the text: reported twice it counts once
+    reason      TEXT NOT NULL,
+    text        TEXT NOT NULL,
+    UNIQUE (mac, digest)
+) STRICT;
+
+-- Boots in a row that did not come to stand.
+CREATE TABLE attempts (
+    mac         TEXT PRIMARY KEY,
+    image       TEXT NOT NULL,
+    count       INTEGER NOT NULL,
+    at          INTEGER NOT NULL    -- of the last one
+) STRICT;
 ",
 ];
 

@@ -239,6 +239,7 @@ fn boot(
         uuid: "00000000-0000-4000-8000-000000000001".into(),
         serial: "LAB1".into(),
         tpm: None,
+        devices: Vec::new(),
         nice: 0,
         folder: folder.into(),
     })?;

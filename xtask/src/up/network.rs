@@ -177,6 +177,7 @@ impl Network {
                 serial: format!("LAB{number}"),
                 nice: 0,
                 tpm: None,
+                devices: Vec::new(),
                 folder: plan.folder.join("machines"),
             };
             let machine = Machine::start(spec)?;

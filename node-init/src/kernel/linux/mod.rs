@@ -3,12 +3,19 @@
 
 mod block;
 mod cage;
+mod card;
 mod clock;
+#[cfg(feature = "faults")]
+mod faults;
+mod living;
 mod root;
 mod swap;
 mod variable;
 
-use super::{End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop};
+use super::{
+    End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started, Stop,
+    TextScreen, Watchdog,
+};
 use crate::firewall::{self, Firewall};
 use cage::Locked;
 use nix::{
@@ -136,7 +143,10 @@ fn step(name: &str, result: nix::Result<()>) -> io::Result<()> {
 
 impl Kernel for Linux {
     fn since_start(&self) -> Duration {
-        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+        #[cfg(feature = "faults")]
+        let now = faults::at(now);
+        now
     }
 
     fn unix_time(&self) -> u64 {
@@ -158,6 +168,8 @@ impl Kernel for Linux {
     }
 
     fn random(&self) -> io::Result<[u8; 32]> {
+        #[cfg(feature = "faults")]
+        faults::random()?;
         // Not the crate getrandom: in a static program it finds no getrandom(2) and opens
         // /dev/urandom, which is not there before `mounts`.
         let mut seed = [0; 32];
@@ -330,6 +342,22 @@ impl Kernel for Linux {
         firewall::linux::replace(firewall)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn watchdog(&self, device: &Path, timeout: Duration) -> io::Result<Watchdog> {
+        living::watchdog(device, timeout)
+    }
+
+    fn text_screen(&self) -> io::Result<TextScreen> {
+        living::text_screen()
+    }
+
+    fn pixel_screen(&self) -> io::Result<Box<dyn Pixels>> {
+        card::open()
+    }
+
     fn load_module(&self, path: &Path) -> io::Result<()> {
         match finit_module(File::open(path)?, c"", ModuleInitFlags::empty()) {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
@@ -363,6 +391,8 @@ impl Kernel for Linux {
         let pid = Pid::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
         // The handle is let go: PID 1 reaps every process in one place.
         drop(child);
+        #[cfg(feature = "faults")]
+        faults::spawned(self.since_start());
         Ok(Started { pid, output: output.into() })
     }
 

@@ -1,0 +1,309 @@
+//! Machines that live through what goes wrong, on real firmware: PID 1 hangs, the kernel dies,
+//! every boot fails, the compute service does wrong; and what their displays show.
+//!
+//! A campaign's, not CI's: `cargo xtask test --long living` and `--long console` give by the
+//! environment ALIA_LIVING (what to run), ALIA_CACHE, ALIA_PROVISIONER, ALIA_IMAGE (an image whose
+//! node-init has the feature `faults`) and ALIA_BAD_IMAGE (that with a bad compute service).
+#![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
+
+mod common;
+
+use image::{Packages, packages::Options};
+use lab::{
+    Machine, MachineSpec, Service, accel,
+    machine::{BootsFrom, Firmware},
+    net, sandbox,
+    services::{Dhcp, Provisioner},
+    tools,
+};
+use protocol::SecretKey;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// From power-on to a line of node-init's, beside others on a busy machine.
+const BOOT: Duration = Duration::from_secs(400);
+const SERVICE: Duration = Duration::from_secs(30);
+const TAPS: [&str; 3] = ["tap-1", "tap-2", "tap-3"];
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("inside") {
+        sandbox::inside().unwrap();
+        let bed = Bed::new();
+        return common::run(
+            &std::env::args().nth(2).unwrap_or_default(),
+            &[
+                ("living: a PID 1 that hangs is reset and the next boot says so", &|| bed.hangs()),
+                ("living: the log of a kernel that died is delivered", &|| bed.dies()),
+                ("living: boots that all fail end in a rescue", &|| bed.loops()),
+                ("living: a service that does wrong is held", &|| bed.bad_services()),
+                ("console: a display shows the machine and a code", &|| bed.displays()),
+            ],
+        );
+    }
+    let Some(what) = std::env::var_os("ALIA_LIVING") else {
+        println!("skipped: ALIA_LIVING is not set");
+        return ExitCode::SUCCESS;
+    };
+    // Inside there is no network to fetch them by.
+    boot_files();
+    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
+    let arguments = ["inside".into(), what];
+    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
+    match sandbox.wait().unwrap().code() {
+        Some(0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn given(name: &str) -> PathBuf {
+    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn boot_files() -> tools::BootFiles {
+    let options = Options::new(given("ALIA_CACHE"), "trixie");
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"))
+}
+
+struct Bed {
+    folder: PathBuf,
+    files: tools::BootFiles,
+    accelerator: lab::Accelerator,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let image = given("ALIA_IMAGE");
+        // Kept after the run: logs and screenshots are looked at.
+        let folder = image.parent().unwrap().join("living");
+        let _ = fs::remove_dir_all(&folder);
+        let choice = accel::probe(Some(&image));
+        println!("{}", choice.reason);
+        let taps = TAPS.map(str::to_owned).to_vec();
+        net::make(&net::Plan { taps, foreign: false }).unwrap();
+        Self { folder, files: boot_files(), accelerator: choice.accelerator }
+    }
+
+    fn provisioner(&self, name: &str, image: &str, fault: &str) -> Service {
+        let folder = self.folder.join(name);
+        let provisioner = Provisioner {
+            program: given("ALIA_PROVISIONER"),
+            folder: folder.clone(),
+            dhcp: Dhcp::Full,
+            image: given(image),
+            ipxe: self.files.ipxe.clone(),
+            // Under software emulation its own drivers fetch several times faster.
+            bios_file: Some("ipxe.pxe".into()),
+            uki: None,
+            chain: "alia-lab".parse().unwrap(),
+            owner: SecretKey::generate().unwrap(),
+            ledgers: vec!["http://10.77.0.1:26657".into()],
+            parameter_servers: vec!["http://10.77.0.1:7000".into()],
+        };
+        let mut spec = provisioner.service().unwrap();
+        // The bad services do what their machine's name says.
+        let names = ["hang", "memory", "fork"];
+        let table =
+            |(at, name): (usize, &str)| format!("[machine.{:?}]\nname = {name:?}\n", mac(at));
+        let config = folder.join("machines.toml");
+        if image == "ALIA_BAD_IMAGE" {
+            fs::write(&config, names.into_iter().enumerate().map(table).collect::<String>())
+                .unwrap();
+            spec = spec.arg("--config").arg(config);
+        }
+        if !fault.is_empty() {
+            spec = spec.args(["--kernel-argument", &format!("alia.fault={fault}")]);
+        }
+        Service::start_ready(spec, SERVICE).unwrap()
+    }
+
+    fn machine(&self, name: &str, at: usize, firmware: Firmware, devices: &[&str]) -> Machine {
+        let spec = MachineSpec {
+            name: format!("m{at}"),
+            firmware,
+            accelerator: self.accelerator,
+            memory: 1024,
+            processors: 1,
+            mac: mac(at),
+            tap: TAPS[at].into(),
+            boots: BootsFrom::Network,
+            uuid: format!("00000000-0000-4000-8000-00000000000{at}"),
+            serial: format!("LAB{at}"),
+            nice: 0,
+            tpm: None,
+            devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+            folder: self.folder.join(name),
+        };
+        Machine::start(spec).unwrap()
+    }
+
+    fn hangs(&self) {
+        let _provisioner = self.provisioner("hangs", "ALIA_IMAGE", "hang");
+        let mut machine = self.machine("hangs", 0, self.files.ovmf.clone(), &["i6300esb"]);
+        wait(&mut machine, 0, "watchdog done i6300ESB timer resets the machine after 60 s", BOOT);
+        let mark = machine.console().mark();
+        let began = Instant::now();
+        // Nobody touches it: the device resets it, firmware starts anew.
+        wait(&mut machine, mark, "Linux version", BOOT);
+        println!("anew {:.0} s after the watchdog was armed", began.elapsed().as_secs_f32());
+        wait(&mut machine, mark, "it reset the machine before this boot", BOOT);
+        wait(&mut machine, mark, "rescue started the boot before did not come to stand", BOOT);
+        wait(&mut machine, mark, "stands done the compute service was started", BOOT);
+        until("the timeline tells of it", || {
+            timeline(0)
+                .contains("i6300ESB timer resets the machine after 60 s; it reset the machine")
+        });
+    }
+
+    fn dies(&self) {
+        let _provisioner = self.provisioner("dies", "ALIA_IMAGE", "exit");
+        let mut machine = self.machine("dies", 0, self.files.ovmf.clone(), &[]);
+        wait(&mut machine, 0, "Kernel panic - not syncing: Attempted to kill init!", BOOT);
+        wait(&mut machine, 0, "crash started the kernel died before this boot: Kernel panic", BOOT);
+        wait(&mut machine, 0, "crash done", BOOT);
+        let detail: serde_json::Value = serde_json::from_str(&timeline(0)).unwrap();
+        let crash = &detail["crashes"][0];
+        assert!(crash["reason"].as_str().unwrap().contains("Attempted to kill init!"), "{crash}");
+        let log = get(&format!("/v1/machines/{}/crashes/{}", mac(0), crash["id"]));
+        assert!(log.contains("Kernel panic - not syncing: Attempted to kill init!"), "{log}");
+        println!("{} bytes of the kernel's log were delivered", crash["bytes"]);
+        assert!(timeline(0).contains("the kernel died before this boot"));
+        // Erased: the boot after this one has nothing to tell.
+        wait(&mut machine, 0, "stands done", BOOT);
+        machine.reset().unwrap();
+        let mark = machine.console().mark();
+        wait(&mut machine, mark, "stands done", BOOT);
+        let again = machine.console().lines_from(mark);
+        assert!(!again.iter().any(|line| line.text.contains("crash started")), "delivered twice");
+    }
+
+    fn loops(&self) {
+        let _provisioner = self.provisioner("loops", "ALIA_IMAGE", "identity");
+        let mut machine = self.machine("loops", 0, Firmware::SeaBios, &["i6300esb"]);
+        let mut mark = 0;
+        for boot in 1..=3 {
+            wait(&mut machine, mark, "identity failed", BOOT);
+            wait(&mut machine, mark, "the machine restarts in 60 s", SERVICE);
+            mark = machine.console().mark();
+            println!("boot {boot} failed");
+        }
+        wait(&mut machine, mark, "rescue failed 3 boots in a row did not come to stand", BOOT);
+        wait(&mut machine, mark, "the machine stays in rescue", BOOT);
+        // It stays, fed, well past the watchdog's time and the minute after which it restarted.
+        let mark = machine.console().mark();
+        std::thread::sleep(Duration::from_secs(100));
+        let since = machine.console().lines_from(mark);
+        assert!(!since.iter().any(|line| line.text.contains("Linux version")), "it restarted");
+        assert!(timeline(0).contains("3 boots in a row did not come to stand"));
+        // People get it out: an end that was asked for begins a new row.
+        machine.press_power().unwrap();
+        assert!(machine.qemu().wait_ended(BOOT).is_some(), "still on");
+        machine.restart().unwrap();
+        wait(&mut machine, mark, "the machine restarts in 60 s", BOOT);
+        let since = machine.console().lines_from(mark);
+        assert!(!since.iter().any(|line| line.text.contains(" rescue ")), "it tries again");
+    }
+
+    fn bad_services(&self) {
+        let _provisioner = self.provisioner("bad", "ALIA_BAD_IMAGE", "fast");
+        let mut machines: Vec<Machine> =
+            (0..3).map(|at| self.machine("bad", at, Firmware::SeaBios, &["i6300esb"])).collect();
+        for (machine, name) in machines.iter_mut().zip(["hang", "memory", "fork"]) {
+            wait(machine, 0, &format!("a bad service: {name}"), BOOT);
+        }
+        wait(&mut machines[0], 0, "service retrying process", BOOT);
+        wait(&mut machines[0], 0, "made no sign of progress for 600 s: killed", SERVICE);
+        wait(&mut machines[0], 0, "was killed by signal 9", SERVICE);
+        wait(&mut machines[1], 0, "was killed because it used more than", BOOT);
+        // Each goes on: its service is started again, and it answers its power button.
+        for (at, machine) in machines.iter_mut().enumerate().take(2) {
+            wait(machine, 0, "service done process", BOOT);
+            assert!(timeline(at).contains("service failed, trying again"), "machine {at}");
+        }
+        for machine in &mut machines {
+            machine.press_power().unwrap();
+            wait(machine, 0, "power started asked by the power button", BOOT);
+            assert!(machine.qemu().wait_ended(BOOT).is_some(), "still on");
+            let lines = machine.console().lines_from(0);
+            let boots = lines.iter().filter(|line| line.text.contains("Linux version")).count();
+            assert_eq!(boots, 1, "no machine restarted");
+        }
+    }
+
+    fn displays(&self) {
+        let _provisioner = self.provisioner("console", "ALIA_IMAGE", "");
+        let firmware = [("uefi", self.files.ovmf.clone()), ("bios", Firmware::SeaBios)];
+        for (at, (name, firmware)) in firmware.into_iter().enumerate() {
+            let mut machine = self.machine(name, at, firmware, &["VGA"]);
+            wait(&mut machine, 0, "stands done", BOOT);
+            let page = format!("http://10.77.0.1:8080/machines/{}", mac(at));
+            until("the display shows a code that leads to the machine's page", || {
+                let shot = machine.screenshot(&format!("{name}.ppm")).unwrap();
+                machine.screenshot(&format!("{name}.png")).unwrap();
+                codes(&shot).contains(&page)
+            });
+            println!("{name}: its code leads to {page}");
+            machine.press_power().unwrap();
+            assert!(machine.qemu().wait_ended(BOOT).is_some(), "still on");
+        }
+    }
+}
+
+fn mac(at: usize) -> String {
+    format!("52:54:00:a1:1a:0{at}")
+}
+
+fn wait(machine: &mut Machine, mark: usize, text: &str, limit: Duration) {
+    if let Err(error) = machine.qemu().wait_line(mark, text, limit) {
+        panic!("{error}");
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + SERVICE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {SERVICE:?}: {what}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// All that the provisioner knows of a machine.
+fn timeline(at: usize) -> String {
+    get(&format!("/v1/machines/{}", mac(at)))
+}
+
+fn get(path: &str) -> String {
+    let mut stream = TcpStream::connect((net::SERVER, 8080)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: lab\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{head}");
+    body.to_owned()
+}
+
+/// What the QR codes in a screenshot (binary PPM) say.
+fn codes(file: &Path) -> Vec<String> {
+    let bytes = fs::read(file).unwrap();
+    // "P6\nWIDTH HEIGHT\n255\n", then three bytes a pixel.
+    let mut head = bytes.splitn(4, |byte| *byte == b'\n');
+    let mut line = || String::from_utf8(head.next().unwrap().to_vec()).unwrap();
+    assert_eq!(line(), "P6");
+    let size = line();
+    let (width, height) = size.split_once(' ').unwrap();
+    let (width, height): (usize, usize) = (width.parse().unwrap(), height.parse().unwrap());
+    line();
+    let pixels = &bytes[bytes.len() - 3 * width * height..];
+    let grey = |x: usize, y: usize| pixels[3 * (y * width + x) + 1];
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, grey);
+    let grids = image.detect_grids();
+    grids.into_iter().filter_map(|grid| Some(grid.decode().ok()?.1)).collect()
+}

@@ -1,0 +1,110 @@
+//! Boots in a row that did not come to stand: what a machine that boots over and over is told.
+
+use super::{Store, StoreError, from_sql, to_sql};
+use crate::machine::Mac;
+use protocol::Digest;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// A boot that failed longer ago than this, in milliseconds, is no part of a loop.
+const WINDOW_MS: u64 = 60 * 60 * 1000;
+
+/// The boots of a machine so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Attempts {
+    image: String,
+    count: u64,
+    at: u64,
+}
+
+/// The number of a boot at `now` into that image. Another image is another chance. Pure.
+fn next(before: Option<&Attempts>, image: &str, now: u64) -> u64 {
+    match before {
+        Some(before) if before.image == image && now.saturating_sub(before.at) < WINDOW_MS => {
+            before.count.saturating_add(1)
+        }
+        _ => 1,
+    }
+}
+
+impl Store {
+    /// Counts a boot into that image; gives its number in its row, from 1.
+    pub fn count_attempt(&self, mac: Mac, image: &Digest, now: u64) -> Result<u32, StoreError> {
+        let (mac, image) = (mac.to_string(), image.to_string());
+        let mut writer = self.writer();
+        let transaction = writer.transaction()?;
+        let before = transaction
+            .prepare_cached("SELECT image, count, at FROM attempts WHERE mac = ?1")?
+            .query_row([&mac], |row| {
+                let (count, at) = (from_sql(row.get(1)?), from_sql(row.get(2)?));
+                Ok(Attempts { image: row.get(0)?, count, at })
+            })
+            .optional()?;
+        let count = next(before.as_ref(), &image, now);
+        // Of machines that are known alone: they are bounded.
+        transaction.execute(
+            "INSERT OR REPLACE INTO attempts (mac, image, count, at)
+             SELECT mac, ?2, ?3, ?4 FROM machines WHERE mac = ?1",
+            params![mac, image, to_sql(count), to_sql(now)],
+        )?;
+        transaction.commit()?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}
+
+/// The machine came to stand, or was asked to end: its boots before count no longer.
+pub(super) fn forget(connection: &Connection, mac: &str) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM attempts WHERE mac = ?1")?.execute([mac])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        progress::Mark,
+        store::temporary,
+        timeline::{Kind, Record, Sighting},
+    };
+    use protocol::boot::{BootEvent, STAGE_POWER, STAGE_STANDS, StageState};
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn boots_are_in_a_row_within_an_hour_and_of_one_image() {
+        let before = Attempts { image: "a".into(), count: 3, at: 1_000 };
+        assert_eq!(next(None, "a", 5), 1);
+        assert_eq!(next(Some(&before), "a", 2_000), 4);
+        assert_eq!(next(Some(&before), "b", 2_000), 1);
+        assert_eq!(next(Some(&before), "a", 1_000 + WINDOW_MS), 1);
+    }
+
+    #[test]
+    fn a_boot_that_stands_and_an_end_that_was_asked_for_begin_a_new_row() {
+        let (_folder, store) = temporary();
+        let image = Digest([4; 32]);
+        assert_eq!(store.count_attempt(MAC, &image, 1).unwrap(), 1);
+        assert_eq!(store.count_attempt(MAC, &image, 2).unwrap(), 1, "nobody knows it");
+        let sighting = Sighting { boots: true, ..Sighting::default() };
+        store.record(&[Record::new(MAC, Kind::Http, "boots").sighting(sighting)]).unwrap();
+        let told = |stage: &str, state, boot: u8| {
+            let event = BootEvent {
+                sequence: 0,
+                boot_id: Digest([boot; 32]),
+                stage: stage.into(),
+                state,
+                at_ms: 5,
+                detail: String::new(),
+            };
+            store.record(&[Record::new(MAC, Kind::Boot, "x").marks([Mark::Node(event)])]).unwrap();
+        };
+        let mut boot = |at| store.count_attempt(MAC, &image, at).unwrap();
+        assert_eq!((boot(3), boot(4), boot(5)), (1, 2, 3));
+        told("network", StageState::Done, 1);
+        told(STAGE_STANDS, StageState::Started, 1);
+        assert_eq!(boot(6), 4);
+        told(STAGE_STANDS, StageState::Done, 2);
+        assert_eq!((boot(7), boot(8)), (1, 2));
+        told(STAGE_POWER, StageState::Started, 3);
+        assert_eq!(boot(9), 1);
+    }
+}

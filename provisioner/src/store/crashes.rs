@@ -1,0 +1,94 @@
+//! What kernels kept of their own deaths: bounded for each machine.
+
+use super::{Store, StoreError, from_sql, to_sql};
+use crate::machine::Mac;
+use protocol::{Digest, boot::CrashReport, fleet::CrashStatus};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// The most deaths kept of a machine, of at most 64 KiB each.
+const MAX_CRASHES: u32 = 8;
+
+impl Store {
+    /// Keeps a report of a machine that is known. False where it is not, or was in already.
+    pub fn add_crash(&self, mac: Mac, report: &CrashReport, now: u64) -> Result<bool, StoreError> {
+        let mac = mac.to_string();
+        let mut writer = self.writer();
+        let transaction = writer.transaction()?;
+        let inserted = transaction.execute(
+            "INSERT OR IGNORE INTO crashes (mac, at, digest, reason, text)
+             SELECT mac, ?2, ?3, ?4, ?5 FROM machines WHERE mac = ?1",
+            params![
+                mac,
+                to_sql(now),
+                Digest::of_bytes(report.text.as_bytes()).to_string(),
+                report.reason,
+                report.text
+            ],
+        )?;
+        transaction.execute(
+            "DELETE FROM crashes WHERE mac = ?1 AND id <=
+                 (SELECT id FROM crashes WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            params![mac, MAX_CRASHES],
+        )?;
+        transaction.commit()?;
+        Ok(inserted > 0)
+    }
+
+    /// The log of one death.
+    pub fn crash(&self, mac: Mac, id: u64) -> Result<Option<String>, StoreError> {
+        let reader = self.reader();
+        let mut query =
+            reader.prepare_cached("SELECT text FROM crashes WHERE mac = ?1 AND id = ?2")?;
+        let found = query.query_row(params![mac.to_string(), to_sql(id)], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+}
+
+/// A machine's deaths, newest first.
+pub(super) fn of(connection: &Connection, mac: Mac) -> Result<Vec<CrashStatus>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT id, at, reason, octet_length(text) FROM crashes WHERE mac = ?1 ORDER BY id DESC",
+    )?;
+    let rows = query.query_map([mac.to_string()], |row| {
+        Ok(CrashStatus {
+            id: from_sql(row.get(0)?),
+            at: from_sql(row.get(1)?),
+            reason: row.get(2)?,
+            bytes: from_sql(row.get(3)?),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::temporary,
+        timeline::{Kind, Record, Sighting},
+    };
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn report(text: &str) -> CrashReport {
+        let (boot_id, text) = (Digest([1; 32]), text.to_owned());
+        CrashReport { boot_id, reason: "Kernel panic".into(), text }
+    }
+
+    #[test]
+    fn deaths_are_kept_once_each_bounded_and_of_known_machines_alone() {
+        let (_folder, store) = temporary();
+        assert!(!store.add_crash(MAC, &report("x"), 5).unwrap(), "nobody knows it");
+        let sighting = Sighting { boots: true, ..Sighting::default() };
+        store.record(&[Record::new(MAC, Kind::Dhcp, "boots").sighting(sighting)]).unwrap();
+        for n in 0..20 {
+            assert!(store.add_crash(MAC, &report(&format!("log {n}")), n).unwrap());
+            assert!(!store.add_crash(MAC, &report(&format!("log {n}")), n + 1).unwrap());
+        }
+        let crashes = store.machine(MAC, 0).unwrap().unwrap().crashes;
+        assert_eq!(crashes.len() as u32, MAX_CRASHES);
+        assert_eq!((crashes[0].at, crashes[0].bytes), (19, 6));
+        assert_eq!(store.crash(MAC, crashes[0].id).unwrap().as_deref(), Some("log 19"));
+        assert_eq!(store.crash(Mac([9; 6]), crashes[0].id).unwrap(), None);
+    }
+}

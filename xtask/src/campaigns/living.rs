@@ -1,0 +1,54 @@
+//! Machines that live through what goes wrong, and what their displays show: lab/tests/living.rs
+//! with images of its own, whose node-init fails on command.
+
+use crate::{
+    build::{self, KernelFrom},
+    setup::{self, Sources},
+    workspace,
+};
+use lab::tools::Purpose;
+use std::{ffi::OsString, fs, path::Path};
+
+/// What goes wrong, and what becomes of the machine.
+pub(super) fn living(sources: &Sources) -> anyhow::Result<()> {
+    run(sources, "living")
+}
+
+/// What displays show.
+pub(super) fn console(sources: &Sources) -> anyhow::Result<()> {
+    run(sources, "console")
+}
+
+fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
+    if !setup::announce(sources, Purpose::Test, &[])? {
+        return Ok(());
+    }
+    setup::install(Purpose::Test)?;
+    let packages = setup::packages(sources)?;
+    setup::tools(&packages)?;
+    build::programs()?;
+    build::run(&["build", "--quiet", "--release", "-p", "lab", "--example", "bad_service"], &[])?;
+    let bad = workspace::target().join("release/examples/bad_service");
+    let folder = workspace::target().join("living");
+    fs::create_dir_all(&folder)?;
+    // It takes the place of the one without faults, which is put back from what is built already.
+    build::init_with(&["--features", "faults"])?;
+    let image = |name: &str, compute: &Path| {
+        let output = folder.join(name);
+        build::image_with(&packages, KernelFrom::Prebuilt, build::CPU, compute, &output)
+    };
+    let images = image("image", &workspace::program("compute"))
+        .and_then(|good| Ok((good, image("bad-image", &bad)?)));
+    build::init()?;
+    let (good, bad) = images?;
+    let environment: [(&str, OsString); 5] = [
+        ("ALIA_LIVING", what.into()),
+        ("ALIA_CACHE", workspace::cache().into()),
+        ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
+        ("ALIA_IMAGE", good.folder.into()),
+        ("ALIA_BAD_IMAGE", bad.folder.into()),
+    ];
+    build::run(&["test", "--release", "--quiet", "-p", "lab", "--test", "living"], &environment)?;
+    println!("logs and screenshots are in {}", folder.join("living").display());
+    Ok(())
+}
