@@ -1,11 +1,13 @@
 //! Real firmware boots over the network into the image, and is taken in by the real provisioner:
 //! {SeaBIOS, OVMF} x {we are the DHCP server, ProxyDHCP beside a foreign one}.
 //!
-//! Three things are given by the environment, and `cargo xtask test` gives them: ALIA_CACHE (the
-//! packages' cache), ALIA_IMAGE (an image's folder) and ALIA_PROVISIONER (the program).
+//! Four things are given by the environment, and `cargo xtask test` gives them: ALIA_CACHE (the
+//! packages' cache), ALIA_IMAGE (an image's folder), ALIA_PROVISIONER and ALIA_COMMAND (the
+//! programs `provisioner` and `alia`).
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod common;
+mod operator;
 
 use image::{Packages, packages::Options};
 use lab::{
@@ -68,6 +70,7 @@ struct Bed {
     folder: tempfile::TempDir,
     image: PathBuf,
     provisioner: PathBuf,
+    command: PathBuf,
     files: tools::BootFiles,
     accelerator: lab::Accelerator,
 }
@@ -84,6 +87,7 @@ impl Bed {
             folder: tempfile::tempdir().unwrap(),
             image,
             provisioner: given("ALIA_PROVISIONER"),
+            command: given("ALIA_COMMAND"),
             files,
             accelerator: choice.accelerator,
         }
@@ -94,6 +98,7 @@ impl Bed {
         std::fs::create_dir_all(&folder).unwrap();
         let _foreign = (dhcp == Dhcp::Proxy)
             .then(|| Service::start_ready(services::foreign_dhcp(&folder), SERVICE_LIMIT).unwrap());
+        let owner = SecretKey::generate().unwrap();
         let provisioner = Provisioner {
             program: self.provisioner.clone(),
             folder: folder.clone(),
@@ -104,10 +109,11 @@ impl Bed {
             bios_file: None,
             uki: None,
             chain: "alia-lab".parse().unwrap(),
-            owner: SecretKey::generate().unwrap(),
+            owner: owner.clone(),
             ledgers: vec!["http://10.77.0.1:26657".into()],
             parameter_servers: vec!["http://10.77.0.1:7000".into()],
         };
+        let url = format!("http://{}", provisioner.http());
         let _provisioner =
             Service::start_ready(provisioner.service().unwrap(), SERVICE_LIMIT).unwrap();
 
@@ -154,6 +160,15 @@ impl Bed {
         for machine in &mut machines {
             let lease = machine.wait_line(&format!("by DHCP from {server}"), SERVICE_LIMIT);
             lease.unwrap_or_else(|error| panic!("{error}"));
+        }
+        if dhcp == Dhcp::Full {
+            let operator = operator::Operator::new(&self.command, &folder, &url, &owner);
+            operator.works_with(&mut machines[0]);
+            operator.restarts(&mut machines[1]);
+            // Its firmware hears no power button.
+            machines.truncate(1);
+        }
+        for machine in &mut machines {
             machine.press_power().unwrap_or_else(|error| panic!("{error}"));
         }
         for machine in &mut machines {

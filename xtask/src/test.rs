@@ -144,6 +144,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     let cyclonedx = python::environment("cyclonedx", &["cyclonedx-python-lib[json-validation]"])?;
     let mut environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),
+        ("ALIA_COMMAND", workspace::program("alia").into()),
         ("ALIA_COMETBFT", comet.clone().into()),
         ("ALIA_COMPUTE", workspace::program("compute").into()),
         ("ALIA_CYCLONEDX_PYTHON", cyclonedx.into()),

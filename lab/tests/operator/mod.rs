@@ -1,0 +1,198 @@
+//! An operator at a machine that booted: `alia node …` over the node API, and nothing else.
+
+use lab::Machine;
+use protocol::{
+    SecretKey,
+    node_api::{AuditRecord, NODE_API_PORT, NodeProcesses, NodeStage},
+};
+use serde_json::Value;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// From a call to what it does, on a machine of a slow emulated processor.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Until a restarted machine's kernel starts again.
+const RESTART_LIMIT: Duration = Duration::from_secs(300);
+/// How long a port may take to say that it is open or closed, and how many are asked at a time.
+const PORT_LIMIT: Duration = Duration::from_millis(300);
+const SCANNERS: u32 = 512;
+/// The user processes of a working node (PID 1 among them).
+const MOST_PROCESSES: usize = 4;
+
+/// `alia`, with the owner's key and a stranger's.
+pub(crate) struct Operator {
+    program: PathBuf,
+    provisioner: String,
+    key: PathBuf,
+    stranger: PathBuf,
+}
+
+impl Operator {
+    pub(crate) fn new(program: &Path, folder: &Path, provisioner: &str, key: &SecretKey) -> Self {
+        let write = |name: &str, key: &SecretKey| {
+            let path = folder.join(name);
+            let mut options = File::options();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&path).unwrap();
+            writeln!(file, "{}", key.to_hex()).unwrap();
+            path
+        };
+        Self {
+            program: program.into(),
+            provisioner: provisioner.into(),
+            key: write("owner.key", key),
+            stranger: write("stranger.key", &SecretKey::generate().unwrap()),
+        }
+    }
+
+    fn command(&self, key: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--json", "node"]).args(words).arg("--provisioner").arg(&self.provisioner);
+        command.arg("--key").arg(key).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, key: &Path, words: &[&str]) -> Output {
+        self.command(key, words).output().unwrap()
+    }
+
+    /// What a command answers that must succeed.
+    fn ask<T: serde::de::DeserializeOwned>(&self, words: &[&str]) -> T {
+        let output = self.run(&self.key, words);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "alia node {}: {error}", words.join(" "));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?}: {error}: {text}"))
+    }
+
+    /// Why a command fails that must fail.
+    fn refused(&self, key: &Path, words: &[&str]) -> String {
+        let output = self.run(key, words);
+        assert!(!output.status.success(), "{words:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Looks at a machine in every way, drains it and has it work again.
+    pub(crate) fn works_with(&self, machine: &mut Machine) {
+        let line = |machine: &mut Machine, text: &str| {
+            machine.wait_line(text, LIMIT).unwrap_or_else(|error| panic!("{error}"))
+        };
+        line(machine, " api done ");
+        line(machine, " compute done ");
+        let mac = machine.spec().mac.clone();
+        let node = mac.as_str();
+
+        let listed: Value = self.ask(&["list"]);
+        let listed = listed.as_array().unwrap().iter().find(|one| one["mac"] == node).unwrap();
+        let status: Value = self.ask(&["status", node]);
+        assert_eq!(status["status"]["node"], listed["node"]);
+        assert_eq!(status["status"]["name"], listed["name"]);
+        assert!(status["owner"].as_str().is_some_and(|owner| owner.starts_with("alia1")));
+        assert!(status["status"]["compute"]["pid"].is_number(), "{status}");
+        let stages: Vec<NodeStage> = self.ask(&["stages", node]);
+        assert!(stages.iter().any(|stage| stage.name == "enrolment"), "{stages:?}");
+        let found: NodeProcesses = self.ask(&["processes", node]);
+        let names: Vec<_> = found.processes.iter().map(|one| one.name.as_str()).collect();
+        assert!(names.contains(&"compute"), "{names:?}");
+        assert!(names.len() <= MOST_PROCESSES, "{names:?}");
+        let kernel: Vec<Value> = self.ask(&["dmesg", node, "-n", "5"]);
+        assert_eq!(kernel.len(), 5);
+        let metrics: Value = self.ask(&["metrics", node]);
+        assert!(metrics["memory"]["available"].as_u64() > Some(0), "{metrics}");
+        let inventory: Value = self.ask(&["inventory", node]);
+        assert_eq!(inventory["system"]["vendor"], "aliaOS lab");
+        self.follows(node);
+
+        // Somebody else's key, and somebody else's node.
+        let error = self.refused(&self.stranger, &["status", node]);
+        assert!(error.contains("does not know your key"), "{error}");
+        let address: IpAddr = status["status"]["address"].as_str().unwrap().parse().unwrap();
+        let other = format!("{}@{address}", SecretKey::generate().unwrap().public());
+        let error = self.refused(&self.key, &["status", &other]);
+        assert!(error.contains("is not node"), "{error}");
+        let error = self.refused(&self.key, &["reboot", node]);
+        assert!(error.contains("--yes"), "{error}");
+        line(machine, " was refused: ");
+
+        let at = Instant::now();
+        let open = open_ports(address);
+        println!("{address}: ports {open:?} are open ({:.1} s)", at.elapsed().as_secs_f32());
+        assert_eq!(open, [u32::from(NODE_API_PORT)]);
+
+        let _: Value = self.ask(&["drain", node]);
+        line(machine, "service done drained: process");
+        let drained = || {
+            let status: Value = self.ask(&["status", node]);
+            status["status"]["compute"]["pid"].is_null() && status["status"]["health"] == "drained"
+        };
+        let end = Instant::now() + LIMIT;
+        while !drained() {
+            assert!(Instant::now() < end, "the service goes on though it was drained");
+            thread::sleep(Duration::from_millis(200));
+        }
+        let _: Value = self.ask(&["undrain", node]);
+        line(machine, " service done process ");
+        let _: Value = self.ask(&["identify", node, "--seconds", "1"]);
+        line(machine, ", which you look for");
+        let audit: Vec<AuditRecord> = self.ask(&["audit", node]);
+        assert!(audit.iter().any(|one| one.call == "POST /v1/drain" && one.status == 202));
+    }
+
+    /// Follows the logs until a line comes that was said meanwhile.
+    fn follows(&self, node: &str) {
+        let mut command = self.command(&self.key, &["logs", "-f", "-n", "1", node]);
+        let mut following = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.contains("\"sequence\""), "{first}");
+        let _: Value = self.ask(&["identify", node, "--seconds", "1"]);
+        let said = lines.map_while(Result::ok).any(|line| line.contains("which you look for"));
+        following.kill().unwrap();
+        following.wait().unwrap();
+        assert!(said, "the line did not come");
+    }
+
+    /// Restarts a machine, and sees its kernel start again.
+    pub(crate) fn restarts(&self, machine: &mut Machine) {
+        let mark = machine.console().mark();
+        let mac = machine.spec().mac.clone();
+        let _: Value = self.ask(&["reboot", &mac, "--yes"]);
+        let asked = |line: &str| line.contains("power started asked by an operator");
+        machine.console().wait_from(mark, asked, LIMIT).unwrap_or_else(|error| panic!("{error:?}"));
+        let again = |line: &str| line.contains("Linux version");
+        let again = machine.console().wait_from(mark, again, RESTART_LIMIT);
+        again.unwrap_or_else(|error| panic!("{error:?}"));
+    }
+}
+
+/// Every TCP port that takes a connection.
+fn open_ports(address: IpAddr) -> Vec<u32> {
+    let next = AtomicU32::new(1);
+    let scan = || {
+        let mut open = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Ok(port) = u16::try_from(number) else { return open };
+            if TcpStream::connect_timeout(&SocketAddr::new(address, port), PORT_LIMIT).is_ok() {
+                open.push(number);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let scanners = (0..SCANNERS).map(|_| {
+            thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, scan).unwrap()
+        });
+        let scanners: Vec<_> = scanners.collect();
+        let mut open: Vec<u32> = scanners.into_iter().flat_map(|one| one.join().unwrap()).collect();
+        open.sort_unstable();
+        open
+    })
+}
