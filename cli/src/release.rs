@@ -233,6 +233,7 @@ mod tests {
                     data_blocks: 1,
                 },
             },
+            microcode: Default::default(),
             unix_time: 1_700_000_000,
         };
         let manifest = Manifest { version: 4, image, floor: 2, chain: None };

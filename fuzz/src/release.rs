@@ -21,6 +21,7 @@ pub fn manifest() -> Manifest {
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
             root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+            microcode: Default::default(),
             unix_time: 1_700_000_000,
         },
         floor: 3,

@@ -14,9 +14,10 @@ use crate::{
     error::{At, Error},
     kernel::Kernel,
     licences,
+    microcode::{self, Maker},
     packages::{Package, Packages},
     picture,
-    recipe::Recipe,
+    recipe::{self, Recipe},
     report::{self, Report},
     root,
     sbom::{self, Origins},
@@ -24,7 +25,7 @@ use crate::{
 use modules::Modules;
 use protocol::{
     Digest,
-    boot::{ImageFile, ImageManifest, RootImage},
+    boot::{ImageFile, ImageManifest, Microcode, RootImage},
     release::ROOT_FILE,
     sandbox::SANDBOXES,
 };
@@ -88,10 +89,12 @@ pub struct Parts {
     pub firmware: Vec<Package>,
     /// Libraries.
     pub libraries: Vec<Package>,
+    /// Microcode, AMD's and Intel's.
+    pub microcode: Vec<(Maker, Package)>,
 }
 
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
-/// `root.erofs`, `report.json`, `report.txt`, `report.svg`, `sbom.json`, `licences.txt` and, last,
+/// `root.erofs`, the archives of microcode, `report.json`, `report.txt`, `report.svg`, `sbom.json`, `licences.txt` and, last,
 /// `manifest.json`.
 ///
 /// # Errors
@@ -138,6 +141,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         kernel: put(output, "vmlinuz", &content.kernel)?,
         initramfs: put(output, "initramfs.zst", &initramfs)?,
         root: RootImage { file: put(output, "root.erofs", &root.bytes)?, verity: root.verity },
+        microcode: put_microcode(output, &content.microcode)?,
         unix_time: content.unix_time,
     };
     report.image = Some(manifest.clone());
@@ -154,7 +158,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         "sbom.json",
         &json(&sbom::bill(&manifest, &report, &recipe.suite, inputs.origins)),
     )?;
-    let packages: Vec<&Package> = parts.firmware.iter().chain(&parts.libraries).collect();
+    let microcode = parts.microcode.iter().map(|(_, package)| package);
+    let packages: Vec<&Package> =
+        parts.firmware.iter().chain(&parts.libraries).chain(microcode).collect();
     let licences = licences::collect(&packages, &inputs.origins.crates)?;
     put(output, "licences.txt", licences.as_bytes())?;
     if manifest.bytes() > report.budget {
@@ -173,10 +179,13 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
 fn fetch(inputs: &Inputs<'_>, recipe: &Recipe) -> Result<Parts, Error> {
     let Inputs { packages, kernel, .. } = inputs;
     // One call for all, so that they are fetched together.
-    let names = [recipe.firmware.packages.as_slice(), &recipe.libraries.packages].concat();
-    let mut fetched = packages.fetch(&names)?.into_iter();
+    let recipe::Microcode { amd, intel } = recipe.microcode.clone();
+    let microcode = [amd, intel];
+    let names = [recipe.firmware.packages.as_slice(), &microcode, &recipe.libraries.packages];
+    let mut fetched = packages.fetch(&names.concat())?.into_iter();
     let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
-    Ok(Parts { kernel: kernel.clone(), firmware, libraries: fetched.collect() })
+    let microcode = [Maker::Amd, Maker::Intel].into_iter().zip(fetched.by_ref().take(2)).collect();
+    Ok(Parts { kernel: kernel.clone(), firmware, libraries: fetched.collect(), microcode })
 }
 
 /// Fetches the distribution's own kernel, which the recipe's metapackage names.
@@ -215,6 +224,8 @@ pub struct Content {
     pub ours: Tree,
     /// The root.
     pub root: Tree,
+    /// Archives of microcode.
+    pub microcode: Vec<(Maker, Vec<u8>)>,
     /// Where each byte came from.
     pub report: Report,
 }
@@ -279,7 +290,15 @@ pub fn assemble(
         from.insert(plain(&path), name);
     }
 
-    let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);
+    let mut microcode = Vec::new();
+    for (maker, package) in &parts.microcode {
+        let archive = microcode::archive(*maker, package)?;
+        report.add("microcode", &archive);
+        microcode.push((*maker, archive));
+    }
+    let others = parts.firmware.iter().chain(&parts.libraries);
+    let others = others.chain(parts.microcode.iter().map(|(_, package)| package));
+    let others = others.map(|package| &package.origin);
     report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
     let unix_time = report.packages.iter().map(|origin| origin.unix_time).max();
     let unix_time = unix_time.unwrap_or_default();
@@ -304,7 +323,20 @@ pub fn assemble(
         let (path, sha256) = (path.to_string(), sha256(bytes));
         report.files.push(report::File { path, bytes: bytes.len() as u64, sha256, from });
     }
-    Ok(Content { kernel, kernel_release, unix_time, base, ours, root, report })
+    Ok(Content { kernel, kernel_release, unix_time, base, ours, root, microcode, report })
+}
+
+/// Writes the archives of microcode.
+fn put_microcode(output: &Path, archives: &[(Maker, Vec<u8>)]) -> Result<Microcode, Error> {
+    let mut microcode = Microcode::default();
+    for (maker, archive) in archives {
+        let file = Some(put(output, maker.file(), archive)?);
+        match maker {
+            Maker::Amd => microcode.amd = file,
+            Maker::Intel => microcode.intel = file,
+        }
+    }
+    Ok(microcode)
 }
 
 /// A path as a tree has it.

@@ -23,6 +23,7 @@ pub mod firmware;
 pub mod kernel;
 pub mod kmod;
 pub mod licences;
+pub mod microcode;
 pub mod packages;
 pub mod picture;
 pub mod recipe;

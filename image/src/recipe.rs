@@ -26,6 +26,8 @@ pub struct Recipe {
     pub root: Root,
     /// Firmware for the modules.
     pub firmware: FromPackages,
+    /// Microcode for processors.
+    pub microcode: Microcode,
     /// Shared libraries that the programs may need.
     pub libraries: FromPackages,
     /// The two programs of ours.
@@ -141,6 +143,16 @@ pub struct Root {
 pub struct FromPackages {
     /// Their names.
     pub packages: Vec<String>,
+}
+
+/// The packages of microcode, by the maker of the processors.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Microcode {
+    /// AMD's.
+    pub amd: String,
+    /// Intel's.
+    pub intel: String,
 }
 
 /// Where the two programs lie.

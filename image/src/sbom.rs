@@ -155,6 +155,7 @@ mod tests {
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
             root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+            microcode: Default::default(),
             unix_time: 1,
         };
         let origin = |name: &str, version: &str| Origin {

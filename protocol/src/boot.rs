@@ -206,6 +206,8 @@ pub struct ImageManifest {
     pub initramfs: ImageFile,
     /// The root that it verifies and mounts.
     pub root: RootImage,
+    /// Microcode, which the kernel takes before anything else.
+    pub microcode: Microcode,
     /// The build's timestamp (of the newest input), seconds since 1970: floors a node's clock.
     pub unix_time: u64,
 }
@@ -213,10 +215,16 @@ pub struct ImageManifest {
 impl ImageManifest {
     /// What receipts and registrations name as the release.
     pub fn digest(&self) -> Digest {
-        Digest::of("aliaOS image manifest v2", self)
+        Digest::of("aliaOS image manifest v3", self)
     }
 
-    /// What a machine downloads: kernel, initramfs and root, in bytes.
+    /// Every file that a machine may ask for.
+    pub fn files(&self) -> impl Iterator<Item = &ImageFile> {
+        let microcode = [&self.microcode.amd, &self.microcode.intel].into_iter().flatten();
+        [&self.kernel, &self.initramfs, &self.root.file].into_iter().chain(microcode)
+    }
+
+    /// What every machine downloads: kernel, initramfs and root, in bytes.
     pub fn bytes(&self) -> u64 {
         self.kernel.bytes + self.initramfs.bytes + self.root.file.bytes
     }
@@ -232,6 +240,20 @@ pub struct ImageFile {
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
+}
+
+/// Microcode for processors, by their maker: archives (cpio, not compressed) that stand before the
+/// initramfs (<https://docs.kernel.org/arch/x86/microcode.html>). A processor takes what its maker
+/// signed for it, and nothing else.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Microcode {
+    /// AMD's.
+    pub amd: Option<ImageFile>,
+    /// Intel's.
+    pub intel: Option<ImageFile>,
 }
 
 /// A root file system: EROFS, and behind it the hash tree of dm-verity (version 1, SHA-256, without
@@ -301,6 +323,7 @@ mod tests {
                     data_blocks: 6,
                 },
             },
+            microcode: Microcode { amd: Some(file("microcode-amd.cpio", 8)), intel: None },
             unix_time: 7,
         }
     }
@@ -318,6 +341,11 @@ mod tests {
         let mut other = manifest();
         other.root.verity.data_blocks += 1;
         assert_ne!(other.digest(), manifest().digest());
+        let mut other = manifest();
+        std::mem::swap(&mut other.microcode.amd, &mut other.microcode.intel);
+        assert_ne!(other.digest(), manifest().digest());
+        let names: Vec<_> = manifest().files().map(|file| file.file.clone()).collect();
+        assert_eq!(names, ["vmlinuz", "initramfs.zst", "root.erofs", "microcode-amd.cpio"]);
     }
 
     /// A digest of the signed bytes stands for them: what changes them changes the version.

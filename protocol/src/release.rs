@@ -120,6 +120,7 @@ mod tests {
                 kernel: file("vmlinuz"),
                 initramfs: file("initramfs.zst"),
                 root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+                microcode: Default::default(),
                 unix_time: 1_700_000_000,
             },
             floor: 2,

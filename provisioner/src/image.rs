@@ -81,7 +81,7 @@ impl Image {
         let json = read(&path)?;
         let manifest: ImageManifest = serde_json::from_slice(&json)
             .map_err(|source| ImageError::Manifest { path, source })?;
-        for file in files(&manifest) {
+        for file in manifest.files() {
             check(folder, file)?;
         }
         let image = Self { digest: manifest.digest(), manifest, folder: folder.into() };
@@ -118,14 +118,9 @@ impl Image {
             return Some(self.folder.join(name)).filter(|path| path.exists());
         }
         let named = |file: &&ImageFile| file.file == name;
-        let file = files(&self.manifest).into_iter().find(named)?;
+        let file = self.manifest.files().find(named)?;
         Some(self.folder.join(&file.file))
     }
-}
-
-/// Every file that a manifest names.
-fn files(manifest: &ImageManifest) -> [&ImageFile; 3] {
-    [&manifest.kernel, &manifest.initramfs, &manifest.root.file]
 }
 
 fn check(folder: &Path, file: &ImageFile) -> Result<(), ImageError> {
@@ -167,6 +162,7 @@ mod tests {
                 file: file("root.erofs", b"root"),
                 verity: protocol::boot::Verity::default(),
             },
+            microcode: Default::default(),
             unix_time: 1_700_000_000,
         };
         let json = serde_json::to_vec(&manifest).unwrap();

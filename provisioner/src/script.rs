@@ -10,7 +10,7 @@ use protocol::{
     ChainId, PublicKey,
     boot::{
         ARG_ATTEMPT, ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY,
-        ARG_RELEASE,
+        ARG_RELEASE, ImageFile, Microcode,
     },
     network::NetworkConfig,
 };
@@ -50,7 +50,7 @@ pub fn entry(base_url: &str) -> String {
         "chain --replace --autofree {base_url}/boot/${{netX/mac:hexhyp}}.ipxe\
          ?uuid=${{uuid}}&serial=${{serial:uristring}}&arch=${{buildarch}}&platform=${{platform}}"
     );
-    retrying(&format!("asking {base_url} what to boot"), &[ask])
+    retrying(&format!("asking {base_url} what to boot"), &[], &[must(&ask)])
 }
 
 /// `GET /boot/{mac}.ipxe`: loads the image, for the `attempt`th time in a row, from 1.
@@ -63,18 +63,40 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let manifest = &image.manifest;
     let url = |file: &str| format!("{base}/image/{}/{file}?mac={}", image.digest, mac.hyphenated());
     let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
+    let microcode = &manifest.microcode;
+    let arguments = command_line(setup, image, mac, attempt);
     let steps = [
-        "imgfree".to_string(),
-        format!(
-            "kernel --name {kernel} {} {}",
-            url(kernel),
-            command_line(setup, image, mac, attempt)
-        ),
-        format!("initrd --name {initramfs} {}", url(initramfs)),
-        "boot".to_string(),
+        must("imgfree"),
+        must(&format!("kernel --name {kernel} {} ${{first}} {arguments}", url(kernel))),
+        "isset ${microcode} || goto initramfs".to_string(),
+        must(&format!("initrd --name ${{microcode}} {}", url("${microcode}"))),
+        ":initramfs".to_string(),
+        must(&format!("initrd --name {initramfs} {}", url(initramfs))),
+        must("boot"),
     ];
     let what = format!("aliaOS {} (Linux {})", manifest.version, manifest.kernel_release);
-    retrying(&format!("loading {what} from {base}"), &steps)
+    retrying(&format!("loading {what} from {base}"), &choose_microcode(microcode), &steps)
+}
+
+/// Sets `microcode` to the archive of this processor's maker, by what iPXE can ask of a processor
+/// (CPUID; Intel's and AMD's manuals have the bits): without long mode it cannot ask at all; a
+/// virtual one (leaf 1, ECX 31) takes none; SSE4a (leaf 8000_0001, ECX 6) is AMD's alone.
+fn choose_microcode(microcode: &Microcode) -> Vec<String> {
+    let set = |file: &ImageFile| format!("set microcode {}", file.file);
+    let choose = match (&microcode.amd, &microcode.intel) {
+        (None, None) => return Vec::new(),
+        (Some(amd), Some(intel)) => format!("&& {} || {}", set(amd), set(intel)),
+        (Some(amd), None) => format!("&& {} ||", set(amd)),
+        (None, Some(intel)) => format!("|| {}", set(intel)),
+    };
+    vec![
+        "cpuid --ext 29 || goto chosen".to_string(),
+        "cpuid --ecx 31 && goto chosen ||".to_string(),
+        format!("cpuid --ext --ecx 6 {choose}"),
+        // It must stand before the initramfs wherever the kernel reads files by these arguments.
+        "isset ${microcode} && set first initrd=${microcode} ||".to_string(),
+        ":chosen".to_string(),
+    ]
 }
 
 /// For a machine that the image cannot run on.
@@ -121,11 +143,18 @@ pub fn command_line(setup: &Setup, image: &Image, mac: Mac, attempt: u32) -> Str
     line
 }
 
-/// Steps that all must succeed, tried again from the first one.
-fn retrying(what: &str, steps: &[String]) -> String {
-    let mut script = format!("#!ipxe\nset tries:int32 0\n:again\necho aliaOS: {what}\n");
+/// A step without which there is nothing to go on with.
+fn must(step: &str) -> String {
+    format!("{step} || goto failed")
+}
+
+/// Lines that run once, and steps that are tried again from the first one.
+fn retrying(what: &str, before: &[String], steps: &[String]) -> String {
+    let before: String = before.iter().map(|line| format!("{line}\n")).collect();
+    let mut script =
+        format!("#!ipxe\nset tries:int32 0\n{before}:again\necho aliaOS: {what}\n");
     for step in steps {
-        let _ = writeln!(script, "{step} || goto failed");
+        let _ = writeln!(script, "{step}");
     }
     let _ = write!(
         script,

@@ -5,7 +5,7 @@
 
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
-    boot::{BootEvent, Enrol, ImageFile, ImageManifest, NodeConfig, RootImage, StageState, Verity},
+    boot::{BootEvent, Enrol, ImageFile, ImageManifest, Microcode, NodeConfig, RootImage, StageState, Verity},
     evidence::{Approval, Held},
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
@@ -52,6 +52,10 @@ fn write_image(folder: &Path) {
         kernel: file("vmlinuz", &[7; 300_000]),
         initramfs: file("initramfs.zst", &[9; 200_000]),
         root: RootImage { file: file("root.erofs", &[8; 100_000]), verity: Verity::default() },
+        microcode: Microcode {
+            amd: Some(file("microcode-amd.cpio", &[5; 512])),
+            intel: Some(file("microcode-intel.cpio", &[6; 1024])),
+        },
         unix_time: 1_700_000_000,
     };
     fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
@@ -176,12 +180,21 @@ async fn the_boot_scripts_read_as_written_here() {
     let machine = format!(
         "#!ipxe\n\
          set tries:int32 0\n\
+         cpuid --ext 29 || goto chosen\n\
+         cpuid --ecx 31 && goto chosen ||\n\
+         cpuid --ext --ecx 6 && set microcode microcode-amd.cpio || \
+         set microcode microcode-intel.cpio\n\
+         isset ${{microcode}} && set first initrd=${{microcode}} ||\n\
+         :chosen\n\
          :again\n\
          echo aliaOS: loading aliaOS 0.1.0 (Linux 6.12.0-test) from {url}\n\
          imgfree || goto failed\n\
-         kernel --name vmlinuz {image}/vmlinuz?mac={mac} initrd=initramfs.zst \
+         kernel --name vmlinuz {image}/vmlinuz?mac={mac} ${{first}} initrd=initramfs.zst \
          alia.provisioner={url} alia.key={key} alia.chain=alia-test alia.release={digest} \
          BOOTIF=01-{mac} console=tty0 console=ttyS0,115200 panic=10 quiet || goto failed\n\
+         isset ${{microcode}} || goto initramfs\n\
+         initrd --name ${{microcode}} {image}/${{microcode}}?mac={mac} || goto failed\n\
+         :initramfs\n\
          initrd --name initramfs.zst {image}/initramfs.zst?mac={mac} || goto failed\n\
          boot || goto failed\n\
          :failed\n\

@@ -83,7 +83,15 @@ fn parts(folder: &Path) -> Parts {
         let host = Path::new("/lib/x86_64-linux-gnu").join(name);
         write(libraries.root.join("usr/lib/x86_64-linux-gnu").join(name), fs::read(host).unwrap());
     }
-    Parts { kernel: Kernel::prebuilt(kernel), firmware: vec![firmware], libraries: vec![libraries] }
+    let microcode = package(folder, "amd64-microcode", 150);
+    let bin = "usr/lib/firmware/amd-ucode/microcode_amd_fam19h.bin";
+    write(microcode.root.join(bin), b"microcode");
+    Parts {
+        kernel: Kernel::prebuilt(kernel),
+        firmware: vec![firmware],
+        libraries: vec![libraries],
+        microcode: vec![(Maker::Amd, microcode)],
+    }
 }
 
 fn recipe() -> Recipe {

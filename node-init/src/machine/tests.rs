@@ -154,6 +154,7 @@ fn manifest() -> ImageManifest {
         kernel: file("vmlinuz", b"kernel"),
         initramfs: file("initramfs.zst", b"initramfs"),
         root: RootImage { file: file("root.erofs", &ROOT), verity },
+        microcode: Default::default(),
         unix_time: 5,
     }
 }

@@ -163,6 +163,7 @@ pub(super) async fn image(
         manifest if file == manifest.kernel.file => "kernel",
         manifest if file == manifest.root.file.file => "root",
         _ if file == crate::image::MANIFEST => "release",
+        _ if file.starts_with("microcode-") => "microcode",
         _ => "initramfs",
     };
     // What became of the release is the node's to report: it checks it.

@@ -34,6 +34,7 @@ fn manifest(version: u64, floor: u64) -> Manifest {
             kernel: file("vmlinuz"),
             initramfs: file("initramfs.zst"),
             root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+            microcode: Default::default(),
             unix_time: 1_700_000_000,
         },
         floor,
