@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn the_makers_files_are_known_from_others() {
-        assert!(Maker::Amd.takes("microcode_amd_fam19h.bin") && Maker::Amd.takes("microcode_amd.bin"));
+        assert!(
+            Maker::Amd.takes("microcode_amd_fam19h.bin") && Maker::Amd.takes("microcode_amd.bin")
+        );
         assert!(!Maker::Amd.takes("microcode_amd.bin.asc") && !Maker::Amd.takes("README"));
         assert!(Maker::Intel.takes("06-0f-0b") && !Maker::Intel.takes("06-0f"));
         assert!(!Maker::Intel.takes("06-0f-0x"));

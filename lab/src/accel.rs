@@ -41,6 +41,14 @@ impl Accelerator {
             Self::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max"],
         }
     }
+
+    /// The processor's model among them.
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max",
+        }
+    }
 }
 
 /// What was chosen, and why.

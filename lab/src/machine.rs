@@ -70,6 +70,18 @@ pub enum BootsFrom {
     Stick(PathBuf),
 }
 
+/// What a machine's processor says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processor {
+    /// That it is virtual.
+    #[default]
+    Virtual,
+    /// That it is real: AMD's under emulation, the host's under KVM.
+    Real,
+    /// That it is real, and without what AMD's alone have.
+    NotAmd,
+}
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineSpec {
@@ -83,6 +95,8 @@ pub struct MachineSpec {
     pub memory: u32,
     /// Processors.
     pub processors: u32,
+    /// What they say of themselves.
+    pub processor: Processor,
     /// Its network card's address, lower case with colons.
     pub mac: String,
     /// The TAP device that the card is plugged into.
@@ -127,8 +141,13 @@ impl MachineSpec {
             // It has none, and would wait a minute for one after each file that it refuses.
             add("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no");
         }
-        for word in self.accelerator.arguments() {
-            add(word);
+        add(&self.accelerator.arguments().join(" "));
+        // Of two the last counts.
+        let model = self.accelerator.model();
+        match self.processor {
+            Processor::Virtual => {}
+            Processor::Real => add(&format!("-cpu {model},-hypervisor")),
+            Processor::NotAmd => add(&format!("-cpu {model},-hypervisor,-sse4a")),
         }
         add(&format!("-m {} -smp {} -uuid {}", self.memory, self.processors, self.uuid));
         // Without randomness newer OVMF offers no network boot.
@@ -325,6 +344,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             memory: 1024,
             processors: 1,
+            processor: Default::default(),
             mac: "52:54:00:a1:1a:01".into(),
             tap: "tap-m1".into(),
             boots: BootsFrom::Network,

@@ -8,8 +8,9 @@ use crate::{
 };
 use protocol::{ChainId, PublicKey, SecretKey, Signed, node::Delegation};
 use std::{
-    fs, io,
-    net::SocketAddr,
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -174,6 +175,18 @@ impl Provisioner {
     /// Its page and API.
     pub fn http(&self) -> SocketAddr {
         (SERVER, 8080).into()
+    }
+
+    /// The body of one of the running provisioner's pages; what is not 200 is an error.
+    pub fn page(path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect((SERVER, 8080))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: lab\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+            _ => Err(io::Error::other(format!("{path}: {answer}"))),
+        }
     }
 
     fn key_file(&self) -> PathBuf {

@@ -11,8 +11,8 @@ mod operator;
 
 use image::{Packages, packages::Options};
 use lab::{
-    Machine, MachineSpec, Service, accel,
-    machine::{BootsFrom, Firmware},
+    Accelerator, Machine, MachineSpec, Service, accel,
+    machine::{BootsFrom, Firmware, Processor},
     net, sandbox,
     services::{self, Dhcp, Provisioner},
     tools,
@@ -72,7 +72,7 @@ struct Bed {
     provisioner: PathBuf,
     command: PathBuf,
     files: tools::BootFiles,
-    accelerator: lab::Accelerator,
+    accelerator: Accelerator,
 }
 
 impl Bed {
@@ -127,6 +127,10 @@ impl Bed {
                     accelerator: self.accelerator,
                     memory: 1024,
                     processors: 1,
+                    processor: match dhcp {
+                        Dhcp::Full => Processor::Real,
+                        _ => Processor::NotAmd,
+                    },
                     mac: format!("52:54:00:a1:1a:0{number}"),
                     tap: format!("tap-{name}"),
                     boots: BootsFrom::Network,
@@ -160,6 +164,17 @@ impl Bed {
         for machine in &mut machines {
             let lease = machine.wait_line(&format!("by DHCP from {server}"), SERVICE_LIMIT);
             lease.unwrap_or_else(|error| panic!("{error}"));
+        }
+        for machine in &machines {
+            let detail = Provisioner::page(&format!("/v1/machines/{}", machine.spec().mac));
+            let detail = detail.unwrap_or_else(|error| panic!("{error}"));
+            let wanted = match (self.accelerator, machine.spec().processor) {
+                // The host's, whoever made it.
+                (Accelerator::Kvm, Processor::Real) => "microcode-",
+                (_, Processor::Real) => "microcode-amd.cpio",
+                (_, _) => "microcode-intel.cpio",
+            };
+            assert!(detail.contains(wanted), "no {wanted}: {detail}");
         }
         if dhcp == Dhcp::Full {
             let operator = operator::Operator::new(&self.command, &folder, &url, &owner);

@@ -21,8 +21,8 @@ use protocol::SecretKey;
 use std::{
     ffi::OsString,
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -523,14 +523,7 @@ fn script(mac: &str) -> String {
 
 /// What the provisioner answers.
 fn get(path: &str) -> String {
-    let address: SocketAddr = (net::SERVER, 8080).into();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
-    answer
+    Provisioner::page(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Hands a connection on to the provisioner.

@@ -19,8 +19,6 @@ use lab::{
 use protocol::SecretKey;
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -132,6 +130,7 @@ impl Bed {
             accelerator: self.accelerator,
             memory: 1024,
             processors: 1,
+            processor: Default::default(),
             mac: mac(at),
             tap: TAPS[at].into(),
             boots: BootsFrom::Network,
@@ -281,13 +280,7 @@ fn timeline(at: usize) -> String {
 }
 
 fn get(path: &str) -> String {
-    let mut stream = TcpStream::connect((net::SERVER, 8080)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: lab\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains(" 200 "), "{head}");
-    body.to_owned()
+    Provisioner::page(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What the QR codes in a screenshot (binary PPM) say.

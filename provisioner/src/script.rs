@@ -151,8 +151,7 @@ fn must(step: &str) -> String {
 /// Lines that run once, and steps that are tried again from the first one.
 fn retrying(what: &str, before: &[String], steps: &[String]) -> String {
     let before: String = before.iter().map(|line| format!("{line}\n")).collect();
-    let mut script =
-        format!("#!ipxe\nset tries:int32 0\n{before}:again\necho aliaOS: {what}\n");
+    let mut script = format!("#!ipxe\nset tries:int32 0\n{before}:again\necho aliaOS: {what}\n");
     for step in steps {
         let _ = writeln!(script, "{step}");
     }

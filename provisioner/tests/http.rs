@@ -5,7 +5,10 @@
 
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
-    boot::{BootEvent, Enrol, ImageFile, ImageManifest, Microcode, NodeConfig, RootImage, StageState, Verity},
+    boot::{
+        BootEvent, Enrol, ImageFile, ImageManifest, Microcode, NodeConfig, RootImage, StageState,
+        Verity,
+    },
     evidence::{Approval, Held},
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
