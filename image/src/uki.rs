@@ -48,6 +48,9 @@ pub struct Parts<'a> {
     pub kernel: &'a [u8],
     /// The initramfs.
     pub initramfs: &'a [u8],
+    /// Archives of microcode one after the other, or nothing. The stub puts them before the
+    /// initramfs.
+    pub microcode: &'a [u8],
 }
 
 /// What a UKI tells its machines, the same to all of them: what differs comes later, signed.
@@ -121,7 +124,8 @@ pub fn build(parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
     if line.len() > 2_047 || !line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
         return Err(UkiError::CommandLine);
     }
-    let whole = parts.stub.len() + parts.kernel.len() + parts.initramfs.len();
+    let whole =
+        parts.stub.len() + parts.kernel.len() + parts.initramfs.len() + parts.microcode.len();
     if whole > MAX_LEN {
         return Err(UkiError::TooLarge(whole));
     }
@@ -137,6 +141,9 @@ pub fn build(parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
     file.append(".uname", parts.kernel_release.as_bytes())?;
     file.append(".linux", parts.kernel)?;
     file.append(".initrd", parts.initramfs)?;
+    if !parts.microcode.is_empty() {
+        file.append(".ucode", parts.microcode)?;
+    }
     Ok(file.bytes)
 }
 
@@ -149,10 +156,12 @@ pub struct Uki {
     pub command_line: String,
 }
 
-/// The UKI of an image's folder, for the site that `site` makes of its manifest.
+/// The UKI of an image's folder, for the site that `site` makes of its manifest; with the microcode
+/// of every maker or none: firmware chooses nothing.
 pub fn of_image(
     folder: &Path,
     stub: &Path,
+    with_microcode: bool,
     site: impl FnOnce(&ImageManifest) -> Site,
 ) -> Result<Uki, Error> {
     let read = |path: &Path| fs::read(path).at(path);
@@ -161,6 +170,11 @@ pub fn of_image(
         .map_err(|error| Error::bad_file(&manifest_path, error))?;
     let version = &manifest.version;
     let command_line = site(&manifest).command_line();
+    let mut microcode = Vec::new();
+    let archives = [&manifest.microcode.amd, &manifest.microcode.intel];
+    for file in archives.into_iter().flatten().filter(|_| with_microcode) {
+        microcode.extend(read(&folder.join(&file.file))?);
+    }
     let bytes = build(&Parts {
         stub: &read(stub)?,
         os_release: &format!(
@@ -170,6 +184,7 @@ pub fn of_image(
         kernel_release: &manifest.kernel_release,
         kernel: &read(&folder.join(&manifest.kernel.file))?,
         initramfs: &read(&folder.join(&manifest.initramfs.file))?,
+        microcode: &microcode,
     });
     let bytes = bytes.map_err(|error| Error::bad_file(folder, error))?;
     Ok(Uki { bytes, command_line })

@@ -170,6 +170,10 @@ impl Bed {
 
     /// A UKI of the image for this network, unsigned.
     fn uki(&self) -> Vec<u8> {
+        self.uki_with(false)
+    }
+
+    fn uki_with(&self, microcode: bool) -> Vec<u8> {
         let site = |manifest: &ImageManifest| Site {
             provisioner: "http://10.77.0.1:8080".into(),
             key: self.served().key().unwrap(),
@@ -178,7 +182,7 @@ impl Bed {
             consoles: vec!["ttyS0,115200".into()],
             arguments: vec![],
         };
-        uki::of_image(&self.image, &self.files.stub, site).unwrap().bytes
+        uki::of_image(&self.image, &self.files.stub, microcode, site).unwrap().bytes
     }
 
     fn signed(&self, uki: &[u8], key: &Key) -> Vec<u8> {
@@ -252,7 +256,7 @@ impl Bed {
     }
 
     fn boots_by_http(&self) {
-        let uki = self.signed(&self.uki(), &self.keys.key("db"));
+        let uki = self.signed(&self.uki_with(true), &self.keys.key("db"));
         self.enrols(&uki, BootsFrom::Http, &self.owned());
     }
 

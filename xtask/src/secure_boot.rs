@@ -71,6 +71,10 @@ struct SiteFlags {
     /// More kernel arguments.
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     kernel_argument: Vec<String>,
+    /// Leave microcode out, which is more than half of the file: processors keep what their
+    /// board's firmware has.
+    #[arg(long)]
+    no_microcode: bool,
 }
 
 impl SiteFlags {
@@ -85,7 +89,7 @@ impl SiteFlags {
             consoles: self.console.clone(),
             arguments: self.kernel_argument.clone(),
         };
-        let uki = uki::of_image(&folder, stub, site)
+        let uki = uki::of_image(&folder, stub, !self.no_microcode, site)
             .with_context(|| format!("the image in {}: `cargo xtask image`", folder.display()))?;
         println!("command line: {}", uki.command_line);
         Ok(uki.bytes)

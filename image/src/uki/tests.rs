@@ -44,6 +44,7 @@ fn parts<'a>(stub: &'a [u8], kernel: &'a [u8]) -> Parts<'a> {
         kernel_release: "6.12.0",
         kernel,
         initramfs: b"initramfs",
+        microcode: b"microcode",
     }
 }
 
@@ -58,11 +59,12 @@ fn every_part_is_a_section_that_overlaps_no_other() {
     let uki = build(&parts(&stub, &[7; 5_000])).unwrap();
     let found = sections(&uki).unwrap();
     let names: Vec<&str> = found.iter().map(|section| section.name.as_str()).collect();
-    let wanted = [".text", ".sbat", ".osrel", ".cmdline", ".uname", ".linux", ".initrd"];
+    let wanted = [".text", ".sbat", ".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".ucode"];
     assert_eq!(names, wanted);
     assert_eq!(content(&uki, ".cmdline"), b"console=ttyS0 panic=10");
     assert_eq!(content(&uki, ".linux"), [7; 5_000]);
     assert_eq!(content(&uki, ".initrd"), b"initramfs");
+    assert_eq!(content(&uki, ".ucode"), b"microcode");
     assert_eq!(content(&uki, ".sbat"), format!("sbat,1\n{SBAT}").as_bytes());
     for pair in found.windows(2) {
         assert!(pair[0].content.end <= pair[1].content.start, "{pair:?}");
