@@ -113,6 +113,8 @@ pub struct MachineSpec {
     pub tpm: Option<Swtpm>,
     /// More devices, in QEMU's words: `VGA`, `i6300esb`.
     pub devices: Vec<String>,
+    /// What its clock shows at the start, UTC, where that is not the time: `1970-01-02T00:00:00`.
+    pub clock: Option<String>,
     /// Folder for its log, its firmware's variables and its TPM's state.
     pub folder: PathBuf,
 }
@@ -148,6 +150,9 @@ impl MachineSpec {
             Processor::Virtual => {}
             Processor::Real => add(&format!("-cpu {model},-hypervisor")),
             Processor::NotAmd => add(&format!("-cpu {model},-hypervisor,-sse4a")),
+        }
+        if let Some(clock) = &self.clock {
+            add(&format!("-rtc base={clock}"));
         }
         add(&format!("-m {} -smp {} -uuid {}", self.memory, self.processors, self.uuid));
         // Without randomness newer OVMF offers no network boot.
@@ -344,6 +349,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             memory: 1024,
             processors: 1,
+            clock: None,
             processor: Default::default(),
             mac: "52:54:00:a1:1a:01".into(),
             tap: "tap-m1".into(),

@@ -127,6 +127,7 @@ impl Bed {
                     accelerator: self.accelerator,
                     memory: 1024,
                     processors: 1,
+                    clock: None,
                     processor: match dhcp {
                         Dhcp::Full => Processor::Real,
                         _ => Processor::NotAmd,

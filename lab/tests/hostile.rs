@@ -197,6 +197,7 @@ fn hostile() {
         accelerator: accel::probe(Some(&image)).accelerator,
         memory: 1024,
         processors: 1,
+        clock: None,
         processor: Default::default(),
         mac: "52:54:00:a1:1a:01".into(),
         tap: "tap-one".into(),

@@ -130,6 +130,7 @@ impl Bed {
             accelerator: self.accelerator,
             memory: 1024,
             processors: 1,
+            clock: None,
             processor: Default::default(),
             mac: mac(at),
             tap: TAPS[at].into(),

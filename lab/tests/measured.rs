@@ -147,6 +147,7 @@ impl Bed {
             accelerator: self.accelerator,
             memory: 1024,
             processors: 1,
+            clock: None,
             processor: Default::default(),
             mac: format!("52:54:00:a1:1a:{number:02x}"),
             tap: tap(number),

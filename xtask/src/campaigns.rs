@@ -9,6 +9,7 @@ mod living;
 mod secure_boot;
 mod syscalls;
 mod tpm;
+mod trust;
 
 use crate::{build, setup::Sources, up::summary::Summary, workspace};
 use anyhow::{Context, bail};
@@ -68,6 +69,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "console",
         "displays under both firmwares show the machine, and a code that can be read",
         living::console,
+    ),
+    (
+        "trust",
+        "releases that no machine may boot: altered, of strangers, expired, rolled back, of altered roots",
+        trust::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];

@@ -233,6 +233,7 @@ fn boot(
         accelerator: if plan.kvm { Accelerator::Kvm } else { Accelerator::Tcg },
         memory: 1024,
         processors: 1,
+        clock: None,
         processor: Default::default(),
         mac: "52:54:00:a1:1a:01".into(),
         tap: TAP.into(),

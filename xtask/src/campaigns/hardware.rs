@@ -16,7 +16,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     build::programs()?;
     build::image(&packages, KernelFrom::Prebuilt)?;
     build::run(
-        &["test", "--release", "-p", "lab", "--test", "hardware"],
+        &["test", "--release", "--workspace", "--test", "hardware"],
         &[
             ("ALIA_BOOTS", "1".into()),
             ("ALIA_HARDWARE", "1".into()),

@@ -33,7 +33,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
             ("ALIA_IPXE", ipxe.clone().into()),
             ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
         ];
-        let test = ["test", "--quiet", "--release", "-p", "lab", "--test", "hostile"];
+        let test = ["test", "--quiet", "--release", "--workspace", "--test", "hostile"];
         build::run(&test, &environment)?;
     }
     Ok(())

@@ -48,7 +48,7 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
         ("ALIA_IMAGE", good.folder.into()),
         ("ALIA_BAD_IMAGE", bad.folder.into()),
     ];
-    build::run(&["test", "--release", "--quiet", "-p", "lab", "--test", "living"], &environment)?;
+    build::run(&["test", "--release", "--quiet", "--workspace", "--test", "living"], &environment)?;
     println!("logs and screenshots are in {}", folder.join("living").display());
     Ok(())
 }

@@ -24,5 +24,5 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         ("ALIA_BOOTS", "1".into()),
         ("ALIA_TPM_BOOTS", "1".into()),
     ];
-    build::run(&["test", "--release", "--quiet", "-p", "lab", "--test", "measured"], &environment)
+    build::run(&["test", "--release", "--quiet", "--workspace", "--test", "measured"], &environment)
 }
