@@ -161,7 +161,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let microcode = parts.microcode.iter().map(|(_, package)| package);
     let packages: Vec<&Package> =
         parts.firmware.iter().chain(&parts.libraries).chain(microcode).collect();
-    let licences = licences::collect(&packages, &inputs.origins.crates)?;
+    let licences = licences::collect(&parts.kernel, &packages, inputs.origins)?;
     put(output, "licences.txt", licences.as_bytes())?;
     if manifest.bytes() > report.budget {
         return Err(Error::Budget {

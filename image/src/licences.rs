@@ -2,39 +2,53 @@
 
 use crate::{
     error::{At, Error},
+    kernel::{Kernel, Kind},
     packages::Package,
-    sbom::Crate,
+    sbom::{Crate, Origins},
 };
 use std::{fmt::Write, fs, path::Path};
 
 /// The longest text taken of one package; Linux's, the longest here, has 100 kB.
 const MAX_LEN: usize = 1 << 20;
 
-/// What each package says of its copyright (`/usr/share/doc/NAME/copyright`), then each crate's
-/// licence expression. A package whose documents are another's, by a link, is said to be so.
+/// What the kernel's and each package say of their copyright (`/usr/share/doc/NAME/copyright`), each
+/// crate's licence expression, and the texts that the crates have, each once. A package whose
+/// documents are another's, by a link, is said to be so.
 ///
 /// # Errors
 /// The disk.
-pub fn collect(packages: &[&Package], crates: &[Crate]) -> Result<String, Error> {
+pub fn collect(kernel: &Kernel, packages: &[&Package], origins: &Origins) -> Result<String, Error> {
     let mut text = String::from("What this image is made of, and its licences.\n");
+    let (name, version) = (&kernel.origin.name, &kernel.origin.version);
+    let _ = write!(text, "\n==== Linux: Debian package {name} {version}\n\n");
+    match kernel.kind {
+        Kind::Prebuilt => text.push_str(&of_package(&kernel.root, name)?),
+        Kind::Source => text.push_str(
+            "GPL-2.0-only WITH Linux-syscall-note; the package is its whole source, and \
+             image.toml has the options that it was built with\n",
+        ),
+    }
     for package in packages {
         let (name, version) = (&package.origin.name, &package.origin.version);
         let _ = write!(text, "\n==== Debian package {name} {version}\n\n");
-        text.push_str(&of_package(package)?);
+        text.push_str(&of_package(&package.root, name)?);
         if !text.ends_with('\n') {
             text.push('\n');
         }
     }
     text.push_str("\n==== Rust crates\n\n");
-    for Crate { name, version, licence, programs, .. } in crates {
+    for Crate { name, version, licence, programs, .. } in &origins.crates {
         let licence = if licence.is_empty() { "none named" } else { licence };
         let _ = writeln!(text, "{name} {version}: {licence} (in {})", programs.join(", "));
+    }
+    for (licence, crates) in &origins.licences {
+        let _ = write!(text, "\n==== of the crates {}\n\n{}\n", crates.join(", "), licence.trim());
     }
     Ok(text)
 }
 
-fn of_package(package: &Package) -> Result<String, Error> {
-    let folder = package.root.join("usr/share/doc").join(&package.origin.name);
+fn of_package(root: &Path, name: &str) -> Result<String, Error> {
+    let folder = root.join("usr/share/doc").join(name);
     if let Ok(target) = fs::read_link(&folder) {
         return Ok(format!("as for {}\n", target.display()));
     }
@@ -59,6 +73,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
     use crate::packages::Origin;
+    use std::collections::BTreeMap;
 
     #[test]
     fn every_package_is_told_of_and_so_is_one_whose_documents_are_anothers() {
@@ -89,10 +104,17 @@ mod tests {
             sha256: None,
             programs: vec!["node-init".into()],
         }];
-        let text = collect(&[&a, &b, &c], &crates).unwrap();
+        let licences = BTreeMap::from([("Do as you like.\n".into(), vec!["blake3 1".into()])]);
+        let origins = Origins { crates: crates.into(), licences, compilers: Vec::new() };
+        let linux = package("linux-image");
+        fs::create_dir_all(linux.root.join("usr/share/doc/linux-image")).unwrap();
+        fs::write(linux.root.join("usr/share/doc/linux-image/copyright"), "GPL-2.0").unwrap();
+        let text = collect(&Kernel::prebuilt(linux), &[&a, &b, &c], &origins).unwrap();
+        assert!(text.contains("==== Linux: Debian package linux-image 1\n\nGPL-2.0"), "{text}");
         assert!(text.contains("==== Debian package a 1\n\nGPL-2\n"), "{text}");
         assert!(text.contains("package b 1\n\nas for a\n"), "{text}");
         assert!(text.contains("package c 1\n\nthe package has no"), "{text}");
-        assert!(text.ends_with("blake3 1: CC0-1.0 (in node-init)\n"), "{text}");
+        assert!(text.contains("\nblake3 1: CC0-1.0 (in node-init)\n"), "{text}");
+        assert!(text.ends_with("==== of the crates blake3 1\n\nDo as you like.\n"), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 use crate::{packages::Origin, report::Report};
 use protocol::boot::ImageManifest;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A crate that is linked into a program of the image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub struct Crate {
 pub struct Origins {
     /// Sorted, each once.
     pub crates: Vec<Crate>,
+    /// The texts of the crates' licences, each once, with the crates that have it: `NAME VERSION`.
+    pub licences: BTreeMap<String, Vec<String>>,
     /// The compiler's own words: `rustc 1.95.0 (…)`.
     pub compilers: Vec<String>,
 }

@@ -6,6 +6,7 @@ use image::sbom::{Crate, Origins};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::PathBuf,
     process::Command,
 };
 
@@ -20,7 +21,61 @@ pub(crate) fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
     if gcc {
         compilers.push(said("gcc", &["--version"])?);
     }
-    Ok(Origins { crates: linked(&trees, &checksums(&lock)), compilers })
+    let crates = linked(&trees, &checksums(&lock));
+    let licences = licences(&crates)?;
+    Ok(Origins { crates, licences, compilers })
+}
+
+/// A crate as `cargo metadata` has it.
+#[derive(serde::Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    manifest_path: PathBuf,
+}
+
+/// What `cargo metadata` says.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+/// What the files are called that crates have their licences in, as they begin.
+const LICENCE_FILES: [&str; 6] =
+    ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
+
+/// The texts of licences, with the crates that have them.
+fn licences(crates: &[Crate]) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let output = Command::new(build::cargo())
+        .args(["metadata", "--locked", "--format-version", "1"])
+        .args(["--filter-platform", build::TARGET])
+        .current_dir(workspace::root())
+        .output()
+        .context("running cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Crate { name, version, .. } in crates {
+        let is_it = |package: &&Package| (&package.name, &package.version) == (name, version);
+        let Some(package) = metadata.packages.iter().find(is_it) else { continue };
+        let folder = package.manifest_path.parent().context("a manifest without a folder")?;
+        for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            let file = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+            if path.is_file() && LICENCE_FILES.iter().any(|begins| file.starts_with(begins)) {
+                let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let whose = format!("{name} {version}");
+                let all = texts.entry(text).or_default();
+                if all.last() != Some(&whose) {
+                    all.push(whose);
+                }
+            }
+        }
+    }
+    Ok(texts)
 }
 
 /// What a program says, its first line.

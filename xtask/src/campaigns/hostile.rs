@@ -16,8 +16,8 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     let packages = setup::packages(sources)?;
     let ipxe = lab::tools::boot_files(&packages)?.ipxe;
     build::init()?;
-    build::run(&["build", "--quiet", "--release", "-p", "provisioner"], &[])?;
-    build::run(&["build", "--quiet", "--release", "-p", "node-init", "--example", "hostile"], &[])?;
+    build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
+    build::run(&["build", "--quiet", "--release", "--workspace", "--example", "hostile"], &[])?;
     let service = workspace::target().join("release/examples/hostile");
     for kernel in [KernelFrom::Prebuilt, KernelFrom::Source] {
         if kernel == KernelFrom::Source && std::env::var_os(SOURCE_TOO).is_none() {

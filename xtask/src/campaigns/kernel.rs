@@ -83,7 +83,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
 
     println!("building an image of it, to look at its settings as it runs");
     build::init()?;
-    build::run(&["build", "--quiet", "--release", "-p", "compute"], &[])?;
+    build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
     let image = workspace::target().join("long/kernel-image");
     build::image_into(&packages, KernelFrom::Source, build::CPU, &image)?;
     settings(&checker, &ours, &image)?;
