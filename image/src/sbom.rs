@@ -188,6 +188,7 @@ mod tests {
                 sha256: Some("ef".repeat(32)),
                 programs: vec!["compute".into(), "node-init".into()],
             }],
+            licences: BTreeMap::new(),
             compilers: vec!["rustc 1.95.0 (abc 2026-01-01)".into()],
         };
         let bill = bill(&manifest, &report, "trixie", &origins);

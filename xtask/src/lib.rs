@@ -8,6 +8,7 @@ pub mod bench;
 pub mod build;
 mod campaigns;
 mod crates;
+mod hardening;
 pub mod image;
 pub mod keys;
 pub mod python;

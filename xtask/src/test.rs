@@ -2,7 +2,9 @@
 
 use crate::{
     build::{self, KernelFrom},
-    campaigns, python, setup,
+    campaigns,
+    hardening::{self, CHECKER, Checker, TALOS, score, strays},
+    python, setup,
     setup::Sources,
     workspace,
 };
@@ -41,6 +43,7 @@ pub struct Flags {
 /// What the steps share.
 struct Bench {
     quick: bool,
+    sources: Sources,
     environment: Vec<(&'static str, OsString)>,
     comet: PathBuf,
     packages: image::Packages,
@@ -58,6 +61,7 @@ const STEPS: &[Step] = &[
         build::run(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"], &[])
     }),
     ("dependencies", |bench| dependencies(&bench.packages)),
+    ("hardening", hardened),
     ("lints", |bench| {
         let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];
         arguments.extend(["--quiet", "--", "-D", "warnings"]);
@@ -156,7 +160,8 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     if !flags.quick {
         environment.extend([("ALIA_BOOTS", "1".into()), ("ALIA_IMAGE", workspace::image().into())]);
     }
-    Ok(Bench { quick: flags.quick, environment, comet, packages, counts: Cell::default() })
+    let sources = flags.sources.clone();
+    Ok(Bench { quick: flags.quick, sources, environment, comet, packages, counts: Cell::default() })
 }
 
 fn tests(bench: &Bench) -> anyhow::Result<()> {
@@ -217,6 +222,28 @@ fn dependencies(_: &image::Packages) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("`cargo deny check advisories` failed\n{said}")
+}
+
+/// What the source kernel's options come to is harder than its best peer, and each of its failures
+/// has its reason. That a kernel really comes to it is `--long kernel`'s to show.
+fn hardened(bench: &Bench) -> anyhow::Result<()> {
+    let recipe = setup::recipe()?;
+    let checker = Checker::fetch(&bench.sources, &recipe.suite)?;
+    let checks = checker.check(&hardening::resolved())?;
+    let score = score(&checks);
+    println!("image/kernel.config by {CHECKER}: {score}");
+    if score.ok <= TALOS.ok || score.fail >= TALOS.fail {
+        bail!("Talos has {TALOS}, and this is to be better at both");
+    }
+    let strays = strays(&checks, &recipe.kernel.source.unhardened);
+    if !strays.is_empty() {
+        bail!(
+            "image.toml, [kernel.source.unhardened]: these fail without a reason, or have a reason \
+             and do not fail: {}",
+            strays.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// That what is built for xtask alone serves all of the workspace: where another member has a

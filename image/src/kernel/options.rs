@@ -151,6 +151,44 @@ impl Options {
     }
 }
 
+/// What the line has that names a configuration's kernel.
+pub const TITLE: &str = "Kernel Configuration";
+/// What follows from the host's compiler and its linker, and differs from host to host.
+const OF_TOOLS: [&str; 14] = [
+    "AS_",
+    "CC_",
+    "CLANG_",
+    "GCC",
+    "LD_",
+    "LLD_",
+    "RUSTC_",
+    "PAHOLE_",
+    "TOOLS_",
+    "TOOLCHAIN_",
+    "MODULE_SIG_KEY",
+    "RUST_IS",
+    "HAVE_RUST",
+    "ARCH_HAS_ELFCORE",
+];
+
+/// A configuration's lines without its comments, the builder's key and the compiler's words of
+/// itself: what a repository can keep, and the checker can read.
+pub fn kept(configuration: &str) -> impl Iterator<Item = &str> {
+    let not_ours = ["CONFIG_MODULE_SIG_KEY=", "CONFIG_CC_VERSION_TEXT="];
+    configuration.lines().filter(move |line| {
+        let is_set = line.starts_with("CONFIG_") && !not_ours.iter().any(|l| line.starts_with(l));
+        is_set || line.contains(TITLE)
+    })
+}
+
+/// The lines of a configuration that are the same with every compiler.
+pub fn resolved(configuration: &str) -> impl Iterator<Item = &str> {
+    configuration.lines().filter(|line| {
+        let name = line.strip_prefix("CONFIG_");
+        name.is_some_and(|name| !OF_TOOLS.iter().any(|tool| name.starts_with(tool)))
+    })
+}
+
 impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Self::new(BTreeMap::deserialize(from)?).map_err(D::Error::custom)
@@ -190,6 +228,30 @@ mod tests {
                 "PANIC_TIMEOUT is n, not -1 (a reason)"
             ]
         );
+    }
+
+    #[test]
+    fn the_recipes_options_come_to_what_is_kept_of_them() {
+        let recipe = crate::recipe::Recipe::parse(include_str!("../../image.toml")).unwrap();
+        let kept = include_str!("../../kernel.config");
+        let options = recipe.kernel.source.options;
+        let unmet: Vec<_> = options.unmet(kept).iter().map(ToString::to_string).collect();
+        assert_eq!(unmet, [""; 0], "build it and see: cargo xtask test --long kernel");
+        assert!(resolved(kept).count() > 1_000);
+    }
+
+    #[test]
+    fn what_differs_from_host_to_host_is_not_held_against_another() {
+        let built = "# Linux/x86 6.12.1 Kernel Configuration\n# CONFIG_A is not set\nCONFIG_SMP=y\n\
+                     CONFIG_GCC_VERSION=120200\nCONFIG_CC_VERSION_TEXT=\"gcc\"\n\
+                     CONFIG_MODULE_SIG_KEY=\"/a/b.pem\"\n";
+        assert_eq!(resolved(built).collect::<Vec<_>>(), ["CONFIG_SMP=y"]);
+        let wanted = [
+            "# Linux/x86 6.12.1 Kernel Configuration",
+            "CONFIG_SMP=y",
+            "CONFIG_GCC_VERSION=120200",
+        ];
+        assert_eq!(kept(built).collect::<Vec<_>>(), wanted);
     }
 
     #[test]

@@ -3,48 +3,24 @@
 use super::hold;
 use crate::{
     build::{self, KernelFrom},
+    hardening::{self, CHECKER, Check, Checker, TALOS, score, strays},
     setup::{self, Sources, recipe},
     workspace,
 };
-use anyhow::{Context, bail};
-use image::{Packages, kernel::Kernel, packages::Options};
+use anyhow::Context;
+use image::kernel::{Kernel, options};
 use lab::{Accelerator, accel, tools::Purpose};
 use node_init::{stages::command_line, sysctl};
-use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
-    env,
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
 };
 
-/// The checker's package; it is newer than the suite.
-const CHECKER: &str = "kernel-hardening-checker";
 /// Names a configuration of another kernel to score beside ours.
 const OTHER: &str = "ALIA_OTHER_KERNEL_CONFIG";
-/// What is to be beaten: the best of Talos's two scores measured so far (docs/image.md; 197 and 62
-/// with an older checker).
-const TALOS: Score = Score { ok: 197, fail: 61 };
-
-/// How many checks a configuration passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Score {
-    ok: usize,
-    fail: usize,
-}
-
-/// One check, as the checker prints it.
-#[derive(Deserialize)]
-struct Check {
-    option_name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    check_result: String,
-    check_result_bool: Option<bool>,
-}
+/// Has the repository's copy of the resolved options written anew.
+const WRITE: &str = "ALIA_WRITE_KERNEL_CONFIG";
 
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     let more = format!("{CHECKER}, of the suite's backports: it scores kernels");
@@ -54,7 +30,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     setup::install(Purpose::Kernel)?;
     let packages = setup::packages(sources)?;
     let recipe = recipe()?;
-    let checker = checker(sources, &recipe.suite)?;
+    let checker = Checker::fetch(sources, &recipe.suite)?;
     let ours = build::kernel(KernelFrom::Source, &packages)?;
     let prebuilt = build::kernel(KernelFrom::Prebuilt, &packages)?;
 
@@ -64,13 +40,14 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         println!("{name:<40} {:>4} {:>5}", score.ok, score.fail);
         score
     };
-    let checks = check(&checker, &configuration(&ours)?)?;
+    resolved(&ours)?;
+    let checks = checker.check(&hardening::configuration(&ours)?)?;
     let score = show("source", &checks);
-    show("prebuilt", &check(&checker, &configuration(&prebuilt)?)?);
+    show("prebuilt", &checker.check(&hardening::configuration(&prebuilt)?)?);
     if let Some(path) = env::var_os(OTHER) {
-        show(&path.to_string_lossy(), &check(&checker, Path::new(&path))?);
+        show(&path.to_string_lossy(), &checker.check(Path::new(&path))?);
     }
-    for check in checks.iter().filter(|check| check.check_result_bool == Some(false)) {
+    for check in checks.iter().filter(|check| check.failed()) {
         let why = recipe.kernel.source.unhardened.get(&check.option_name);
         println!("  {} {}: {}", check.option_name, check.check_result, why.map_or("?", |why| why));
     }
@@ -95,7 +72,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
 }
 
 /// Boots an image and has the checker look at the settings of the kernel that runs.
-fn settings(checker: &Path, kernel: &Kernel, image: &Path) -> anyhow::Result<()> {
+fn settings(checker: &Checker, kernel: &Kernel, image: &Path) -> anyhow::Result<()> {
     let said = accel::probe_kernel(Accelerator::Tcg, image, command_line::SETTINGS)
         .map_err(anyhow::Error::msg)?;
     let line = said.lines().find(|line| line.starts_with("hardening: ")).context("no settings")?;
@@ -104,7 +81,7 @@ fn settings(checker: &Path, kernel: &Kernel, image: &Path) -> anyhow::Result<()>
         said.lines().filter_map(|line| line.strip_prefix(command_line::SETTING)).collect();
     let file = image.join("settings");
     fs::write(&file, set.join("\n"))?;
-    let checks = run_checker(checker, &configuration(kernel)?, Some(&file))?;
+    let checks = checker.run(&hardening::configuration(kernel)?, Some(&file))?;
     let checks: Vec<Check> = checks.into_iter().filter(|check| check.kind == "sysctl").collect();
     let score = score(&checks);
     println!("{:<40} {:>4} {:>5}", "its settings", score.ok, score.fail);
@@ -114,89 +91,24 @@ fn settings(checker: &Path, kernel: &Kernel, image: &Path) -> anyhow::Result<()>
     hold(strays.is_empty(), &format!("each setting that fails has its reason {strays:?}"))
 }
 
-fn score(checks: &[Check]) -> Score {
-    let count = |wanted| checks.iter().filter(|check| check.check_result_bool == wanted).count();
-    Score { ok: count(Some(true)), fail: count(Some(false)) }
-}
-
-/// FAILs without a reason, and reasons without a FAIL.
-fn strays(checks: &[Check], reasons: &BTreeMap<String, String>) -> Vec<String> {
-    let failed: Vec<&str> = checks
-        .iter()
-        .filter(|check| check.check_result_bool == Some(false))
-        .map(|check| check.option_name.as_str())
-        .collect();
-    let unexplained = failed.iter().filter(|name| !reasons.contains_key(**name));
-    let stale = reasons.keys().map(String::as_str).filter(|name| !failed.contains(name));
-    unexplained.copied().chain(stale).map(str::to_string).collect()
-}
-
-/// The folder of the checker's Python package.
-fn checker(sources: &Sources, suite: &str) -> anyhow::Result<PathBuf> {
-    let mut options = Options::new(workspace::cache(), format!("{suite}-backports"));
-    options.mirrors = sources.mirror.clone();
-    let packages = Packages::open(options, Arc::new(|text| println!("  {text}")))?;
-    let package = packages.fetch(&[CHECKER])?.pop().context("the checker was not fetched")?;
-    Ok(package.root.join("usr/lib/python3/dist-packages"))
-}
-
-/// A kernel's configuration.
-fn configuration(kernel: &Kernel) -> anyhow::Result<PathBuf> {
-    let (_, release) = kernel.image()?;
-    Ok(kernel.root.join("boot").join(format!("config-{release}")))
-}
-
-/// What the checker says of a configuration.
-fn check(checker: &Path, configuration: &Path) -> anyhow::Result<Vec<Check>> {
-    run_checker(checker, configuration, None)
-}
-
-/// The same of a configuration, and of settings of the kernel that runs.
-fn run_checker(
-    checker: &Path,
-    configuration: &Path,
-    settings: Option<&Path>,
-) -> anyhow::Result<Vec<Check>> {
-    fs::metadata(configuration).with_context(|| configuration.display().to_string())?;
-    let output = Command::new("python3")
-        .args(["-c", "from kernel_hardening_checker import main; main()", "-m", "json", "-c"])
-        .arg(configuration)
-        .args(settings.iter().flat_map(|path| [OsStr::new("-s"), path.as_os_str()]))
-        .env("PYTHONPATH", checker)
-        .output()
-        .context("running python3: install it")?;
-    if !output.status.success() {
-        bail!("{CHECKER}: {}", String::from_utf8_lossy(&output.stderr).trim());
+/// What the options came to is what the repository says that they come to.
+fn resolved(kernel: &Kernel) -> anyhow::Result<()> {
+    let (path, built) = (hardening::resolved(), hardening::configuration(kernel)?);
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+    let (wanted, built) = (read(&path)?, read(&built)?);
+    if env::var_os(WRITE).is_some() {
+        let head = wanted.lines().take_while(|line| line.starts_with('#'));
+        let head = head.filter(|line| !line.contains(options::TITLE));
+        let text: Vec<&str> = head.chain(options::kept(&built)).collect();
+        return fs::write(&path, text.join("\n") + "\n")
+            .with_context(|| path.display().to_string());
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("what {CHECKER} says"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(name: &str, result: Option<bool>) -> Check {
-        Check {
-            option_name: name.into(),
-            kind: "kconfig".into(),
-            check_result: String::new(),
-            check_result_bool: result,
-        }
-    }
-
-    #[test]
-    fn fails_and_reasons_are_held_against_each_other() {
-        let checks = [
-            check("A", Some(true)),
-            check("B", Some(false)),
-            check("C", Some(false)),
-            check("D", None),
-        ];
-        assert_eq!(score(&checks), Score { ok: 1, fail: 2 });
-        let reasons = |names: &[&str]| {
-            names.iter().map(|name| (name.to_string(), "why".to_string())).collect()
-        };
-        assert_eq!(strays(&checks, &reasons(&["B", "C"])), [""; 0]);
-        assert_eq!(strays(&checks, &reasons(&["A", "B"])), ["C", "A"]);
-    }
+    let set = |text| options::resolved(text).collect::<BTreeSet<&str>>();
+    let (wanted, built) = (set(&wanted), set(&built));
+    let differ: Vec<_> = wanted.symmetric_difference(&built).collect();
+    let what = format!(
+        "the options come to what image/kernel.config says (with {WRITE}=1 it is written anew) \
+         {differ:?}"
+    );
+    hold(differ.is_empty(), &what)
 }

@@ -14,7 +14,7 @@ pub mod watchers;
 
 use crate::{
     build::{self, KernelFrom},
-    setup,
+    hardening, setup,
     setup::Sources,
     workspace,
 };
@@ -179,6 +179,8 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
             manifest.bytes() as f64 / 1e6,
             manifest.digest()
         );
+        let kernel = build::kernel(flags.kernel, &packages)?;
+        println!("{}", hardening::beside_source(&flags.sources, &setup::recipe()?.suite, &kernel));
         stage("image", at);
     }
     let at = Instant::now();
