@@ -177,7 +177,9 @@ pub fn kept(configuration: &str) -> impl Iterator<Item = &str> {
     let not_ours = ["CONFIG_MODULE_SIG_KEY=", "CONFIG_CC_VERSION_TEXT="];
     configuration.lines().filter(move |line| {
         let is_set = line.starts_with("CONFIG_") && !not_ours.iter().any(|l| line.starts_with(l));
-        is_set || line.contains(TITLE)
+        // Of some the checker wants to read that they are off.
+        let is_off = line.starts_with("# CONFIG_") && line.ends_with(" is not set");
+        is_set || is_off || line.contains(TITLE)
     })
 }
 
@@ -248,6 +250,7 @@ mod tests {
         assert_eq!(resolved(built).collect::<Vec<_>>(), ["CONFIG_SMP=y"]);
         let wanted = [
             "# Linux/x86 6.12.1 Kernel Configuration",
+            "# CONFIG_A is not set",
             "CONFIG_SMP=y",
             "CONFIG_GCC_VERSION=120200",
         ];

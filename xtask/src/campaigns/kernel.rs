@@ -97,8 +97,7 @@ fn resolved(kernel: &Kernel) -> anyhow::Result<()> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let (wanted, built) = (read(&path)?, read(&built)?);
     if env::var_os(WRITE).is_some() {
-        let head = wanted.lines().take_while(|line| line.starts_with('#'));
-        let head = head.filter(|line| !line.contains(options::TITLE));
+        let head = wanted.lines().take_while(|line| !line.contains(options::TITLE));
         let text: Vec<&str> = head.chain(options::kept(&built)).collect();
         return fs::write(&path, text.join("\n") + "\n")
             .with_context(|| path.display().to_string());
