@@ -20,12 +20,17 @@ use lab::{
 use protocol::{
     Digest, SecretKey,
     boot::{ImageFile, ImageManifest},
+    node_api::NodeMetrics,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::Command,
+    thread,
     time::Duration,
 };
 
@@ -43,6 +48,11 @@ const OWN_STAGES: [&str; 8] =
 const GOAL_TIMES_BARE: f64 = 1.3;
 /// Seconds of PID 1's own, where processors are emulated and where they are not.
 const GOAL_OWN: (f64, f64) = (1.0, 0.3);
+
+/// Megabytes of an idle node.
+const GOAL_MEMORY: f64 = 150.0;
+/// Until a machine that is registered has nothing to do any more.
+const SETTLES: Duration = Duration::from_secs(10);
 
 /// What is to be booted, found before the network is left behind.
 #[derive(Serialize, Deserialize)]
@@ -125,6 +135,8 @@ struct Times {
     registered: f64,
     /// Of PID 1, where it waits for nobody.
     own: f64,
+    /// Megabytes in use, of a machine that waits for work.
+    memory: f64,
 }
 
 pub(super) fn inside(plan: &Path, show: Show<'_>) -> anyhow::Result<()> {
@@ -166,6 +178,9 @@ pub(super) fn inside(plan: &Path, show: Show<'_>) -> anyhow::Result<()> {
         let goal = if plan.kvm { GOAL_OWN.1 } else { GOAL_OWN.0 };
         let of = Pair { ours: times.own, theirs: goal };
         show(Line::time("boot", format!("{name}: init's own time"), "goal".into(), "s", of));
+        let of = Pair { ours: times.memory, theirs: GOAL_MEMORY };
+        let case = format!("{name}: memory of an idle node");
+        show(Line::time("boot", case, "goal".into(), "MB", of));
     }
     if !plan.kvm {
         eprintln!("end of firmware to first receipt: unmeasured, KVM does not work here");
@@ -207,8 +222,10 @@ fn boot(
     image: &Path,
     words: &[&str],
     until: &str,
-) -> anyhow::Result<Vec<console::Line>> {
+    is_idle: bool,
+) -> anyhow::Result<(Vec<console::Line>, f64)> {
     fs::create_dir_all(folder)?;
+    let owner = SecretKey::generate()?;
     let provisioner = Provisioner {
         program: program("provisioner"),
         folder: folder.into(),
@@ -218,7 +235,7 @@ fn boot(
         bios_file: Some("ipxe.pxe".into()),
         uki: None,
         chain: CHAIN.parse()?,
-        owner: SecretKey::generate()?,
+        owner: owner.clone(),
         ledgers: vec![format!("http://{SERVER}:{RPC_PORT}")],
         parameter_servers: vec![format!("http://{SERVER}:8070")],
     };
@@ -246,7 +263,32 @@ fn boot(
         folder: folder.into(),
     })?;
     machine.wait_line(until, PATIENCE)?;
-    Ok(machine.console().lines_from(0))
+    let used = if is_idle { idle(&mut machine, folder, &provisioner, &owner)? } else { 0.0 };
+    Ok((machine.console().lines_from(0), used))
+}
+
+/// Megabytes that a machine uses that waits for work, by its own account.
+fn idle(
+    machine: &mut Machine,
+    folder: &Path,
+    provisioner: &Provisioner,
+    owner: &SecretKey,
+) -> anyhow::Result<f64> {
+    machine.wait_line(" compute done ", PATIENCE)?;
+    thread::sleep(SETTLES);
+    let key = folder.join("owner.key");
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&key)?;
+    writeln!(file, "{}", owner.to_hex())?;
+    let output = Command::new(program("alia"))
+        .args(["--json", "node", "metrics", &machine.spec().mac])
+        .args(["--provisioner", &format!("http://{}", provisioner.http()), "--key"])
+        .arg(&key)
+        .output()?;
+    if !output.status.success() {
+        bail!("alia node metrics: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metrics: NodeMetrics = serde_json::from_slice(&output.stdout)?;
+    Ok((metrics.memory.total - metrics.memory.available) as f64 / 1e6)
 }
 
 fn at(lines: &[console::Line], text: &str) -> anyhow::Result<f64> {
@@ -255,8 +297,10 @@ fn at(lines: &[console::Line], text: &str) -> anyhow::Result<f64> {
 }
 
 fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Times> {
-    let lines = boot(plan, firmware, folder, &plan.image, &[], " registration done ")?;
+    let done = " registration done ";
+    let (lines, memory) = boot(plan, firmware, folder, &plan.image, &[], done, true)?;
     Ok(Times {
+        memory,
         loader: at(&lines, "iPXE")?,
         kernel: at(&lines, "Linux version")?,
         init: at(&lines, " mounts done ")?,
@@ -267,7 +311,8 @@ fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Time
 }
 
 fn bare_boot(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<f64> {
-    let lines = boot(plan, firmware, folder, &plan.bare, &["alia.probe"], accel::PROBE_LINE)?;
+    let (words, done) = (["alia.probe"], accel::PROBE_LINE);
+    let (lines, _) = boot(plan, firmware, folder, &plan.bare, &words, done, false)?;
     at(&lines, accel::PROBE_LINE)
 }
 
