@@ -42,8 +42,19 @@ const CHAIN: &str = "alia-lab";
 const RPC_PORT: u16 = 26_657;
 const TAP: &str = "tap0";
 /// What PID 1 does by itself; the other stages wait for somebody.
-const OWN_STAGES: [&str; 8] =
-    ["mounts", "command-line", "clock", "identity", "modules", "drivers", "inventory", "compute"];
+const OWN_STAGES: [&str; 11] = [
+    "mounts",
+    "hardening",
+    "command-line",
+    "clock",
+    "identity",
+    "modules",
+    "firewall",
+    "drivers",
+    "inventory",
+    "api",
+    "compute",
+];
 /// Cold boot to registered may take so many times the bare boot.
 const GOAL_TIMES_BARE: f64 = 1.3;
 /// Seconds of PID 1's own, where processors are emulated and where they are not.
