@@ -8,7 +8,14 @@ use ::image::{
 };
 use anyhow::{Context, bail};
 use lab::tools::{self, Purpose};
-use std::{collections::BTreeMap, env, ffi::OsString, path::Path, process::Command, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 /// Cargo, as it was called.
 pub fn cargo() -> String {
@@ -61,8 +68,76 @@ pub fn init() -> anyhow::Result<()> {
 
 /// As [`init`], with more flags for cargo; in the same place.
 pub fn init_with(flags: &[&str]) -> anyhow::Result<()> {
-    let build = ["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", TARGET];
-    run(&[&build, flags].concat(), &[(STATIC.0, STATIC.1.into())])
+    Place::ours()?.init(flags)
+}
+
+/// Where programs are built: a checkout, its target folder, and cargo's own.
+pub(crate) struct Place {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) cargo_home: PathBuf,
+}
+
+impl Place {
+    /// This checkout.
+    pub(crate) fn ours() -> anyhow::Result<Self> {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+        Ok(Self {
+            root: workspace::root(),
+            target: workspace::target(),
+            cargo_home: home.context("neither CARGO_HOME nor HOME is set")?,
+        })
+    }
+
+    /// node-init, static.
+    pub(crate) fn init(&self, flags: &[&str]) -> anyhow::Result<()> {
+        let build =
+            ["build", "--quiet", "--profile", "init", "-p", "node-init", "--target", TARGET];
+        self.cargo(&[&build, flags].concat(), true)
+    }
+
+    /// The compute service of a release; gives where it lies.
+    pub(crate) fn compute(&self) -> anyhow::Result<PathBuf> {
+        let build = ["build", "--quiet", "--release", "-p", "compute", "--target", TARGET];
+        self.cargo(&build, false)?;
+        Ok(self.target.join(TARGET).join("release/compute"))
+    }
+
+    /// Where node-init lies.
+    pub(crate) fn init_path(&self) -> PathBuf {
+        self.target.join(TARGET).join("init/node-init")
+    }
+
+    /// Runs cargo so that what it builds for [`TARGET`] is the same bytes wherever that is: the
+    /// paths of this place, which panics tell of, become others. (By the flags' own environment,
+    /// which has them apart from each other whatever is in a path.)
+    fn cargo(&self, arguments: &[&str], is_static: bool) -> anyhow::Result<()> {
+        // Of several that fit the last counts.
+        let places =
+            [(&self.cargo_home, "/cargo"), (&self.root, "/aliaos"), (&self.target, "/target")];
+        let remap = |flag: &str| {
+            let of = |(from, to): &(&PathBuf, &str)| format!("{flag}={}={to}", from.display());
+            places.iter().map(of).collect::<Vec<_>>()
+        };
+        let mut rust = remap("--remap-path-prefix");
+        if is_static {
+            rust.extend(["-C".into(), "target-feature=+crt-static".into()]);
+        }
+        let status = Command::new(cargo())
+            .args(arguments)
+            .env("CARGO_ENCODED_RUSTFLAGS", rust.join("\x1f"))
+            .env("CFLAGS_x86_64_unknown_linux_gnu", remap("-ffile-prefix-map").join(" "))
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_HOME", &self.cargo_home)
+            .current_dir(&self.root)
+            .status()
+            .context("running cargo")?;
+        if !status.success() {
+            bail!("`cargo {}` failed", arguments.join(" "));
+        }
+        Ok(())
+    }
 }
 
 /// The kernel of images.
@@ -100,7 +175,12 @@ pub fn image_into(
     flavour: &str,
     output: &Path,
 ) -> anyhow::Result<Build> {
-    image_with(packages, kernel, flavour, &workspace::program("compute"), output)
+    let compute = match kernel {
+        KernelFrom::Prebuilt => workspace::program("compute"),
+        // Of a release anybody can make the same bytes again.
+        KernelFrom::Source => Place::ours()?.compute()?,
+    };
+    image_with(packages, kernel, flavour, &compute, output)
 }
 
 /// Builds an image with another program as its compute service, and releases it.

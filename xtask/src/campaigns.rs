@@ -6,6 +6,7 @@ mod hardware;
 mod hostile;
 mod kernel;
 mod living;
+mod reproducible;
 mod secure_boot;
 mod syscalls;
 mod tpm;
@@ -74,6 +75,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "trust",
         "releases that no machine may boot: altered, of strangers, expired, rolled back, of altered roots",
         trust::run,
+    ),
+    (
+        "reproducible",
+        "programs and kernel of a release, built twice in different places: the same bytes",
+        reproducible::run,
     ),
     ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
 ];
