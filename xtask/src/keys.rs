@@ -1,6 +1,12 @@
-//! `cargo xtask keys`: the keys that vouch for releases.
+//! `cargo xtask keys`: the keys that vouch for releases, for what firmware boots, and for modules.
 
-use crate::{release::Lives, workspace};
+use crate::{
+    release::Lives,
+    secure_boot,
+    setup::{self, Sources},
+    workspace,
+};
+use ::image::kernel::source;
 use anyhow::{Context, bail};
 use protocol::told;
 use release::sign::{Keys, KeysError, ROLES, RoleType, Shape};
@@ -13,9 +19,14 @@ use std::{
 /// The folder of the release keys below [`workspace::keys`].
 const RELEASE: &str = "release";
 
-/// Makes the keys that sign releases, once, or tells of them.
+/// Makes all keys of a network of your own, once, or tells of those that sign releases.
 ///
-/// They lie below keys/release/ (or $ALIA_KEYS/release/), a file each, readable by you alone. Each
+/// keys/secure-boot/  PK, KEK and db, which your machines' firmware is given; MOK, for PCs that keep
+///                    Microsoft's. docs/secure-boot.md has more.
+/// keys/modules.pem   signs the modules of the kernel built from source.
+/// keys/release/      signs releases.
+///
+/// The last lie below keys/release/ (or $ALIA_KEYS/release/), a file each, readable by you alone. Each
 /// role has its own, in the manner of TUF:
 ///
 /// root       says which keys the roles have. Used when a key is replaced, so: offline, each at
@@ -37,6 +48,8 @@ pub struct Flags {
     command: Option<Command>,
     #[command(flatten)]
     shapes: Shapes,
+    #[command(flatten)]
+    sources: Sources,
 }
 
 #[derive(clap::Args, Debug)]
@@ -144,7 +157,14 @@ fn ensure_in(folder: &Path) -> anyhow::Result<Keys> {
 pub fn run(flags: Flags) -> anyhow::Result<()> {
     let folder = folder();
     match flags.command {
-        None => make(&folder, &flags.shapes),
+        None => {
+            make(&folder, &flags.shapes)?;
+            let modules = workspace::keys().join("modules.pem");
+            if source::ensure_key(&modules)? {
+                println!("made {}", modules.display());
+            }
+            secure_boot::keys(&setup::packages(&flags.sources)?).map(drop)
+        }
         Some(Command::Show { json }) => show(&Keys::open(&folder)?, json),
         Some(Command::Rotate { role, out, root_expires }) => {
             rotate(&mut Keys::open(&folder)?, role, &out, root_expires)
