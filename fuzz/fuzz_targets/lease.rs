@@ -21,8 +21,17 @@ struct Offered {
 fuzz_target!(|offered: Offered| {
     let Offered { address, mask, routers, classless, mtu, server, seconds, .. } = offered;
     let Offered { name_servers, time_servers, .. } = offered;
-    let offer =
-        Offer { address, mask, routers, classless, name_servers, time_servers, mtu, server, seconds };
+    let offer = Offer {
+        address,
+        mask,
+        routers,
+        classless,
+        name_servers,
+        time_servers,
+        mtu,
+        server,
+        seconds,
+    };
     let Ok(lease) = lease::check(&offer) else { return };
     assert!((1..=32).contains(&lease.prefix) && lease.mtu.is_none_or(|mtu| mtu >= 576));
     assert!(lease.routes.len() <= MAX_LISTED && lease.name_servers.len() <= MAX_LISTED);

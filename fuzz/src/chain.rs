@@ -112,8 +112,8 @@ pub fn node_config() -> NodeConfig {
         ownership: WORLD.ownership(&WORLD.worker),
         unix_time: 2_000_000_000,
         operators: vec![],
-            network: None,
-            time_servers: Vec::new(),
-            scratch: Default::default(),
+        network: None,
+        time_servers: Vec::new(),
+        scratch: Default::default(),
     }
 }

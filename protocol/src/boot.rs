@@ -323,7 +323,7 @@ mod tests {
         let bytes = signing_bytes(&chain, &config);
         assert!(bytes.ends_with(b"\x01\x00\x00\x00\x08\x00\x00\x0010.0.0.1\x01"));
         assert_eq!((NodeConfig::VERSION, bytes.len()), (2, 530));
-        let digest = "bfd9c7c18c1bd4e6e144d2b73f1bb55bc2312a5d6a123559e6e2250038d330e9";
+        let digest = "15b0d6cf0dafa154dd5d90bad6b52d3f0a8ea989ef37370d23e42e60cfc67095";
         assert_eq!(Digest::of_bytes(&bytes).to_string(), digest);
     }
 }

@@ -225,7 +225,7 @@ async fn the_image_is_given_with_its_length_in_parts_too_and_nothing_else_is() {
 
     let other = Digest([0; 32]);
     for path in [
-        format!("{base}/manifest.json"),
+        format!("{base}/provisioner.key"),
         format!("{base}/..%2fkey"),
         format!("{base}/%2e%2e%2fkey"),
         format!("{base}/../../key"),

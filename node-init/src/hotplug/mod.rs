@@ -2,7 +2,7 @@
 //!
 //! The kernel tells of each by a netlink datagram ([`uevent`]). What is done about them is decided
 //! by [`Intake`], purely: names are gathered for a moment, since one device brings several, and a
-//! device that comes and goes for ever costs no more than [`BATCHES`] searches a minute.
+//! device that comes and goes for ever costs no more than `BATCHES` searches a minute.
 
 pub mod uevent;
 

@@ -25,12 +25,12 @@ use nix::{
 };
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Read, Seek, Write},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{
-            fs::{OpenOptionsExt, chown},
+            fs::{OpenOptionsExt, PermissionsExt, chown},
             process::CommandExt,
         },
     },
@@ -60,9 +60,13 @@ impl Linux {
         if put(&controllers, "+memory +pids +cpu").is_err() {
             return Ok(None);
         }
+        // The kernel makes it without a right to write for anybody, and PID 1 overrides no rights.
+        cage::named(CGROUPS, fs::set_permissions(CGROUPS, Permissions::from_mode(0o755)))?;
         let group = Self::cgroup(program);
         match fs::create_dir(&group) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return cage::named(group.display(), Err(error));
+            }
             _ => {}
         }
         for (file, value) in &program.cage.group {
@@ -72,7 +76,9 @@ impl Linux {
                 other => cage::named(file, other)?,
             }
         }
-        Ok(Some(File::options().write(true).open(group.join("cgroup.procs"))?))
+        let entrance = group.join("cgroup.procs");
+        let file = File::options().write(true).open(&entrance);
+        cage::named(entrance.display(), file).map(Some)
     }
 }
 
@@ -359,7 +365,19 @@ impl Kernel for Linux {
         unsafe {
             command.pre_exec(move || confine(&locked));
         }
-        let child = command.spawn()?;
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                // With the last writing end its words are whole.
+                drop(command);
+                let mut said = String::new();
+                let _ = File::from(OwnedFd::from(output)).take(1024).read_to_string(&mut said);
+                let said = said.trim().replace('\n', "; ");
+                let text =
+                    if said.is_empty() { error.to_string() } else { format!("{said}: {error}") };
+                return Err(io::Error::new(error.kind(), text));
+            }
+        };
         let pid = Pid::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
         // The handle is let go: PID 1 reaps every process in one place.
         drop(child);
