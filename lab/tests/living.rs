@@ -49,10 +49,14 @@ fn main() -> ExitCode {
         println!("skipped: ALIA_LIVING is not set");
         return ExitCode::SUCCESS;
     };
+    if !common::boots() {
+        return ExitCode::SUCCESS;
+    }
     // Inside there is no network to fetch them by.
     boot_files();
     let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), what];
+    let chosen = common::filter();
+    let arguments = ["inside".into(), if chosen.is_empty() { what } else { chosen.into() }];
     let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
     match sandbox.wait().unwrap().code() {
         Some(0) => ExitCode::SUCCESS,

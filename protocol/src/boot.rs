@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_release_of_a_manifest_is_fixed() {
-        let wanted = "653f19cc7d2023f189679684d615de706f3cc91f7265afb97ef270ea4233fd17";
+        let wanted = "975b88771911f9418d131f4fee495800e3d152edeced8786c37c9dfb763d9916";
         assert_eq!(manifest().digest().to_string(), wanted);
     }
 

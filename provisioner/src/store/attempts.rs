@@ -97,7 +97,7 @@ mod tests {
             };
             store.record(&[Record::new(MAC, Kind::Boot, "x").marks([Mark::Node(event)])]).unwrap();
         };
-        let mut boot = |at| store.count_attempt(MAC, &image, at).unwrap();
+        let boot = |at| store.count_attempt(MAC, &image, at).unwrap();
         assert_eq!((boot(3), boot(4), boot(5)), (1, 2, 3));
         told("network", StageState::Done, 1);
         told(STAGE_STANDS, StageState::Started, 1);

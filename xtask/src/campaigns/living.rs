@@ -42,6 +42,7 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
     build::init()?;
     let (good, bad) = images?;
     let environment: [(&str, OsString); 5] = [
+        ("ALIA_BOOTS", "1".into()),
         ("ALIA_LIVING", what.into()),
         ("ALIA_CACHE", workspace::cache().into()),
         ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
