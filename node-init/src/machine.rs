@@ -15,7 +15,6 @@ use crate::{
     report::{Report, Reporter},
     rescue,
     runner::{Action, Event, Runner},
-    stages::command_line,
     supervise, watchdog,
     watchdog::Dog,
 };
@@ -68,6 +67,8 @@ pub struct Machine<N: Network> {
     sign: Rc<Cell<Duration>>,
     /// How often the kernel killed it for want of memory.
     memory_kills: Cell<u64>,
+    /// Which boot in a row this is that none before it came to stand, once the provisioner said so.
+    boot_number: Cell<Option<u32>>,
 }
 
 impl<N: Network> Machine<N> {
@@ -104,6 +105,7 @@ impl<N: Network> Machine<N> {
             settled: Cell::new(false),
             sign: Rc::default(),
             memory_kills: Cell::new(0),
+            boot_number: Cell::default(),
         }
     }
 
@@ -130,6 +132,9 @@ impl<N: Network> Machine<N> {
         let mut row: Option<rescue::State> = None;
         let mut event = Event::Tick;
         let end = 'working: loop {
+            if let (None, Some(number)) = (row, self.boot_number.get()) {
+                row = Some(self.begin_row(&mut runner, number));
+            }
             for action in runner.step(self.kernel.since_start(), event) {
                 match action {
                     Action::Begin { stage: Stage::Compute, attempt } => {
@@ -157,7 +162,6 @@ impl<N: Network> Machine<N> {
                         if stage == Stage::Modules && state != StageState::Started {
                             power::listen_to_buttons(self.kernel.as_ref(), &requests);
                             self.clone().watch_devices();
-                            row = row.or_else(|| Some(self.begin_row(&mut runner)));
                         }
                     }
                     Action::Restart => break 'working End::Restart,
@@ -206,8 +210,8 @@ impl<N: Network> Machine<N> {
     }
 
     /// Whether boots before this one failed; after too many this one is a rescue.
-    fn begin_row(&self, runner: &mut Runner) -> rescue::State {
-        let (row, told) = rescue::State::new(command_line::attempt(self.kernel.as_ref()));
+    fn begin_row(&self, runner: &mut Runner, number: u32) -> rescue::State {
+        let (row, told) = rescue::State::new(number);
         if row == rescue::State::Rescue {
             runner.rescue(&[Stage::Registration, Stage::Compute]);
         }

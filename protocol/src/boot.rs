@@ -39,8 +39,6 @@ pub const NODE_API_PORT: u16 = 7443;
 /// Kernel command line: how the machine joins its network, where that is not DHCP or router
 /// advertisements on the NIC that booted it ([`NetworkConfig`]).
 pub const ARG_NETWORK: &str = "alia.net";
-/// Kernel command line: which boot in a row this is that none before it came to stand, from 1.
-pub const ARG_ATTEMPT: &str = "alia.attempt";
 
 /// What a boot reports when it stands, be it that the compute service was started, or that the
 /// machine stayed up for long enough: boots that failed before it count no longer.

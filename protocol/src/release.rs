@@ -57,11 +57,17 @@ pub struct TrustRoot {
 }
 
 /// A machine without a clock that it could believe asks for the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TimeRequest {
     /// Random, for this question alone: no older answer fits it.
     pub nonce: Digest,
+    /// The MAC address of the NIC that booted it, lower case with colons.
+    pub mac: String,
+    /// Random, once a boot.
+    pub boot_id: Digest,
+    /// Whether it was booted by the provisioner's script, which counted this boot.
+    pub scripted: bool,
 }
 
 /// The time. Signed by the provisioner's key.
@@ -74,11 +80,14 @@ pub struct TimeAnswer {
     pub nonce: Digest,
     /// Seconds since 1970.
     pub unix_time: u64,
+    /// Which boot in a row this is that none before it came to stand, from 1. It is no word on the
+    /// kernel's command line: a TPM would take that for another boot, and keep the node's key.
+    pub attempt: u32,
 }
 
 impl SignedBody for TimeAnswer {
     const DOMAIN: &'static str = "aliaOS time answer";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 }
 
 #[cfg(test)]
@@ -92,15 +101,16 @@ mod tests {
 
     #[test]
     fn a_signed_time_has_these_bytes() {
-        let body = TimeAnswer { nonce: Digest([7; 32]), unix_time: 1_800_000_000 };
+        let body = TimeAnswer { nonce: Digest([7; 32]), unix_time: 1_800_000_000, attempt: 1 };
         let chain: ChainId = "alia-test".parse().unwrap();
         let signed = Signed::sign(&chain, body, &SecretKey::from_seed([1; 32]));
         signed.verify(&chain).unwrap();
         let wanted = concat!(
-            "010009000000616c69612d746573740707070707070707070707070707070707070707070707",
-            "07070707070707070700d2496b000000008a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d",
-            "94121bf3748801b40f6f5c2179714aa1671dcf707e6947f49b6b70114cc6a5f12eeb53d7f247",
-            "45ab5c31958250c8ef407996803e260b18d6f493b847b75e7f92600a1e7af5e911063eaa0a",
+            "020009000000616c69612d746573740707070707070707070707070707070707070707070707",
+            "07070707070707070700d2496b00000000010000008a88e3dd7409f195fd52db2d3cba5d72ca",
+            "6709bf1d94121bf3748801b40f6f5cefd9c9356f9e00f4df009b23269089e9e335bd28a469c3",
+            "1f6ac50b9e934b669441cdfa7a33149b4cfc82da4f3d0e2ecdfb4a93da9106536dc09f1a55c1",
+            "412808",
         );
         assert_eq!(hex::encode(borsh::to_vec(&signed).unwrap()), wanted);
     }

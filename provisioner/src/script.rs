@@ -9,8 +9,8 @@ use crate::{image::Image, machine::Mac};
 use protocol::{
     ChainId, PublicKey,
     boot::{
-        ARG_ATTEMPT, ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY,
-        ARG_RELEASE, ImageFile, Microcode,
+        ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE,
+        ImageFile, Microcode,
     },
     network::NetworkConfig,
 };
@@ -53,8 +53,8 @@ pub fn entry(base_url: &str) -> String {
     retrying(&format!("asking {base_url} what to boot"), &[], &[must(&ask)])
 }
 
-/// `GET /boot/{mac}.ipxe`: loads the image, for the `attempt`th time in a row, from 1.
-pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
+/// `GET /boot/{mac}.ipxe`: loads the image.
+pub fn machine(setup: &Setup, mac: Mac) -> String {
     let base = &setup.base_url;
     let Some(image) = &setup.image else {
         // Asked for anew, not only tried anew: there may be an image by then.
@@ -64,7 +64,7 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let url = |file: &str| format!("{base}/image/{}/{file}?mac={}", image.digest, mac.hyphenated());
     let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
     let microcode = &manifest.microcode;
-    let arguments = command_line(setup, image, mac, attempt);
+    let arguments = command_line(setup, image, mac);
     let steps = [
         must("imgfree"),
         must(&format!("kernel --name {kernel} {} ${{first}} {arguments}", url(kernel))),
@@ -111,7 +111,7 @@ pub fn unsupported(arch: &str) -> String {
 }
 
 /// The kernel's command line.
-pub fn command_line(setup: &Setup, image: &Image, mac: Mac, attempt: u32) -> String {
+pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
     let mut line = format!("initrd={}", image.manifest.initramfs.file);
     let mut argument = |name: &str, value: &str| {
         // Writing to a string does not fail.
@@ -128,9 +128,6 @@ pub fn command_line(setup: &Setup, image: &Image, mac: Mac, attempt: u32) -> Str
     argument(ARG_BOOTIF, &format!("01-{}", mac.hyphenated()));
     if let Some(network) = setup.networks.get(&mac) {
         argument(ARG_NETWORK, &network.to_string());
-    }
-    if attempt > 1 {
-        argument(ARG_ATTEMPT, &attempt.to_string());
     }
     for console in &setup.consoles {
         argument("console", console);

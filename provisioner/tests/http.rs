@@ -267,10 +267,15 @@ async fn the_release_of_the_image_is_given_out_from_when_it_is_signed() {
     assert_eq!(response.text().await.unwrap(), "signed");
 }
 
+fn time_request() -> TimeRequest {
+    let (nonce, boot_id) = (Digest([5; 32]), Digest([6; 32]));
+    TimeRequest { nonce, mac: MAC.into(), boot_id, scripted: true }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_is_signed_for_the_nonce_of_whoever_asks() {
     let site = start(|_| {}).await;
-    let request = TimeRequest { nonce: Digest([5; 32]) };
+    let request = time_request();
     let (status, text) = site.post("/v1/time", &request).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     let answer: Signed<TimeAnswer> = serde_json::from_str(&text).unwrap();
@@ -279,6 +284,7 @@ async fn the_time_is_signed_for_the_nonce_of_whoever_asks() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(answer.nonce, request.nonce);
     assert!(now.as_secs() - answer.unix_time < 60);
+    assert_eq!(answer.attempt, 1);
     let (status, _) = site.post("/v1/time", &serde_json::json!({ "nonce": "5" })).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
 }
@@ -446,7 +452,7 @@ async fn without_key_and_delegation_machines_boot_and_are_told_why_they_are_not_
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.contains("--delegation"), "{text}");
     assert!(!site.text(&format!("/boot/{MAC}.ipxe")).await.contains("alia.key"));
-    let (status, text) = site.post("/v1/time", &TimeRequest { nonce: Digest([5; 32]) }).await;
+    let (status, text) = site.post("/v1/time", &time_request()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
 }
 

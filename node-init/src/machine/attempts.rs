@@ -21,6 +21,7 @@ use protocol::{
     Digest,
     boot::{ImageManifest, NodeConfig, StageState},
     inventory::Inventory,
+    release::TimeAnswer,
 };
 use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
 use tokio::task::{spawn_blocking, spawn_local};
@@ -186,8 +187,13 @@ impl<N: Network> Machine<N> {
 
     async fn know_release(&self) -> Outcome {
         let arguments = wanted(&self.facts.borrow().arguments, "the command line")?;
-        let set_clock = |now| self.take_time(now);
-        let known = release::run(self.kernel.as_ref(), &arguments, set_clock).await?;
+        let mac = wanted(&self.facts.borrow().mac, "the NIC")?;
+        let told = |answer: &TimeAnswer| {
+            self.take_time(answer.unix_time);
+            self.boot_number.set(Some(answer.attempt));
+        };
+        let kernel = self.kernel.as_ref();
+        let known = release::run(kernel, &arguments, mac, self.boot_id, told).await?;
         let release::Known { image: manifest, detail } = known;
         let digest = manifest.digest();
         let root_hash = Some(manifest.root.verity.root_hash);

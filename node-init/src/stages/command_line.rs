@@ -6,10 +6,7 @@
 use crate::{http::Base, kernel, kernel::Kernel, mac::Mac};
 use protocol::{
     ChainId, Digest, PublicKey,
-    boot::{
-        ARG_ATTEMPT, ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY,
-        ARG_RELEASE,
-    },
+    boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
     network::NetworkConfig,
 };
 use std::fmt::Display;
@@ -76,13 +73,6 @@ pub fn is_probe(kernel: &dyn Kernel) -> bool {
 /// Whether a probe is to print the kernel's settings.
 pub fn wants_settings(kernel: &dyn Kernel) -> bool {
     kernel::text(kernel, FILE).is_some_and(|line| words(&line).any(|word| word == SETTINGS))
-}
-
-/// Which boot in a row this is that none before it came to stand, from 1. What it says is needed
-/// even where the rest of the command line is unusable.
-pub fn attempt(kernel: &dyn Kernel) -> u32 {
-    let line = kernel::text(kernel, FILE).unwrap_or_default();
-    given(&line, ARG_ATTEMPT).ok().flatten().unwrap_or(1)
 }
 
 /// Reads a command line; of an argument that stands twice the last counts, as for the kernel.
@@ -181,13 +171,6 @@ mod tests {
         assert!(is_probe(&Fake::new(&[(FILE, "console=ttyS0 alia.probe panic=10\n")])));
         assert!(!is_probe(&Fake::new(&[(FILE, "alia.probes x=alia.probe\n")])));
         assert!(!is_probe(&Fake::new(&[])));
-    }
-
-    #[test]
-    fn the_boots_number_is_read_even_where_the_rest_is_unusable() {
-        assert_eq!(attempt(&Fake::new(&[(FILE, "alia.attempt=4 console=ttyS0\n")])), 4);
-        assert_eq!(attempt(&Fake::new(&[(FILE, "alia.attempt=x\n")])), 1);
-        assert_eq!(attempt(&Fake::new(&[])), 1);
     }
 
     #[test]

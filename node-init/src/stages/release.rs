@@ -8,6 +8,7 @@ use crate::{
     floor::{self, Floor},
     http::{self, Base, HttpError},
     kernel::{self, Kernel},
+    mac::Mac,
     stages::{clock, command_line::Arguments},
 };
 use protocol::{
@@ -113,16 +114,20 @@ pub struct Known {
 }
 
 /// Gets the signed time, and the release of the image that was booted; checks it against the root of
-/// trust and the floor, which it raises. `unix_time` hears the time.
+/// trust and the floor, which it raises. `told` hears the time, and how the boots before went;
+/// `mac` and `boot_id` say which boot asks.
 pub async fn run(
     kernel: &dyn Kernel,
     arguments: &Arguments,
-    unix_time: impl FnOnce(u64),
+    mac: Mac,
+    boot_id: Digest,
+    told: impl FnOnce(&TimeAnswer),
 ) -> Result<Known, ReleaseError> {
     let root = kernel.read(Path::new(ROOT_FILE), MAX_BUNDLE_LEN).map_err(ReleaseError::NoTrust)?;
     let server = &arguments.provisioner;
-    let now = time(kernel, arguments).await?;
-    unix_time(now);
+    let answer = time(kernel, arguments, mac, boot_id).await?;
+    told(&answer);
+    let now = answer.unix_time;
     let wanted = arguments.release;
     let bytes = http::get(server, &path(wanted, BUNDLE_FILE), MAX_BUNDLE_LEN).await?;
     let bundle = Bundle::from_bytes(&bytes)
@@ -146,14 +151,21 @@ pub async fn run(
 }
 
 /// The provisioner's time.
-async fn time(kernel: &dyn Kernel, arguments: &Arguments) -> Result<u64, ReleaseError> {
+async fn time(
+    kernel: &dyn Kernel,
+    arguments: &Arguments,
+    mac: Mac,
+    boot_id: Digest,
+) -> Result<TimeAnswer, ReleaseError> {
     let server = &arguments.provisioner;
     let nonce = Digest(kernel.random().map_err(ReleaseError::NoRandomness)?);
     let not_a_time = |error: serde_json::Error| ReleaseError::NotATime {
         server: server.clone(),
         reason: error.to_string(),
     };
-    let request = serde_json::to_vec(&TimeRequest { nonce }).map_err(not_a_time)?;
+    let scripted = arguments.boot_nic.is_some();
+    let request = TimeRequest { nonce, mac: mac.to_string(), boot_id, scripted };
+    let request = serde_json::to_vec(&request).map_err(not_a_time)?;
     let answer = http::post(server, "/v1/time", request).await?;
     let answer: Signed<TimeAnswer> = serde_json::from_slice(&answer).map_err(not_a_time)?;
     let said = answer
@@ -162,7 +174,7 @@ async fn time(kernel: &dyn Kernel, arguments: &Arguments) -> Result<u64, Release
     if answer.signer != arguments.key || said.nonce != nonce {
         return Err(ReleaseError::Stranger { found: answer.signer, wanted: arguments.key });
     }
-    Ok(said.unix_time)
+    Ok(*said)
 }
 
 /// Raises the floor and locks it; what stands afterwards, for people.

@@ -70,13 +70,13 @@ pub(super) async fn machine(
     let (script, record) = if supported {
         let attempt = match app.setup.image.as_ref().map(|image| image.digest) {
             Some(image) => {
-                let count = move |store: &Store| store.count_attempt(mac, &image, unix_ms());
+                let count = move |store: &Store| store.count_attempt(mac, &image, None, unix_ms());
                 // A full disk is no reason to boot nothing.
                 app.store.run(count).await.unwrap_or(1)
             }
             None => 1,
         };
-        let script = script::machine(&app.setup, mac, attempt);
+        let script = script::machine(&app.setup, mac);
         let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())
         });

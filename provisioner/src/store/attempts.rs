@@ -14,6 +14,7 @@ struct Attempts {
     image: String,
     count: u64,
     at: u64,
+    boot: Option<String>,
 }
 
 /// The number of a boot at `now` into that image. Another image is another chance. Pure.
@@ -27,28 +28,50 @@ fn next(before: Option<&Attempts>, image: &str, now: u64) -> u64 {
 }
 
 impl Store {
-    /// Counts a boot into that image; gives its number in its row, from 1.
-    pub fn count_attempt(&self, mac: Mac, image: &Digest, now: u64) -> Result<u32, StoreError> {
+    /// The number of a machine's last boot in its row, from 1.
+    pub fn attempt(&self, mac: Mac) -> Result<u32, StoreError> {
+        let before = read(&self.reader(), &mac.to_string())?;
+        Ok(before.map_or(1, |before| u32::try_from(before.count).unwrap_or(u32::MAX)))
+    }
+
+    /// Counts a boot into that image; gives its number in its row, from 1. One that is known by its
+    /// id counts once, however often it is told of.
+    pub fn count_attempt(
+        &self,
+        mac: Mac,
+        image: &Digest,
+        boot: Option<Digest>,
+        now: u64,
+    ) -> Result<u32, StoreError> {
         let (mac, image) = (mac.to_string(), image.to_string());
+        let boot = boot.map(|boot| boot.to_string());
         let mut writer = self.writer();
         let transaction = writer.transaction()?;
-        let before = transaction
-            .prepare_cached("SELECT image, count, at FROM attempts WHERE mac = ?1")?
-            .query_row([&mac], |row| {
-                let (count, at) = (from_sql(row.get(1)?), from_sql(row.get(2)?));
-                Ok(Attempts { image: row.get(0)?, count, at })
-            })
-            .optional()?;
+        let before = read(&transaction, &mac)?;
+        if let Some(before) = before.as_ref().filter(|before| boot.is_some() && before.boot == boot)
+        {
+            return Ok(u32::try_from(before.count).unwrap_or(u32::MAX));
+        }
         let count = next(before.as_ref(), &image, now);
         // Of machines that are known alone: they are bounded.
         transaction.execute(
-            "INSERT OR REPLACE INTO attempts (mac, image, count, at)
-             SELECT mac, ?2, ?3, ?4 FROM machines WHERE mac = ?1",
-            params![mac, image, to_sql(count), to_sql(now)],
+            "INSERT OR REPLACE INTO attempts (mac, image, count, at, boot_id)
+             SELECT mac, ?2, ?3, ?4, ?5 FROM machines WHERE mac = ?1",
+            params![mac, image, to_sql(count), to_sql(now), boot],
         )?;
         transaction.commit()?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
+}
+
+fn read(connection: &Connection, mac: &str) -> Result<Option<Attempts>, StoreError> {
+    let mut select = connection
+        .prepare_cached("SELECT image, count, at, boot_id FROM attempts WHERE mac = ?1")?;
+    let of = select.query_row([mac], |row| {
+        let (count, at) = (from_sql(row.get(1)?), from_sql(row.get(2)?));
+        Ok(Attempts { image: row.get(0)?, count, at, boot: row.get(3)? })
+    });
+    Ok(of.optional()?)
 }
 
 /// The machine came to stand, or was asked to end: its boots before count no longer.
@@ -71,7 +94,7 @@ mod tests {
 
     #[test]
     fn boots_are_in_a_row_within_an_hour_and_of_one_image() {
-        let before = Attempts { image: "a".into(), count: 3, at: 1_000 };
+        let before = Attempts { image: "a".into(), count: 3, at: 1_000, boot: None };
         assert_eq!(next(None, "a", 5), 1);
         assert_eq!(next(Some(&before), "a", 2_000), 4);
         assert_eq!(next(Some(&before), "b", 2_000), 1);
@@ -82,8 +105,8 @@ mod tests {
     fn a_boot_that_stands_and_an_end_that_was_asked_for_begin_a_new_row() {
         let (_folder, store) = temporary();
         let image = Digest([4; 32]);
-        assert_eq!(store.count_attempt(MAC, &image, 1).unwrap(), 1);
-        assert_eq!(store.count_attempt(MAC, &image, 2).unwrap(), 1, "nobody knows it");
+        assert_eq!(store.count_attempt(MAC, &image, None, 1).unwrap(), 1);
+        assert_eq!(store.count_attempt(MAC, &image, None, 2).unwrap(), 1, "nobody knows it");
         let sighting = Sighting { boots: true, ..Sighting::default() };
         store.record(&[Record::new(MAC, Kind::Http, "boots").sighting(sighting)]).unwrap();
         let told = |stage: &str, state, boot: u8| {
@@ -97,7 +120,7 @@ mod tests {
             };
             store.record(&[Record::new(MAC, Kind::Boot, "x").marks([Mark::Node(event)])]).unwrap();
         };
-        let boot = |at| store.count_attempt(MAC, &image, at).unwrap();
+        let boot = |at| store.count_attempt(MAC, &image, None, at).unwrap();
         assert_eq!((boot(3), boot(4), boot(5)), (1, 2, 3));
         told("network", StageState::Done, 1);
         told(STAGE_STANDS, StageState::Started, 1);
@@ -105,6 +128,18 @@ mod tests {
         told(STAGE_STANDS, StageState::Done, 2);
         assert_eq!((boot(7), boot(8)), (1, 2));
         told(STAGE_POWER, StageState::Started, 3);
-        assert_eq!(boot(9), 1);
+        assert_eq!((boot(9), store.attempt(MAC).unwrap()), (1, 1));
+    }
+
+    #[test]
+    fn a_boot_that_tells_of_itself_counts_once() {
+        let (_folder, store) = temporary();
+        let sighting = Sighting { boots: true, ..Sighting::default() };
+        store.record(&[Record::new(MAC, Kind::Http, "boots").sighting(sighting)]).unwrap();
+        let image = Digest([4; 32]);
+        let boot =
+            |id: u8, at| store.count_attempt(MAC, &image, Some(Digest([id; 32])), at).unwrap();
+        assert_eq!((boot(1, 1), boot(1, 2), boot(2, 3), boot(2, 4)), (1, 1, 2, 2));
+        assert_eq!(store.attempt(MAC).unwrap(), 2);
     }
 }

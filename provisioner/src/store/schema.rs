@@ -85,7 +85,8 @@ CREATE TABLE attempts (
     mac         TEXT PRIMARY KEY,
     image       TEXT NOT NULL,
     count       INTEGER NOT NULL,
-    at          INTEGER NOT NULL    -- of the last one
+    at          INTEGER NOT NULL,   -- of the last one
+    boot_id     TEXT                -- of the last one, where the machine itself told of it
 ) STRICT;
 ",
 ];

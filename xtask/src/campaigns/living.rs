@@ -41,7 +41,7 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
         .and_then(|good| Ok((good, image("bad-image", &bad)?)));
     build::init()?;
     let (good, bad) = images?;
-    let environment: [(&str, OsString); 5] = [
+    let environment: [(&str, OsString); 6] = [
         ("ALIA_BOOTS", "1".into()),
         ("ALIA_LIVING", what.into()),
         ("ALIA_CACHE", workspace::cache().into()),

@@ -3,9 +3,9 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `hang` | PID 1 never gets the time again, once, at the first boot of a row |
-//! | `exit` | PID 1 ends, of which the kernel dies, once likewise |
-//! | `identity` | no randomness for keys, at every boot |
+//! | `hang` | PID 1 never gets the time again, soon after the service was started |
+//! | `exit` | PID 1 ends then, of which the kernel dies |
+//! | `identity` | no randomness for keys |
 //! | `fast` | time runs twenty times as fast from the service's start on |
 
 use std::{
@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-/// When `hang` and `exit` come: the machine is on the network by then.
-const MOMENT: Duration = Duration::from_secs(20);
+/// From the service's start to `hang` and `exit`.
+const MOMENT: Duration = Duration::from_secs(10);
 const FACTOR: u32 = 20;
 
 static LINE: OnceLock<String> = OnceLock::new();
@@ -38,20 +38,18 @@ fn is(fault: &str) -> bool {
     line.split_ascii_whitespace().any(|word| word.strip_prefix("alia.fault=") == Some(fault))
 }
 
-fn first_boot() -> bool {
-    !LINE.get().is_some_and(|line| line.contains(protocol::boot::ARG_ATTEMPT))
-}
-
 pub(super) fn at(now: Duration) -> Duration {
-    if now > MOMENT && is("hang") && first_boot() {
-        loop {
-            thread::park();
+    let since = Duration::from_millis(SPAWNED.load(Ordering::Relaxed));
+    if !since.is_zero() && now > since + MOMENT {
+        if is("hang") {
+            loop {
+                thread::park();
+            }
+        }
+        if is("exit") {
+            process::exit(1);
         }
     }
-    if now > MOMENT && is("exit") && first_boot() {
-        process::exit(1);
-    }
-    let since = Duration::from_millis(SPAWNED.load(Ordering::Relaxed));
     if !since.is_zero() && is("fast") {
         return since + now.saturating_sub(since) * FACTOR;
     }
@@ -63,9 +61,9 @@ pub(super) fn spawned(now: Duration) {
     let _ = SPAWNED.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-/// Fails from the second time on: the first is the boot's own id.
+/// Fails the second time: the first is the boot's own id, and later ones are questions to servers.
 pub(super) fn random() -> io::Result<()> {
-    if RANDOM.fetch_add(1, Ordering::Relaxed) > 0 && is("identity") {
+    if RANDOM.fetch_add(1, Ordering::Relaxed) == 1 && is("identity") {
         return Err(io::Error::other("told to fail"));
     }
     Ok(())
