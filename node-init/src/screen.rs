@@ -93,7 +93,7 @@ impl Status {
 }
 
 /// Light modules around the code: scanners look for them.
-const QUIET: i32 = 2;
+const QUIET: i32 = 3;
 /// Fewer columns than this beside the code, and it is left out: the address alone is shown.
 const LEAST_TEXT: usize = 34;
 /// The widest column of text: long lines are hard to read.

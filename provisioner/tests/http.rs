@@ -194,7 +194,7 @@ async fn the_boot_scripts_read_as_written_here() {
          imgfree || goto failed\n\
          kernel --name vmlinuz {image}/vmlinuz?mac={mac} ${{first}} initrd=initramfs.zst \
          alia.provisioner={url} alia.key={key} alia.chain=alia-test alia.release={digest} \
-         BOOTIF=01-{mac} console=tty0 console=ttyS0,115200 panic=10 quiet || goto failed\n\
+         BOOTIF=01-{mac} console=tty1 console=ttyS0,115200 panic=10 quiet || goto failed\n\
          isset ${{microcode}} || goto initramfs\n\
          initrd --name ${{microcode}} {image}/${{microcode}}?mac={mac} || goto failed\n\
          :initramfs\n\

@@ -66,7 +66,7 @@ struct SiteFlags {
     #[arg(long, value_name = "ID")]
     chain: ChainId,
     /// Kernel consoles; the last is where node-init writes.
-    #[arg(long, value_name = "CONSOLE", default_values = ["tty0", "ttyS0,115200"])]
+    #[arg(long, value_name = "CONSOLE", default_values = ["tty1", "ttyS0,115200"])]
     console: Vec<String>,
     /// More kernel arguments.
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]

@@ -151,7 +151,12 @@ impl Node {
             .header(version::HEADER, version::offer())
             .body(Empty::new())
             .map_err(|error| self.wrong(error))?;
-        let sent = timeout(ANSWER, self.sender.send_request(request)).await;
+        // After an answer it takes the connection a moment to be ready for the next request.
+        let sent = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let sent = timeout(ANSWER, sent).await;
         let why = || format!("no answer within {} s", ANSWER.as_secs());
         let sent =
             sent.map_err(|_| NodeError::Ended { target: self.target.to_string(), why: why() })?;

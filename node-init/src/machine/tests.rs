@@ -508,7 +508,7 @@ async fn a_clock_at_1970_or_2099_ends_in_a_working_machine_on_the_provisioners_t
 
 #[tokio::test]
 async fn a_server_that_is_gone_at_a_stage_is_waited_for_in_a_state_that_is_shown() {
-    // No provisioner at enrolment; then it comes.
+    // No provisioner where the release is asked for; then it comes.
     let servers = Servers::start(1, 0).await;
     let address = servers.listener.local_addr().unwrap();
     let seen = servers.seen.clone();
@@ -517,7 +517,7 @@ async fn a_server_that_is_gone_at_a_stage_is_waited_for_in_a_state_that_is_shown
     let gone = Servers { listener, seen, provisioner: 1, refusals: 0, attempt: 1 };
     drop(servers);
     let late = async |bench: &Bench| {
-        bench.line("enrolment retrying").await;
+        bench.line("release retrying").await;
         bench.line("cannot be reached").await;
         let listener = TcpListener::bind(address).await.unwrap();
         let seen = bench.seen.clone();
