@@ -148,7 +148,7 @@ fn text(status: &Status, width: usize, code: bool) -> Vec<String> {
     if let Some(page) = &status.page {
         let how = if code { "by the code, or at" } else { "at" };
         lines.push(String::new());
-        lines.push(format!("To approve it or look after it, {how}"));
+        lines.extend(wrapped(&format!("To approve it or look after it, {how}"), width, 3));
         lines.extend(wrapped(&plain(page), width, 3));
     }
     lines
