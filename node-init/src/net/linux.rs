@@ -25,6 +25,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+/// The loopback's index: the kernel makes it first.
+const LOOPBACK: u32 = 1;
+
 /// The kernel's links, by one netlink socket.
 #[derive(Clone, Debug)]
 pub struct Rtnetlink {
@@ -131,6 +134,9 @@ impl Network for Rtnetlink {
     }
 
     async fn raise(&self, link: &Link) -> Result<(), NetError> {
+        // What the packet filter refuses is told by it; down, it has a refused caller wait instead.
+        let loopback = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        let _ = self.handle.link().set(loopback).execute().await;
         let message = LinkUnspec::new_with_index(link.index).up().build();
         let raised = self.handle.link().set(message).execute().await;
         raised.map_err(failed("the interface cannot be set up"))
