@@ -248,10 +248,14 @@ fn hostile() {
     assert_eq!(said.len(), REFUSED.len() + DONE.len(), "an attempt that nobody expects: {said:?}");
 
     // What it could take.
+    shown(machine.wait_line("compute: takes memory", LIMIT));
+    let lines = machine.console().lines_from(0);
     for (what, most) in [("threads", 1024), ("open files", 1024), ("MiB of scratch", 64)] {
-        let line = shown(machine.wait_line(what, LIMIT)).text;
+        let is_it = |line: &&str| line.contains("compute: took ") && line.ends_with(what);
+        let line = lines.iter().map(|line| line.text.trim_end()).find(is_it);
+        let line = line.unwrap_or_else(|| panic!("it does not say how many {what} it took"));
         println!("{line}");
-        let taken: usize = between(&line, "took ", " ").parse().unwrap();
+        let taken: usize = between(line, "took ", " ").parse().unwrap();
         assert!(taken > 0 && taken <= most, "{line}");
     }
     let killed = shown(machine.wait_line(" was killed because it used more than ", LIMIT)).text;
