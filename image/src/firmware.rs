@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Where the kernel looks, below a package's root; older packages use the second.
-const FOLDERS: [&str; 2] = ["usr/lib/firmware", "lib/firmware"];
+pub(crate) const FOLDERS: [&str; 2] = ["usr/lib/firmware", "lib/firmware"];
 /// Links followed to a file before it counts as a loop.
 const MAX_LINKS: usize = 8;
 

@@ -5,6 +5,7 @@
 use crate::{
     cpio::Tree,
     error::{At, Error},
+    firmware,
     packages::Package,
 };
 use std::{fs, path::Path};
@@ -35,11 +36,11 @@ impl Maker {
         }
     }
 
-    /// Where a package has it, below its root; older ones use the second.
-    fn folders(self) -> [&'static str; 2] {
+    /// Where a package has it, below its firmware.
+    fn folder(self) -> &'static str {
         match self {
-            Self::Amd => ["usr/lib/firmware/amd-ucode", "lib/firmware/amd-ucode"],
-            Self::Intel => ["usr/lib/firmware/intel-ucode", "lib/firmware/intel-ucode"],
+            Self::Amd => "amd-ucode",
+            Self::Intel => "intel-ucode",
         }
     }
 
@@ -63,8 +64,8 @@ impl Maker {
 /// [`Error`]: the disk, or a package without any.
 pub fn archive(maker: Maker, package: &Package) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
-    for folder in maker.folders() {
-        let folder = package.root.join(folder);
+    for folder in firmware::FOLDERS {
+        let folder = package.root.join(folder).join(maker.folder());
         for name in names(&folder)?.iter().filter(|name| maker.takes(name)) {
             let path = folder.join(name);
             all.extend(fs::read(&path).at(&path)?);
@@ -75,7 +76,7 @@ pub fn archive(maker: Maker, package: &Package) -> Result<Vec<u8>, Error> {
     }
     if all.is_empty() {
         return Err(Error::Missing {
-            what: format!("microcode ({})", maker.folders()[0]),
+            what: format!("microcode ({})", maker.folder()),
             packages: package.origin.name.clone(),
             mend: "name a package of microcode in image.toml",
         });

@@ -6,7 +6,7 @@ use crate::{
     net::{BRIDGE, FOREIGN_INTERFACE, FOREIGN_NAMESPACE, SERVER},
     service::{Ready, ServiceSpec},
 };
-use protocol::{ChainId, PublicKey, SecretKey, Signed, node::Delegation};
+use protocol::{ChainId, PublicKey, SecretKey, Signed, fleet::MachineDetail, node::Delegation};
 use std::{
     fs,
     io::{self, Read, Write},
@@ -175,6 +175,11 @@ impl Provisioner {
     /// Its page and API.
     pub fn http(&self) -> SocketAddr {
         (SERVER, 8080).into()
+    }
+
+    /// What the running provisioner knows of a machine.
+    pub fn machine(mac: &str) -> io::Result<MachineDetail> {
+        serde_json::from_str(&Self::page(&format!("/v1/machines/{mac}"))?).map_err(io::Error::from)
     }
 
     /// The body of one of the running provisioner's pages; what is not 200 is an error.

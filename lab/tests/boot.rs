@@ -6,10 +6,11 @@
 //! programs `provisioner` and `alia`).
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 mod operator;
 
-use image::{Packages, packages::Options};
+use bed::given;
 use lab::{
     Accelerator, Machine, MachineSpec, Service, accel,
     machine::{BootsFrom, Firmware, Processor},
@@ -21,7 +22,6 @@ use protocol::SecretKey;
 use std::{
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -45,25 +45,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    boot_files();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn boot_files() -> tools::BootFiles {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
-    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"))
+    tools::boot_files(&bed::packages()).unwrap();
+    bed::enter("")
 }
 
 struct Bed {
@@ -78,7 +61,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let image = given("ALIA_IMAGE");
-        let files = boot_files();
+        let files = tools::boot_files(&bed::packages()).unwrap();
         let choice = accel::probe(Some(&image));
         println!("{}", choice.reason);
         net::make(&net::Plan { taps: vec!["tap-bios".into(), "tap-uefi".into()], foreign: true })

@@ -6,9 +6,9 @@
 //! connection.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
-use image::{Packages, packages::Options};
 use lab::{net, sandbox};
 use node_init::firewall::{Firewall, Service, linux::replace};
 use std::{
@@ -16,7 +16,6 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -54,21 +53,12 @@ fn main() -> ExitCode {
     }
     // Inside there is no network to fetch it by.
     nft();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    bed::enter("")
 }
 
 /// The suite's `nft` and all its libraries, unpacked.
 fn nft() -> PathBuf {
-    let cache = std::env::var_os("ALIA_CACHE").unwrap_or_else(|| panic!("ALIA_CACHE is not set"));
-    let options = Options::new(PathBuf::from(cache).canonicalize().unwrap(), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
-    packages.with_libraries(&["nftables"]).unwrap_or_else(|error| panic!("{error}"))
+    bed::packages().with_libraries(&["nftables"]).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn ruleset() -> String {

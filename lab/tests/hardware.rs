@@ -6,9 +6,10 @@
 //! as for `boot`, and ALIA_HARDWARE for all of it; without it the first test runs alone.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
-use image::{Packages, packages::Options};
+use bed::given;
 use lab::{
     Accelerator, Service, ServiceSpec, accel,
     console::Line,
@@ -26,7 +27,6 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -58,28 +58,12 @@ fn main() -> ExitCode {
     }
     // Inside there is no network to fetch them by.
     chrony();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn packages() -> Packages {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap()
+    bed::enter("")
 }
 
 /// A real NTP server's tree, with all libraries that it needs.
 fn chrony() -> PathBuf {
-    packages().with_libraries(&["chrony"]).unwrap_or_else(|error| panic!("{error}"))
+    bed::packages().with_libraries(&["chrony"]).unwrap_or_else(|error| panic!("{error}"))
 }
 
 struct Bed {
@@ -168,7 +152,7 @@ impl Bed {
         println!("{}", choice.reason);
         let taps = TAPS.map(str::to_owned).to_vec();
         net::make(&net::Plan { taps, foreign: false }).unwrap();
-        let files = tools::boot_files(&packages()).unwrap();
+        let files = tools::boot_files(&bed::packages()).unwrap();
         Self {
             folder: tempfile::tempdir().unwrap(),
             image,

@@ -6,13 +6,16 @@
 //! `boot.rs` is given.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
+use bed::given;
 use lab::{
     Machine, MachineSpec, Service, accel,
     machine::Firmware,
     net, sandbox,
     services::{Dhcp, Provisioner},
+    tools,
 };
 use nix::{
     errno::Errno,
@@ -28,7 +31,6 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
     process::ExitCode,
     thread,
     time::Duration,
@@ -151,18 +153,9 @@ fn main() -> ExitCode {
         println!("skipped: ALIA_HOSTILE_IMAGE is not set");
         return ExitCode::SUCCESS;
     }
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+    // Inside there is no network to fetch them by.
+    tools::boot_files(&bed::packages()).unwrap();
+    bed::enter("")
 }
 
 fn hostile() {
@@ -181,7 +174,7 @@ fn hostile() {
         folder: folder.path().join("provisioner"),
         dhcp: Dhcp::Full,
         image: image.clone(),
-        ipxe: given("ALIA_IPXE"),
+        ipxe: tools::boot_files(&bed::packages()).unwrap().ipxe,
         uki: None,
         bios_file: None,
         chain: "alia-lab".parse().unwrap(),

@@ -6,9 +6,10 @@
 //! node-init has the feature `faults`) and ALIA_BAD_IMAGE (that with a bad compute service).
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
-use image::{Packages, packages::Options};
+use bed::given;
 use lab::{
     Machine, MachineSpec, Service, accel,
     machine::{BootsFrom, Firmware},
@@ -21,7 +22,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -53,26 +53,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    boot_files();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let chosen = common::filter();
-    let arguments = ["inside".into(), if chosen.is_empty() { what } else { chosen.into() }];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn boot_files() -> tools::BootFiles {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
-    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"))
+    tools::boot_files(&bed::packages()).unwrap();
+    bed::enter(what)
 }
 
 struct Bed {
@@ -91,7 +73,11 @@ impl Bed {
         println!("{}", choice.reason);
         let taps = TAPS.map(str::to_owned).to_vec();
         net::make(&net::Plan { taps, foreign: false }).unwrap();
-        Self { folder, files: boot_files(), accelerator: choice.accelerator }
+        Self {
+            folder,
+            files: tools::boot_files(&bed::packages()).unwrap(),
+            accelerator: choice.accelerator,
+        }
     }
 
     fn provisioner(&self, name: &str, image: &str, fault: &str) -> Service {

@@ -5,9 +5,10 @@
 //! ALIA_PROVISIONER as for `boot.rs`, and ALIA_TPM_BOOTS.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
-use image::{Packages, packages::Options};
+use bed::given;
 use lab::{
     Machine, MachineSpec, Service, Swtpm, accel,
     machine::{BootsFrom, Firmware},
@@ -15,18 +16,13 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools,
 };
-use protocol::{
-    PublicKey, SecretKey, Signed,
-    evidence::Approval,
-    fleet::{MachineDetail, MachineStatus},
-};
+use protocol::{PublicKey, SecretKey, Signed, evidence::Approval, fleet::MachineDetail};
 use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
-    sync::Arc,
     thread::sleep,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -68,23 +64,11 @@ fn main() -> ExitCode {
     }
     // Inside there is no network to fetch them by.
     files();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+    bed::enter("")
 }
 
 fn files() -> (tools::BootFiles, Swtpm) {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let packages = bed::packages();
     let boot = tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"));
     (boot, Swtpm::fetch(&packages).unwrap_or_else(|error| panic!("{error}")))
 }
@@ -331,11 +315,7 @@ fn told(detail: &MachineDetail, text: &str) {
 }
 
 fn detail(mac: &str) -> MachineDetail {
-    let answer =
-        http(&format!("GET /v1/machines/{mac} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n"));
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let _: MachineStatus = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"));
-    serde_json::from_str(body).unwrap()
+    Provisioner::machine(mac).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn http(request: &str) -> String {

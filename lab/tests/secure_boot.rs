@@ -4,11 +4,11 @@
 //! ALIA_LONG all of it runs (`cargo xtask test --long secure-boot`), else the first two tests alone.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
+use bed::given;
 use image::{
-    Packages,
-    packages::Options,
     secure_boot::{Key, Keys, Tools},
     stick,
     uki::{self, Site},
@@ -28,7 +28,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -71,23 +70,11 @@ fn main() -> ExitCode {
     }
     // Inside there is no network to fetch them by.
     fetched();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
+    bed::enter("")
 }
 
 fn fetched() -> (SecureBootFiles, tools::BootFiles, Tools) {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let packages = bed::packages();
     let told = |error: &dyn std::fmt::Display| -> ! { panic!("{error}") };
     (
         tools::secure_boot_files(&packages).unwrap_or_else(|error| told(&error)),

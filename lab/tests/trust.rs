@@ -6,9 +6,10 @@
 //! `boot.rs`, and ALIA_TRUST: a folder of images that differ in what their names say.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+mod bed;
 mod common;
 
-use image::{Packages, packages::Options};
+use bed::given;
 use lab::{
     Machine, MachineSpec, Service, accel,
     machine::{BootsFrom, Firmware},
@@ -21,7 +22,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -64,25 +64,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    boot_files();
-    let privilege = sandbox::privilege().unwrap_or_else(|error| panic!("{error}"));
-    let arguments = ["inside".into(), common::filter().into()];
-    let mut sandbox = sandbox::enter(privilege, &arguments, Vec::new()).unwrap();
-    match sandbox.wait().unwrap().code() {
-        Some(0) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn given(name: &str) -> PathBuf {
-    let path = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
-    PathBuf::from(path).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn boot_files() -> tools::BootFiles {
-    let options = Options::new(given("ALIA_CACHE"), "trixie");
-    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
-    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"))
+    tools::boot_files(&bed::packages()).unwrap();
+    bed::enter("")
 }
 
 struct Bed {
@@ -102,7 +85,7 @@ impl Bed {
         Self {
             folder: tempfile::tempdir().unwrap(),
             images,
-            files: boot_files(),
+            files: tools::boot_files(&bed::packages()).unwrap(),
             owner: SecretKey::generate().unwrap(),
             accelerator: choice.accelerator,
         }
@@ -271,8 +254,7 @@ fn line(machine: &mut Machine, text: &str) -> String {
 }
 
 fn detail(machine: &Machine) -> MachineDetail {
-    let page = Provisioner::page(&format!("/v1/machines/{}", machine.spec().mac));
-    serde_json::from_str(&page.unwrap_or_else(|error| panic!("{error}"))).unwrap()
+    Provisioner::machine(&machine.spec().mac).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Waits until the machine's timeline tells of something.

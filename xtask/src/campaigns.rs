@@ -12,9 +12,16 @@ mod syscalls;
 mod tpm;
 mod trust;
 
-use crate::{build, setup::Sources, up::summary::Summary, workspace};
+use crate::{
+    build::{self, KernelFrom},
+    setup::{self, Sources},
+    up::summary::Summary,
+    workspace,
+};
 use anyhow::{Context, bail};
-use std::fs;
+use image::Packages;
+use lab::tools::Purpose;
+use std::{ffi::OsString, fs};
 
 /// A campaign: its name, what it holds, and how it is run.
 type Campaign = (&'static str, &'static str, fn(&Sources) -> anyhow::Result<()>);
@@ -109,6 +116,35 @@ fn full() -> anyhow::Result<()> {
     let summary = up("full", &["--full"])?;
     let model = summary.model.as_ref().context("no model")?;
     hold(model.bleu_all >= 36.6, "the BLEU of a plain PyTorch on this corpus, to a point")
+}
+
+/// Says and installs what machines need, and builds the programs and the image that they boot; none
+/// where that it is said is all that was asked for.
+fn machines(
+    sources: &Sources,
+    purpose: Purpose,
+    more: &[&str],
+) -> anyhow::Result<Option<Packages>> {
+    if !setup::announce(sources, purpose, more)? {
+        return Ok(None);
+    }
+    setup::install(purpose)?;
+    let packages = setup::packages(sources)?;
+    build::programs()?;
+    build::image(&packages, KernelFrom::Prebuilt)?;
+    Ok(Some(packages))
+}
+
+/// Runs a test of the lab's that boots machines, with more in its environment.
+fn lab_test(name: &str, more: &[(&'static str, OsString)]) -> anyhow::Result<()> {
+    let usual = [
+        ("ALIA_BOOTS", "1".into()),
+        ("ALIA_CACHE", workspace::cache().into()),
+        ("ALIA_IMAGE", workspace::image().into()),
+        ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
+    ];
+    let test = ["test", "--release", "--quiet", "--workspace", "--test", name];
+    build::run(&test, &[&usual, more].concat())
 }
 
 /// Builds and runs `up`, shown to whoever watches.

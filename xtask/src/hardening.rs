@@ -69,11 +69,6 @@ pub(crate) fn resolved() -> PathBuf {
     workspace::root().join("image/kernel.config")
 }
 
-/// A kernel's configuration.
-pub(crate) fn configuration(kernel: &Kernel) -> anyhow::Result<PathBuf> {
-    Ok(kernel.configuration()?)
-}
-
 /// The checker, fetched.
 pub(crate) struct Checker {
     /// The folder of its Python package.
@@ -121,7 +116,7 @@ impl Checker {
 pub(crate) fn beside_source(sources: &Sources, suite: &str, kernel: &Kernel) -> String {
     let scores = || -> anyhow::Result<String> {
         let checker = Checker::fetch(sources, suite)?;
-        let its = score(&checker.check(&configuration(kernel)?)?);
+        let its = score(&checker.check(&kernel.configuration()?)?);
         let best = score(&checker.check(&resolved())?);
         Ok(format!("{its}; of `--kernel source`: {best}"))
     };

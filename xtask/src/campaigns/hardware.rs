@@ -1,28 +1,13 @@
 //! Odd hardware and odd networks: every test of `lab/tests/hardware.rs`.
 
-use crate::{
-    build::{self, KernelFrom},
-    setup::{self, Sources},
-    workspace,
-};
+use super::{lab_test, machines};
+use crate::setup::Sources;
 use lab::tools::Purpose;
 
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
-    if !setup::announce(sources, Purpose::Test, &["chrony, of the suite: a real NTP server"])? {
-        return Ok(());
+    let more = "chrony, of the suite: a real NTP server";
+    match machines(sources, Purpose::Test, &[more])? {
+        Some(_) => lab_test("hardware", &[("ALIA_HARDWARE", "1".into())]),
+        None => Ok(()),
     }
-    setup::install(Purpose::Test)?;
-    let packages = setup::packages(sources)?;
-    build::programs()?;
-    build::image(&packages, KernelFrom::Prebuilt)?;
-    build::run(
-        &["test", "--release", "--workspace", "--test", "hardware"],
-        &[
-            ("ALIA_BOOTS", "1".into()),
-            ("ALIA_HARDWARE", "1".into()),
-            ("ALIA_CACHE", workspace::cache().into()),
-            ("ALIA_IMAGE", workspace::image().into()),
-            ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
-        ],
-    )
 }

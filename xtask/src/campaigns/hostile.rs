@@ -1,5 +1,6 @@
 //! A node whose compute service turned: `node-init/examples/hostile.rs` in an image, booted.
 
+use super::lab_test;
 use crate::{
     build::{self, KernelFrom},
     setup::{self, Sources},
@@ -14,7 +15,6 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     }
     setup::install(Purpose::Up)?;
     let packages = setup::packages(sources)?;
-    let ipxe = lab::tools::boot_files(&packages)?.ipxe;
     build::init()?;
     build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
     build::run(&["build", "--quiet", "--release", "--workspace", "--example", "hostile"], &[])?;
@@ -27,14 +27,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         let image = workspace::target().join("long/hostile").join(format!("{kernel:?}"));
         build::image_with(&packages, kernel, build::CPU, &service, &image)
             .context("the hostile image")?;
-        let environment = [
-            ("ALIA_BOOTS", "1".into()),
-            ("ALIA_HOSTILE_IMAGE", image.into()),
-            ("ALIA_IPXE", ipxe.clone().into()),
-            ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
-        ];
-        let test = ["test", "--quiet", "--release", "--workspace", "--test", "hostile"];
-        build::run(&test, &environment)?;
+        lab_test("hostile", &[("ALIA_HOSTILE_IMAGE", image.into())])?;
     }
     Ok(())
 }

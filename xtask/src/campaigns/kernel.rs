@@ -41,9 +41,9 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         score
     };
     resolved(&ours)?;
-    let checks = checker.check(&hardening::configuration(&ours)?)?;
+    let checks = checker.check(&ours.configuration()?)?;
     let score = show("source", &checks);
-    show("prebuilt", &checker.check(&hardening::configuration(&prebuilt)?)?);
+    show("prebuilt", &checker.check(&prebuilt.configuration()?)?);
     if let Some(path) = env::var_os(OTHER) {
         show(&path.to_string_lossy(), &checker.check(Path::new(&path))?);
     }
@@ -81,7 +81,7 @@ fn settings(checker: &Checker, kernel: &Kernel, image: &Path) -> anyhow::Result<
         said.lines().filter_map(|line| line.strip_prefix(command_line::SETTING)).collect();
     let file = image.join("settings");
     fs::write(&file, set.join("\n"))?;
-    let checks = checker.run(&hardening::configuration(kernel)?, Some(&file))?;
+    let checks = checker.run(&kernel.configuration()?, Some(&file))?;
     let checks: Vec<Check> = checks.into_iter().filter(|check| check.kind == "sysctl").collect();
     let score = score(&checks);
     println!("{:<40} {:>4} {:>5}", "its settings", score.ok, score.fail);
@@ -93,7 +93,7 @@ fn settings(checker: &Checker, kernel: &Kernel, image: &Path) -> anyhow::Result<
 
 /// What the options came to is what the repository says that they come to.
 fn resolved(kernel: &Kernel) -> anyhow::Result<()> {
-    let (path, built) = (hardening::resolved(), hardening::configuration(kernel)?);
+    let (path, built) = (hardening::resolved(), kernel.configuration()?);
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
     let (wanted, built) = (read(&path)?, read(&built)?);
     if env::var_os(WRITE).is_some() {

@@ -1,13 +1,14 @@
 //! Machines that live through what goes wrong, and what their displays show: lab/tests/living.rs
 //! with images of its own, whose node-init fails on command.
 
+use super::lab_test;
 use crate::{
     build::{self, KernelFrom},
     setup::{self, Sources},
     workspace,
 };
 use lab::tools::Purpose;
-use std::{ffi::OsString, fs, path::Path};
+use std::{fs, path::Path};
 
 /// What goes wrong, and what becomes of the machine.
 pub(super) fn living(sources: &Sources) -> anyhow::Result<()> {
@@ -41,15 +42,12 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
         .and_then(|good| Ok((good, image("bad-image", &bad)?)));
     build::init()?;
     let (good, bad) = images?;
-    let environment: [(&str, OsString); 6] = [
-        ("ALIA_BOOTS", "1".into()),
+    let more = [
         ("ALIA_LIVING", what.into()),
-        ("ALIA_CACHE", workspace::cache().into()),
-        ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
         ("ALIA_IMAGE", good.folder.into()),
         ("ALIA_BAD_IMAGE", bad.folder.into()),
     ];
-    build::run(&["test", "--release", "--quiet", "--workspace", "--test", "living"], &environment)?;
+    lab_test("living", &more)?;
     println!("logs and screenshots are in {}", folder.join("living").display());
     Ok(())
 }

@@ -1,12 +1,7 @@
 //! Releases that no machine may boot (`lab/tests/trust.rs`), made of one image with real keys.
 
-use crate::{
-    build::{self, KernelFrom},
-    keys, release,
-    release::Terms,
-    setup::{self, Sources},
-    workspace,
-};
+use super::{lab_test, machines};
+use crate::{keys, release, release::Terms, setup::Sources, workspace};
 use ::release::sign::{Keys, Shape};
 use anyhow::{Context, bail};
 use lab::tools::Purpose;
@@ -16,24 +11,13 @@ use std::{fs, path::Path};
 const DAY: u64 = 24 * 3_600;
 
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
-    if !setup::announce(sources, Purpose::Test, &[])? {
+    if machines(sources, Purpose::Test, &[])?.is_none() {
         return Ok(());
     }
-    setup::install(Purpose::Test)?;
-    let packages = setup::packages(sources)?;
-    build::programs()?;
-    build::image(&packages, KernelFrom::Prebuilt)?;
     let folder = workspace::target().join("long/trust");
     let _ = fs::remove_dir_all(&folder);
     images(&folder)?;
-    let environment = [
-        ("ALIA_CACHE", workspace::cache().into()),
-        ("ALIA_TRUST", folder.into()),
-        ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
-        ("ALIA_BOOTS", "1".into()),
-    ];
-    let test = ["test", "--release", "--quiet", "--workspace", "--test", "trust"];
-    build::run(&test, &environment)
+    lab_test("trust", &[("ALIA_TRUST", folder.into())])
 }
 
 /// Folders that differ in what their names say.
