@@ -13,10 +13,10 @@ use crate::{
     elf,
     error::{At, Error},
     kernel::Kernel,
-    licences,
+    licences, nvidia,
     packages::{Package, Packages},
     picture,
-    recipe::Recipe,
+    recipe::{Flavour, Recipe},
     report::{self, Report},
     root,
     sbom::{self, Origins},
@@ -25,6 +25,7 @@ use modules::Modules;
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest, RootImage},
+    nvidia::DRIVER,
     release::ROOT_FILE,
     sandbox::SANDBOXES,
 };
@@ -37,7 +38,12 @@ use std::{
 };
 
 /// Where the files of Debian's library packages lie below a package's root.
-const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+const LIBRARY_FOLDERS: [&str; 3] = [
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    // NVIDIA's, where several versions of them can be installed.
+    "usr/lib/x86_64-linux-gnu/nvidia/current",
+];
 /// Where they lie in the image: on the default search path of Debian's loader.
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 /// What PID 1 reads about its own image.
@@ -88,6 +94,18 @@ pub struct Parts {
     pub firmware: Vec<Package>,
     /// Libraries.
     pub libraries: Vec<Package>,
+    /// Of those, the ones that programs load while they run, by name.
+    pub loaded: Vec<String>,
+    /// NVIDIA's driver.
+    pub nvidia: Option<nvidia::Parts>,
+}
+
+impl Parts {
+    /// All packages but the kernel's.
+    fn packages(&self) -> impl Iterator<Item = &Package> {
+        let nvidia = self.nvidia.iter().flat_map(|nvidia| &nvidia.packages);
+        self.firmware.iter().chain(&self.libraries).chain(nvidia)
+    }
 }
 
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
@@ -98,7 +116,7 @@ pub struct Parts {
 /// [`Error`]; an image over its budget among them, which has all its files but the manifest.
 pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let (recipe, flavour) = inputs.recipe.flavoured(inputs.flavour)?;
-    let parts = fetch(inputs, &recipe)?;
+    let parts = fetch(inputs, &recipe, &flavour)?;
     let init = fs::read(inputs.init).at(inputs.init)?;
     let compute = fs::read(inputs.compute).at(inputs.compute)?;
     let mut others = Vec::new();
@@ -154,7 +172,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         "sbom.json",
         &json(&sbom::bill(&manifest, &report, &recipe.suite, inputs.origins)),
     )?;
-    let packages: Vec<&Package> = parts.firmware.iter().chain(&parts.libraries).collect();
+    let packages: Vec<&Package> = parts.packages().collect();
     let licences = licences::collect(&packages, &inputs.origins.crates)?;
     put(output, "licences.txt", licences.as_bytes())?;
     if manifest.bytes() > report.budget {
@@ -170,13 +188,26 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     Ok(Build { folder: output.into(), manifest, report })
 }
 
-fn fetch(inputs: &Inputs<'_>, recipe: &Recipe) -> Result<Parts, Error> {
+fn fetch(inputs: &Inputs<'_>, recipe: &Recipe, flavour: &Flavour) -> Result<Parts, Error> {
     let Inputs { packages, kernel, .. } = inputs;
     // One call for all, so that they are fetched together.
-    let names = [recipe.firmware.packages.as_slice(), &recipe.libraries.packages].concat();
-    let mut fetched = packages.fetch(&names)?.into_iter();
-    let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
-    Ok(Parts { kernel: kernel.clone(), firmware, libraries: fetched.collect() })
+    let fetch = |packages: &Packages, firmware: &[String], libraries: &[String]| {
+        let mut fetched = packages.fetch(&[firmware, libraries].concat())?.into_iter();
+        let firmware: Vec<Package> = fetched.by_ref().take(firmware.len()).collect();
+        Ok::<_, Error>((firmware, fetched.collect::<Vec<_>>()))
+    };
+    let Recipe { firmware, libraries, .. } = recipe;
+    let (mut firmware, mut libraries) = fetch(packages, &firmware.packages, &libraries.packages)?;
+    let more = packages.with_components(&flavour.components)?;
+    if !flavour.firmware.is_empty() || !flavour.libraries.is_empty() {
+        let (of_cards, of_programs) = fetch(&more, &flavour.firmware, &flavour.libraries)?;
+        firmware.extend(of_cards);
+        libraries.extend(of_programs);
+    }
+    let nvidia = flavour.nvidia.as_ref();
+    let nvidia = nvidia.map(|nvidia| nvidia::build(nvidia, kernel, &more, &flavour.lacks));
+    let (kernel, loaded) = (kernel.clone(), flavour.loaded.clone());
+    Ok(Parts { kernel, firmware, libraries, loaded, nvidia: nvidia.transpose()? })
 }
 
 /// Fetches the distribution's own kernel, which the recipe's metapackage names.
@@ -243,7 +274,12 @@ pub fn assemble(
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
     report.add("kernel", &kernel);
     let mut from = BTreeMap::new();
-    let modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
+    let mut modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
+    for (name, bytes) in parts.nvidia.iter().flat_map(|nvidia| &nvidia.modules) {
+        let path = modules.add(name, bytes.clone())?;
+        let source = parts.nvidia.as_ref().map(nvidia::Parts::source);
+        from.insert(path, source.unwrap_or_default().into());
+    }
     let all = modules.names();
     let early = modules.early(recipe)?;
     modules.report(&mut report);
@@ -279,7 +315,13 @@ pub fn assemble(
         from.insert(plain(&path), name);
     }
 
-    let others = parts.firmware.iter().chain(&parts.libraries).map(|package| &package.origin);
+    let loaded = &parts.loaded;
+    libraries::put_loaded(&parts.libraries, loaded, &mut root, &mut report, &mut from)?;
+    if let Some(nvidia) = &parts.nvidia {
+        root.file(DRIVER, json(&nvidia.driver), false).map_err(bad_path)?;
+    }
+
+    let others = parts.packages().map(|package| &package.origin);
     report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
     let unix_time = report.packages.iter().map(|origin| origin.unix_time).max();
     let unix_time = unix_time.unwrap_or_default();

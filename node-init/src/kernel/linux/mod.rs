@@ -18,6 +18,7 @@ use nix::{
     sys::{
         reboot::{RebootMode, reboot, set_cad_enabled},
         signal::{Signal, kill, killpg},
+        stat::{Mode, SFlag, makedev, mknod},
         time::TimeSpec,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -296,6 +297,17 @@ impl Kernel for Linux {
             MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let options = format!("size={bytes}");
         Ok(nix::mount::mount(None::<&str>, on, None::<&str>, flags, Some(options.as_str()))?)
+    }
+
+    fn make_device(&self, path: &Path, number: (u32, u32), owner: u32) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let device = makedev(number.0.into(), number.1.into());
+        mknod(path, SFlag::S_IFCHR, mode, device)?;
+        chown(path, Some(owner), Some(owner))
     }
 
     fn memory_file(&self) -> io::Result<File> {
