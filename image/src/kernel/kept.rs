@@ -26,7 +26,7 @@ fn of_use(name: &str) -> bool {
 ///
 /// # Errors
 /// The disk, and an object tree whose build did not end.
-pub fn keep(objects: &Path, to: &Path) -> Result<(), Error> {
+pub(super) fn keep(objects: &Path, to: &Path) -> Result<(), Error> {
     for name in KEPT {
         let (from, to) = (objects.join(name), to.join(name));
         if let Some(folder) = to.parent() {

@@ -83,8 +83,8 @@ pub fn wants_settings(kernel: &dyn Kernel) -> bool {
 /// The modules that a probe is to load.
 pub fn wanted_modules(kernel: &dyn Kernel) -> Vec<String> {
     let line = kernel::text(kernel, FILE).unwrap_or_default();
-    let list = words(&line).find_map(|word| word.strip_prefix(MODULES));
-    list.into_iter().flat_map(|list| list.split(',')).map(str::to_owned).collect()
+    let list = words(&line).find_map(|word| word.strip_prefix(MODULES).map(str::to_owned));
+    list.unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Reads a command line; of an argument that stands twice the last counts, as for the kernel.
