@@ -5,14 +5,13 @@ use crate::error::{At, Error};
 use std::{fs, path::Path};
 
 /// Files and folders of the object tree that modules are built with.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 6] = [
     ".config",
     "Module.symvers",
     "include",
     "arch/x86/include",
     "scripts",
     "tools/objtool/objtool",
-    "certs/signing_key.x509",
 ];
 /// Endings of what comes and goes between a source file and a tool.
 const LEFT: [&str; 5] = [".o", ".a", ".cmd", ".d", ".ko"];
@@ -79,7 +78,6 @@ mod tests {
             "scripts/mod/modpost.o",
             "scripts/mod/.modpost.cmd",
             "tools/objtool/objtool",
-            "certs/signing_key.x509",
             "vmlinux",
             "drivers/net/tun.o",
         ] {
