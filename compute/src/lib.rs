@@ -8,6 +8,7 @@
 //! anything that the parameter server does not have too: a machine may die at any moment.
 
 pub mod cache;
+pub mod cards;
 pub mod client;
 pub mod heart;
 pub mod receipts;

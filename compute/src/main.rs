@@ -35,6 +35,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Prints what NVIDIA's driver says of each card, a line of JSON each, and ends.
+    Cards,
     /// As a worker on an ordinary Linux machine: keeps its own identity and registers itself.
     Standalone(Standalone),
 }
@@ -78,6 +80,12 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
+    if matches!(flags.command, Command::Cards) {
+        for reading in compute::cards::readings()? {
+            println!("{}", serde_json::to_string(&reading)?);
+        }
+        return Ok(());
+    }
     if let Ok(name) = std::env::var("ALIA_ISA") {
         kernels::isa::force(name.parse()?)?;
     }
@@ -86,6 +94,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let settings = match flags.command {
+            Command::Cards => return Ok(()),
             Command::Serve { config } => {
                 heart::begin();
                 from_pid_1(&config, threads)?

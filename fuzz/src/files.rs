@@ -1,8 +1,14 @@
 //! A kernel that has nothing but files, for node-init's stages.
 
-use node_init::kernel::{End, Entry, Exit, Kernel, Mount, Pid, Program, Started, Stop};
+use node_init::{
+    firewall::Firewall,
+    kernel::{
+        End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop,
+    },
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     io::{self, ErrorKind},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -101,6 +107,54 @@ impl Kernel for Files {
     }
 
     fn resize(&self, _: &Path, _: u64) -> io::Result<()> {
+        none()
+    }
+
+    fn write_variable(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+        none()
+    }
+
+    fn tpm(&self) -> io::Result<tpm::Tpm> {
+        none()
+    }
+
+    fn set(&self, _: &Path, _: &str) -> io::Result<()> {
+        none()
+    }
+
+    fn make_device(&self, _: &Path, _: (u32, u32), _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn memory_file(&self) -> io::Result<File> {
+        none()
+    }
+
+    fn seal(&self, _: &File) -> io::Result<()> {
+        none()
+    }
+
+    fn loop_device(&self, _: &File) -> io::Result<LoopDevice> {
+        none()
+    }
+
+    fn map_device(&self, _: &Mapping) -> io::Result<PathBuf> {
+        none()
+    }
+
+    fn unmap_device(&self, _: &str) -> io::Result<()> {
+        none()
+    }
+
+    fn mount_device(&self, _: &Path, _: &str, _: &Path) -> io::Result<()> {
+        none()
+    }
+
+    fn switch_root(&self, _: &Path, _: &[&str]) -> io::Result<()> {
+        none()
+    }
+
+    fn firewall(&self, _: &Firewall) -> io::Result<()> {
         none()
     }
 

@@ -15,9 +15,10 @@ use crate::{
     kernel::Kernel,
     licences,
     microcode::{self, Maker},
+    nvidia,
     packages::{Package, Packages},
     picture,
-    recipe::{self, Recipe},
+    recipe::{self, Flavour, Recipe},
     report::{self, Report},
     root,
     sbom::{self, Origins},
@@ -26,6 +27,7 @@ use modules::Modules;
 use protocol::{
     Digest,
     boot::{ImageFile, ImageManifest, Microcode, RootImage},
+    nvidia::DRIVER,
     release::ROOT_FILE,
     sandbox::SANDBOXES,
 };
@@ -38,7 +40,12 @@ use std::{
 };
 
 /// Where the files of Debian's library packages lie below a package's root.
-const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+const LIBRARY_FOLDERS: [&str; 3] = [
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    // NVIDIA's, where several versions of them can be installed.
+    "usr/lib/x86_64-linux-gnu/nvidia/current",
+];
 /// Where they lie in the image: on the default search path of Debian's loader.
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 /// What PID 1 reads about its own image.
@@ -89,8 +96,21 @@ pub struct Parts {
     pub firmware: Vec<Package>,
     /// Libraries.
     pub libraries: Vec<Package>,
+    /// Of those, the ones that programs load while they run, by name.
+    pub loaded: Vec<String>,
     /// Microcode, AMD's and Intel's.
     pub microcode: Vec<(Maker, Package)>,
+    /// NVIDIA's driver.
+    pub nvidia: Option<nvidia::Parts>,
+}
+
+impl Parts {
+    /// All packages but the kernel's.
+    fn packages(&self) -> impl Iterator<Item = &Package> {
+        let nvidia = self.nvidia.iter().flat_map(|nvidia| &nvidia.packages);
+        let microcode = self.microcode.iter().map(|(_, package)| package);
+        self.firmware.iter().chain(&self.libraries).chain(microcode).chain(nvidia)
+    }
 }
 
 /// Fetches the recipe's packages, builds the image, and writes `vmlinuz`, `initramfs.zst`,
@@ -101,7 +121,7 @@ pub struct Parts {
 /// [`Error`]; an image over its budget among them, which has all its files but the manifest.
 pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let (recipe, flavour) = inputs.recipe.flavoured(inputs.flavour)?;
-    let parts = fetch(inputs, &recipe)?;
+    let parts = fetch(inputs, &recipe, &flavour)?;
     let init = fs::read(inputs.init).at(inputs.init)?;
     let compute = fs::read(inputs.compute).at(inputs.compute)?;
     let mut others = Vec::new();
@@ -158,9 +178,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
         "sbom.json",
         &json(&sbom::bill(&manifest, &report, &recipe.suite, inputs.origins)),
     )?;
-    let microcode = parts.microcode.iter().map(|(_, package)| package);
-    let packages: Vec<&Package> =
-        parts.firmware.iter().chain(&parts.libraries).chain(microcode).collect();
+    let packages: Vec<&Package> = parts.packages().collect();
     let licences = licences::collect(&parts.kernel, &packages, inputs.origins)?;
     put(output, "licences.txt", licences.as_bytes())?;
     if manifest.bytes() > report.budget {
@@ -176,16 +194,31 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     Ok(Build { folder: output.into(), manifest, report })
 }
 
-fn fetch(inputs: &Inputs<'_>, recipe: &Recipe) -> Result<Parts, Error> {
+fn fetch(inputs: &Inputs<'_>, recipe: &Recipe, flavour: &Flavour) -> Result<Parts, Error> {
     let Inputs { packages, kernel, .. } = inputs;
     // One call for all, so that they are fetched together.
+    let fetch = |packages: &Packages, firmware: &[String], libraries: &[String]| {
+        let mut fetched = packages.fetch(&[firmware, libraries].concat())?.into_iter();
+        let firmware: Vec<Package> = fetched.by_ref().take(firmware.len()).collect();
+        Ok::<_, Error>((firmware, fetched.collect::<Vec<_>>()))
+    };
+    let Recipe { firmware, libraries, .. } = recipe;
     let recipe::Microcode { amd, intel } = recipe.microcode.clone();
     let microcode = [amd, intel];
-    let names = [recipe.firmware.packages.as_slice(), &microcode, &recipe.libraries.packages];
-    let mut fetched = packages.fetch(&names.concat())?.into_iter();
-    let firmware = fetched.by_ref().take(recipe.firmware.packages.len()).collect();
-    let microcode = [Maker::Amd, Maker::Intel].into_iter().zip(fetched.by_ref().take(2)).collect();
-    Ok(Parts { kernel: kernel.clone(), firmware, libraries: fetched.collect(), microcode })
+    let makers = [Maker::Amd, Maker::Intel];
+    let first = [microcode.as_slice(), &firmware.packages].concat();
+    let (mut firmware, mut libraries) = fetch(packages, &first, &libraries.packages)?;
+    let microcode = makers.into_iter().zip(firmware.drain(..microcode.len())).collect();
+    let more = packages.with_components(&flavour.components)?;
+    if !flavour.firmware.is_empty() || !flavour.libraries.is_empty() {
+        let (of_cards, of_programs) = fetch(&more, &flavour.firmware, &flavour.libraries)?;
+        firmware.extend(of_cards);
+        libraries.extend(of_programs);
+    }
+    let nvidia = flavour.nvidia.as_ref();
+    let nvidia = nvidia.map(|nvidia| nvidia::build(nvidia, kernel, &more, &flavour.lacks));
+    let (kernel, loaded) = (kernel.clone(), flavour.loaded.clone());
+    Ok(Parts { kernel, firmware, libraries, loaded, microcode, nvidia: nvidia.transpose()? })
 }
 
 /// Fetches the distribution's own kernel, which the recipe's metapackage names.
@@ -254,7 +287,12 @@ pub fn assemble(
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
     report.add("kernel", &kernel);
     let mut from = BTreeMap::new();
-    let modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
+    let mut modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
+    for (name, bytes) in parts.nvidia.iter().flat_map(|nvidia| &nvidia.modules) {
+        let path = modules.add(name, bytes.clone())?;
+        let source = parts.nvidia.as_ref().map(nvidia::Parts::source);
+        from.insert(path, source.unwrap_or_default().into());
+    }
     let all = modules.names();
     let early = modules.early(recipe)?;
     modules.report(&mut report);
@@ -296,9 +334,13 @@ pub fn assemble(
         report.add("microcode", &archive);
         microcode.push((*maker, archive));
     }
-    let others = parts.firmware.iter().chain(&parts.libraries);
-    let others = others.chain(parts.microcode.iter().map(|(_, package)| package));
-    let others = others.map(|package| &package.origin);
+    let loaded = &parts.loaded;
+    libraries::put_loaded(&parts.libraries, loaded, &mut root, &mut report, &mut from)?;
+    if let Some(nvidia) = &parts.nvidia {
+        root.file(DRIVER, json(&nvidia.driver), false).map_err(bad_path)?;
+    }
+
+    let others = parts.packages().map(|package| &package.origin);
     report.packages = [&parts.kernel.origin].into_iter().chain(others).cloned().collect();
     let unix_time = report.packages.iter().map(|origin| origin.unix_time).max();
     let unix_time = unix_time.unwrap_or_default();

@@ -109,6 +109,14 @@ pub enum Error {
         /// The image's folder.
         folder: PathBuf,
     },
+    /// Modules that only a kernel built here can have.
+    #[error(
+        "{what}: such modules are built for, and signed for, the kernel that is built from source alone: use --kernel source"
+    )]
+    NoModulesFor {
+        /// Which.
+        what: String,
+    },
     /// A file of a package or an input is not what it should be.
     #[error("{path}: {detail}")]
     BadFile {

@@ -5,6 +5,7 @@
 //!   sources as they are.
 //! - [`build`] makes the image: kernel, a zstd-compressed initramfs, the root that it mounts, and
 //!   the manifest that the provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
+//! - [`nvidia`] builds NVIDIA's open modules for a kernel from source.
 //! - [`root`] makes the root: EROFS with its hash tree; by [`tools`] unpacked, not installed.
 //!
 //! The same inputs give the same bytes, whoever builds, where, and when: paths are sorted, times,
@@ -24,6 +25,7 @@ pub mod kernel;
 pub mod kmod;
 pub mod licences;
 pub mod microcode;
+pub mod nvidia;
 pub mod packages;
 pub mod picture;
 pub mod recipe;

@@ -56,14 +56,47 @@ pub struct Flavour {
     /// More modules of the prebuilt kernel.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Components of the suite's archive that its own packages below are of, beside the usual.
+    #[serde(default)]
+    pub components: Vec<String>,
     /// More packages to look firmware up in.
     #[serde(default)]
     pub firmware: Vec<String>,
     /// More packages to look libraries up in.
     #[serde(default)]
     pub libraries: Vec<String>,
+    /// Libraries that its programs load by name while they run.
+    #[serde(default)]
+    pub loaded: Vec<String>,
+    /// NVIDIA's driver.
+    pub nvidia: Option<Nvidia>,
+    /// What its services may do beside what they may in all images, by name.
+    #[serde(default)]
+    pub sandboxes: BTreeMap<String, MoreSandbox>,
     /// What a machine may have to download, in bytes.
     pub budget: Budget,
+}
+
+/// NVIDIA's driver: open modules, built for the kernel from source.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nvidia {
+    /// The package of the modules' source.
+    pub source: String,
+    /// Those that are built, in the order in which they are loaded.
+    pub modules: Vec<String>,
+    /// The package that lists which driver drives which card.
+    pub ids: String,
+}
+
+/// What a service of one flavour may do beside what it may in all images.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoreSandbox {
+    /// Device files of cards.
+    pub cards: Vec<String>,
+    /// System calls, and why.
+    pub rare_calls: BTreeMap<String, String>,
 }
 
 fn yes() -> bool {
@@ -176,19 +209,24 @@ impl Recipe {
     ///
     /// # Errors
     /// Where there is no such flavour, or it cannot be built yet.
-    pub fn flavoured(&self, name: &str) -> Result<(Self, Flavour), Error> {
+    pub fn flavoured(&self, named: &str) -> Result<(Self, Flavour), Error> {
         let wrong = |detail| Error::Recipe { path: "image.toml".into(), detail };
-        let Some(flavour) = self.flavours.get(name) else {
+        let Some(flavour) = self.flavours.get(named) else {
             let names: Vec<&str> = self.flavours.keys().map(String::as_str).collect();
-            return Err(wrong(format!("no flavour {name:?}: there are {}", names.join(", "))));
+            return Err(wrong(format!("no flavour {named:?}: there are {}", names.join(", "))));
         };
         if !flavour.built {
-            return Err(wrong(format!("the flavour {name} cannot be built: {}", flavour.lacks)));
+            return Err(wrong(format!("the flavour {named} cannot be built: {}", flavour.lacks)));
         }
         let mut recipe = self.clone();
         recipe.kernel.modules.extend_from_slice(&flavour.modules);
-        recipe.firmware.packages.extend_from_slice(&flavour.firmware);
-        recipe.libraries.packages.extend_from_slice(&flavour.libraries);
+        for (name, more) in &flavour.sandboxes {
+            let sandbox = recipe.sandboxes.get_mut(name).ok_or_else(|| {
+                wrong(format!("flavours.{named}.sandboxes.{name}: no such sandbox"))
+            })?;
+            sandbox.cards.extend_from_slice(&more.cards);
+            sandbox.rare_calls.extend(more.rare_calls.clone());
+        }
         Ok((recipe, flavour.clone()))
     }
 
@@ -235,6 +273,21 @@ mod tests {
         // What there is no service for is declared, and not built as if there were.
         let error = recipe.flavoured("storage").unwrap_err().to_string();
         assert!(error.contains("cannot be built"), "{error}");
+    }
+
+    #[test]
+    fn of_all_flavours_the_cuda_one_alone_opens_cards_to_the_compute_service() {
+        let recipe = Recipe::parse(OURS).unwrap();
+        let (cuda, flavour) = recipe.flavoured("cuda").unwrap();
+        let sandbox = &cuda.sandboxes["compute"];
+        assert!(sandbox.cards.iter().any(|card| card == "/dev/nvidiactl"));
+        assert!(sandbox.rare_calls.contains_key("ioctl"));
+        assert!(flavour.nvidia.is_some() && flavour.components.contains(&"non-free".into()));
+        assert!(recipe.sandboxes["compute"].cards.is_empty());
+        let wrong =
+            OURS.replace("[flavours.cuda.sandboxes.compute]", "[flavours.cuda.sandboxes.x]");
+        let error = Recipe::parse(&wrong).unwrap().flavoured("cuda").unwrap_err().to_string();
+        assert!(error.contains("flavours.cuda.sandboxes.x: no such sandbox"), "{error}");
     }
 
     #[test]

@@ -82,6 +82,11 @@ pub fn bill(manifest: &ImageManifest, report: &Report, suite: &str, origins: &Or
     })
 }
 
+/// Packages whose bytes are not free, and whose licence this is. They are fetched by whoever builds.
+const PROPRIETARY: [(&str, &str); 3] =
+    [("firmware-nvidia-gsp", NVIDIA), ("libcuda1", NVIDIA), ("libnvidia-ml1", NVIDIA)];
+const NVIDIA: &str = "NVIDIA Driver License Agreement (proprietary)";
+
 fn of_package(package: &Origin, suite: &str, report: &Report) -> Value {
     let Origin { name, version, sha256, source, .. } = package;
     let purl =
@@ -92,15 +97,24 @@ fn of_package(package: &Origin, suite: &str, report: &Report) -> Value {
         _ if name.starts_with("firmware-") => "firmware",
         _ => "library",
     };
-    json!({
+    // `pool/non-free/n/…`: main, contrib, non-free or non-free-firmware.
+    let area = package.filename.split('/').nth(1).unwrap_or_default();
+    let mut component = json!({
         "type": kind,
         "bom-ref": format!("deb:{name}"),
         "name": name,
         "version": version,
         "purl": purl,
         "hashes": [{"alg": "SHA-256", "content": sha256}],
-        "properties": [{"name": "alia:source-package", "value": source}],
-    })
+        "properties": [
+            {"name": "alia:source-package", "value": source},
+            {"name": "alia:archive-area", "value": area},
+        ],
+    });
+    if let Some((_, licence)) = PROPRIETARY.iter().find(|(package, _)| package == name) {
+        component["licenses"] = json!([{"license": {"name": licence}}]);
+    }
+    component
 }
 
 fn of_crate(linked: &Crate) -> Value {
@@ -166,12 +180,16 @@ mod tests {
             version: version.into(),
             sha256: "ab".repeat(32),
             source: name.into(),
-            filename: String::new(),
+            filename: "pool/non-free/n/x.deb".into(),
             bytes: 1,
             unix_time: 1,
         };
         let report = Report {
-            packages: vec![origin("linux-image-6", "6.1+deb13"), origin("libc6", "2:2.41~1")],
+            packages: vec![
+                origin("linux-image-6", "6.1+deb13"),
+                origin("libc6", "2:2.41~1"),
+                origin("libcuda1", "550"),
+            ],
             files: vec![File {
                 path: "init".into(),
                 bytes: 3,
@@ -198,8 +216,12 @@ mod tests {
             "pkg:deb/debian/linux-image-6@6.1%2Bdeb13?arch=amd64&distro=trixie"
         );
         assert_eq!(parts[1]["purl"], "pkg:deb/debian/libc6@2%3A2.41~1?arch=amd64&distro=trixie");
-        assert_eq!(parts[2]["purl"], "pkg:cargo/blake3@1.8.7");
-        assert_eq!(parts[3]["name"], "/init");
+        let licence = parts[2]["licenses"][0]["license"]["name"].as_str().unwrap();
+        assert!(licence.contains("proprietary"), "{licence}");
+        assert!(parts[1].get("licenses").is_none());
+        assert_eq!(parts[2]["properties"][1]["value"], "non-free");
+        assert_eq!(parts[3]["purl"], "pkg:cargo/blake3@1.8.7");
+        assert_eq!(parts[4]["name"], "/init");
         assert_eq!(bill["metadata"]["tools"]["components"][0]["name"], "rustc");
         let mut names: Vec<_> = parts.iter().map(|part| part["bom-ref"].to_string()).collect();
         names.sort();

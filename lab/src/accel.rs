@@ -109,11 +109,21 @@ pub fn boot_kernel(accelerator: Accelerator, image: &Path) -> Result<(), String>
 /// Boots an image's kernel with node-init in its probe mode and more words on its command line;
 /// gives what it printed.
 pub fn probe_kernel(accelerator: Accelerator, image: &Path, words: &str) -> Result<String, String> {
+    probe_kernel_within(accelerator, image, words, KERNEL_LIMIT)
+}
+
+/// The same, of an image that takes longer.
+pub fn probe_kernel_within(
+    accelerator: Accelerator,
+    image: &Path,
+    words: &str,
+    limit: Duration,
+) -> Result<String, String> {
     let mut qemu = qemu(accelerator, 512);
     qemu.arg("-kernel").arg(image.join("vmlinuz")).arg("-initrd").arg(image.join("initramfs.zst"));
     // A panic ends QEMU (-no-reboot) at once.
     qemu.args(["-append", &format!("console=ttyS0 quiet panic=-1 alia.probe {words}")]);
-    run(qemu, KERNEL_LIMIT)
+    run(qemu, limit)
 }
 
 fn qemu(accelerator: Accelerator, megabytes: u32) -> Command {

@@ -40,7 +40,7 @@
 //! (renewals that change something), `time` (the clock, set by the provisioner and kept by NTP),
 //! `service` (the compute service's ends and restarts), `audit` (who asked what of the node API),
 //! `watchdog`, `crash` (the kernel's log of its own death before this boot), `stands` and `rescue`
-//! ([`rescue`]), `power`, and on
+//! ([`rescue`]), `cards` (NVIDIA's, on images for them, and their faults), `power`, and on
 //! the console alone `events` (their delivery) and `init`. What the service itself writes follows
 //! `compute: `. With `alia.probe` on the kernel command line PID 1 prints `alia probe ok` and
 //! powers off.
@@ -62,6 +62,7 @@ pub mod machine;
 pub mod measure;
 pub mod modalias;
 pub mod net;
+pub mod nvidia;
 pub mod outbox;
 pub mod plan;
 pub mod power;

@@ -2,6 +2,7 @@
 
 mod api;
 mod attempts;
+mod cards;
 mod service;
 mod settled;
 

@@ -10,7 +10,7 @@ use node_init::{
     power,
     report::Reporter,
     screen::Screen,
-    stages::{command_line, hardening, mounts},
+    stages::{cards, command_line, hardening, mounts},
     sysctl,
 };
 use protocol::Digest;
@@ -85,6 +85,10 @@ fn boot(kernel: Arc<Linux>, console: Console) -> anyhow::Result<End> {
     if command_line::is_probe(kernel.as_ref()) {
         if command_line::wants_settings(kernel.as_ref()) {
             show_settings(kernel.as_ref(), &console);
+        }
+        for module in command_line::wanted_modules(kernel.as_ref()) {
+            let said = cards::try_module(kernel.as_ref(), &module);
+            console.line(&format!("{}{module}: {said}", command_line::MODULE));
         }
         console.line(command_line::PROBE_OK);
         return Ok(End::PowerOff);

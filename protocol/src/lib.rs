@@ -28,6 +28,7 @@ pub mod merkle;
 pub mod network;
 pub mod node;
 pub mod node_api;
+pub mod nvidia;
 pub mod operation;
 pub mod receipt;
 pub mod refusal;

@@ -21,6 +21,9 @@ pub struct Sandbox {
     pub execute: Vec<String>,
     /// Device files that it sees.
     pub devices: Vec<String>,
+    /// Device files of cards: those of them that the machine has it sees, and may control (ioctl).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<String>,
     /// Size of the one folder that it may write to, `/tmp`, in MiB.
     pub scratch_mib: u32,
     /// What it leaves of the machine's memory to the node, in MiB; going beyond ends it, not the

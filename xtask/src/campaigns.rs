@@ -1,6 +1,7 @@
 //! `cargo xtask test --long NAME`: what no CI run could hold.
 
 mod avx512;
+mod cuda;
 mod fuzz;
 mod hardware;
 mod hostile;
@@ -37,6 +38,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "avx512",
         "the kernels' tests of bits on an emulated CPU with AVX-512: none at hand need have it",
         avx512::run,
+    ),
+    (
+        "cuda",
+        "the image for NVIDIA's cards, booted without one: its driver as far as it goes, and one that was changed",
+        cuda::run,
     ),
     (
         "kernel",

@@ -22,7 +22,7 @@ pub struct Flags {
     /// once.
     #[arg(long, value_enum, default_value = "prebuilt")]
     kernel: KernelFrom,
-    /// What it is for: cpu, validator; `image/image.toml` names them all.
+    /// What it is for: cpu, cuda, validator; `image/image.toml` names them all.
     #[arg(long, default_value = build::CPU)]
     flavour: String,
     /// Where it is written.
@@ -42,7 +42,10 @@ pub struct Flags {
 
 /// Builds the image.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    if !setup::announce(&flags.sources, flags.kernel.purpose(), &[])? {
+    let (_, flavour) = setup::recipe()?.flavoured(&flags.flavour)?;
+    let more = setup::of_flavour(&flavour);
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    if !setup::announce(&flags.sources, flags.kernel.purpose(), &more)? {
         return Ok(());
     }
     setup::install(flags.kernel.purpose())?;

@@ -2,7 +2,7 @@
 
 use crate::workspace;
 use anyhow::{Context, bail};
-use image::{Packages, Recipe, packages::Options};
+use image::{Packages, Recipe, packages::Options, recipe::Flavour};
 use lab::tools::{self, BootFiles, Purpose};
 use std::{path::PathBuf, sync::Arc};
 
@@ -68,6 +68,20 @@ pub fn announce(sources: &Sources, purpose: Purpose, more: &[&str]) -> anyhow::R
         Err(error) => println!("the machines' network: {error}"),
     }
     Ok(!sources.no_install)
+}
+
+/// What a flavour has fetched beside what all have, for people.
+pub fn of_flavour(flavour: &Flavour) -> Vec<String> {
+    let mut packages = [flavour.firmware.as_slice(), &flavour.libraries].concat();
+    packages.extend(flavour.nvidia.iter().flat_map(|n| [n.source.clone(), n.ids.clone()]));
+    if packages.is_empty() {
+        return Vec::new();
+    }
+    let areas = match flavour.components.as_slice() {
+        [] => String::new(),
+        areas => format!(" (of {}, some of it proprietary: yours to use)", areas.join(" and ")),
+    };
+    vec![format!("{}: for the flavour{areas}", packages.join(", "))]
 }
 
 /// Installs what the host lacks.

@@ -18,6 +18,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Where modules lie that are not of the kernel's own tree, as depmod has it.
+const EXTRA: &str = "extra/";
+
 /// An image's modules, read.
 pub(crate) struct Modules {
     release: String,
@@ -61,6 +64,23 @@ impl Modules {
                 }
             })?;
         Ok(Self { release: release.into(), all, contents, builtin })
+    }
+
+    /// Adds a module that is not of the kernel's own tree; gives its path in the root.
+    pub(super) fn add(&mut self, name: &str, bytes: Vec<u8>) -> Result<String, Error> {
+        let path = format!("{EXTRA}{name}.ko");
+        let info = elf::modinfo(&bytes).map_err(|error| Error::bad_file(&path, error))?;
+        let module = Module::new(path.clone(), &info);
+        let known = |name: &String| {
+            self.all.contains_key(name) || kmod::index(&self.builtin).contains_key(name)
+        };
+        if let Some(lacking) = module.depends.iter().find(|name| !known(name)) {
+            return Err(Error::bad_file(path, format!("it needs {lacking}, which is not there")));
+        }
+        let below = format!("lib/modules/{}/{path}", self.release);
+        self.contents.insert(path, bytes);
+        self.all.insert(module.name(), module);
+        Ok(below)
     }
 
     /// Every module's name.
@@ -153,8 +173,9 @@ impl Modules {
 
     /// Counts them all in a report.
     pub(super) fn report(&self, report: &mut Report) {
-        for bytes in self.contents.values() {
-            report.add("modules", bytes);
+        for (path, bytes) in &self.contents {
+            let extra = path.starts_with(EXTRA);
+            report.add(if extra { "extra modules" } else { "modules" }, bytes);
         }
         report.modules = self.all.keys().cloned().collect();
     }

@@ -90,7 +90,9 @@ fn parts(folder: &Path) -> Parts {
         kernel: Kernel::prebuilt(kernel),
         firmware: vec![firmware],
         libraries: vec![libraries],
+        loaded: Vec::new(),
         microcode: vec![(Maker::Amd, microcode)],
+        nvidia: None,
     }
 }
 
@@ -232,4 +234,48 @@ fn what_no_package_holds_is_an_error_that_names_it() {
     recipe.kernel.modules.push("virtio_typo".into());
     let error = assemble(&recipe, &parts, programs(), "1").err().unwrap().to_string();
     assert!(error.contains("virtio_typo") && error.contains("kernel.modules"), "{error}");
+}
+
+#[test]
+fn a_drivers_modules_libraries_and_cards_are_in_the_root_alone_with_their_origins() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut parts = parts(folder.path());
+    let source = package(folder.path(), "nvidia-open-kernel-dkms", 50);
+    let firmware = package(folder.path(), "firmware-nvidia-gsp", 60);
+    write(firmware.root.join("usr/lib/firmware/nvidia/1/gsp.bin"), b"gsp");
+    let libcuda = package(folder.path(), "libcuda1", 70);
+    let inside = "usr/lib/x86_64-linux-gnu/nvidia/current";
+    let host = fs::read("/lib/x86_64-linux-gnu/libm.so.6").unwrap();
+    write(libcuda.root.join(inside).join("libcuda.so.1"), host);
+    parts.firmware.push(firmware);
+    parts.libraries.push(libcuda);
+    parts.loaded = vec!["libcuda.so.1".into()];
+    let ko = module(b"depends=disk\0firmware=nvidia/1/gsp.bin\0");
+    parts.nvidia = Some(nvidia::Parts {
+        modules: [("nvidia".to_string(), ko)].into(),
+        driver: protocol::nvidia::Driver { version: "1.2".into(), ..Default::default() },
+        packages: vec![source],
+    });
+    let programs = || Programs {
+        init: (Path::new("init"), static_program()),
+        compute: (Path::new("compute"), fs::read(std::env::current_exe().unwrap()).unwrap()),
+        others: Vec::new(),
+    };
+    let content = assemble(&recipe(), &parts, programs(), "1").unwrap();
+    for (path, origin) in [
+        ("lib/modules/6-test/extra/nvidia.ko", "nvidia-open-kernel-dkms"),
+        ("lib/firmware/nvidia/1/gsp.bin", "firmware-nvidia-gsp"),
+        ("usr/lib/x86_64-linux-gnu/libcuda.so.1", "libcuda1"),
+        ("etc/alia/nvidia.json", "image"),
+    ] {
+        let slashed = format!("/{path}");
+        assert!(content.root.has(&slashed) && !content.base.has(&slashed), "{path}");
+        let file = content.report.files.iter().find(|file| file.path == path).unwrap();
+        assert_eq!(file.from, origin, "{path}");
+    }
+    // A module whose needs the kernel does not have would not load.
+    let ko = module(b"depends=drm\0");
+    parts.nvidia.as_mut().unwrap().modules.insert("nvidia".into(), ko);
+    let error = assemble(&recipe(), &parts, programs(), "1").err().unwrap().to_string();
+    assert!(error.contains("extra/nvidia.ko") && error.contains("drm"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! The kernel: the distribution's own, or built from its source with options of ours.
 
+pub mod external;
+mod kept;
 pub mod options;
 pub mod source;
 
@@ -28,12 +30,14 @@ pub struct Kernel {
     pub root: PathBuf,
     /// The package that it is of.
     pub origin: Origin,
+    /// What modules of others are built for it with, where it was built here.
+    pub built: Option<external::Built>,
 }
 
 impl Kernel {
     /// The distribution's kernel, in its own package and not in the metapackage.
     pub fn prebuilt(package: Package) -> Self {
-        Self { kind: Kind::Prebuilt, root: package.root, origin: package.origin }
+        Self { kind: Kind::Prebuilt, root: package.root, origin: package.origin, built: None }
     }
 
     /// The kernel's file, and its release as `uname -r` prints it.

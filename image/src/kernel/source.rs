@@ -2,11 +2,13 @@
 //!
 //! In the cache, below `kernels/`: `source-SHA256/`, the source unpacked, and a folder for each
 //! kernel, named by what it was made of: the source, the options, the compiler, and the key that
-//! its modules are signed with. These are meant to fix every byte of it: time, user and host that
-//! a kernel tells of are set. No two builds have been held against each other yet.
+//! its modules are signed with; in it `build/`, what modules of others are built with. These are
+//! meant to fix every byte of it: time, user and host that a kernel tells of are set. No two builds
+//! have been held against each other yet. A build that was cut off goes on from its `.partial` folder:
+//! make holds an object to be made once the command that made it stands beside it.
 
 use super::{
-    Kernel, Kind,
+    Kernel, Kind, external, kept,
     options::{Options, Unmet},
 };
 use crate::{
@@ -93,13 +95,18 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Kernel, Error> {
     if !root.exists() {
         let work = folder.join(format!("{name}.partial"));
         if work.exists() {
-            fs::remove_dir_all(&work).at(&work)?;
+            (inputs.say)("going on with a build of this kernel that was cut off");
         }
         let made = make(inputs, &source(inputs, &folder)?, &work)?;
         fs::rename(&made, &root).at(&root)?;
         fs::remove_dir_all(&work).at(&work)?;
     }
-    Ok(Kernel { kind: Kind::Source, root, origin: inputs.package.origin.clone() })
+    let built = external::Built {
+        source: source(inputs, &folder)?,
+        key: inputs.key.canonicalize().at(inputs.key)?,
+    };
+    let origin = inputs.package.origin.clone();
+    Ok(Kernel { kind: Kind::Source, root, origin, built: Some(built) })
 }
 
 /// Names a kernel by everything that its bytes follow from.
@@ -127,7 +134,7 @@ fn version(tool: &'static str) -> Result<String, Error> {
 }
 
 /// What a tool that ends soon wrote.
-fn said(command: &mut Command, tool: &'static str) -> Result<Vec<u8>, Error> {
+pub(super) fn said(command: &mut Command, tool: &'static str) -> Result<Vec<u8>, Error> {
     let output = command.output().at(tool)?;
     if !output.status.success() {
         let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
@@ -180,11 +187,8 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
             .args(["INSTALL_MOD_STRIP=1", "DEPMOD=true"])
             .args(targets)
             .env("LC_ALL", "C")
-            .env("KCONFIG_ALLCONFIG", &fragment)
-            .env("KBUILD_BUILD_TIMESTAMP", format!("@{}", inputs.package.origin.unix_time))
-            .env("KBUILD_BUILD_USER", "alia")
-            .env("KBUILD_BUILD_HOST", "alia")
-            .env("KBUILD_BUILD_VERSION", "1");
+            .env("KCONFIG_ALLCONFIG", &fragment);
+        stamps(&mut make, inputs.package.origin.unix_time);
         make
     };
     run(&mut make(&["allnoconfig"]), &inputs.say)?;
@@ -212,6 +216,7 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
     };
     copy(objects.join("arch/x86/boot/bzImage"), format!("vmlinuz-{release}"))?;
     copy(objects.join(".config"), format!("config-{release}"))?;
+    kept::keep(&objects, &tree.join(external::KEPT))?;
     for link in ["build", "source"] {
         // They lead to where it was built.
         let _ = fs::remove_file(tree.join("lib/modules").join(&release).join(link));
@@ -219,8 +224,16 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
     Ok(tree)
 }
 
+/// Time, user and host that a kernel tells of, the same for whoever builds it.
+pub(super) fn stamps(make: &mut Command, unix_time: u64) {
+    make.env("KBUILD_BUILD_TIMESTAMP", format!("@{unix_time}"))
+        .env("KBUILD_BUILD_USER", "alia")
+        .env("KBUILD_BUILD_HOST", "alia")
+        .env("KBUILD_BUILD_VERSION", "1");
+}
+
 /// Runs a command, telling people now and then how far it is, and what it said where it fails.
-fn run(command: &mut Command, say: &Progress) -> Result<(), Error> {
+pub(super) fn run(command: &mut Command, say: &Progress) -> Result<(), Error> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     // One pipe for both, so that a compiler's error stands beside the file that it is about.
     let (reader, writer) = std::io::pipe().at("pipe")?;

@@ -41,7 +41,7 @@ pub(super) struct Apt {
 impl Apt {
     /// Lays the tree out: sources, an empty dpkg status, and the configuration.
     pub(super) fn open(options: &Options) -> Result<Self, Error> {
-        let folder = options.cache.join("apt").join(&options.suite);
+        let folder = options.lists();
         if folder.to_string_lossy().contains(['"', '\n', '\\']) {
             return Err(Error::bad_file(
                 &folder,

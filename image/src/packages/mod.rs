@@ -4,7 +4,7 @@
 //! ([`sources`]), so that the network settings, the proxy and the trusted keys are the host's and
 //! apt itself checks signatures. No root is needed.
 //!
-//! In the cache: `apt/SUITE/` (apt's lists), `debs/SHA256.deb`, and `trees/SHA256/`, a package
+//! In the cache: `apt/SUITE/` (apt's lists; with more components than usual their names follow), `debs/SHA256.deb`, and `trees/SHA256/`, a package
 //! unpacked. A package's bytes are hashed again each time it is unpacked. One process fetches at a
 //! time; others wait.
 
@@ -30,6 +30,8 @@ const DEB_HEADER_LEN: usize = 8 + 60;
 /// about weekly, and a build in between should cost no network.
 const MAX_LIST_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The components that every image is made of.
+const COMPONENTS: [&str; 2] = ["main", "non-free-firmware"];
 /// Packages that are named while they are fetched; a program's libraries can be a hundred.
 const MAX_NAMED: usize = 20;
 
@@ -55,10 +57,21 @@ impl Options {
         Self {
             cache: cache.into(),
             suite: suite.into(),
-            components: vec!["main".into(), "non-free-firmware".into()],
+            components: COMPONENTS.map(String::from).into(),
             mirrors: Vec::new(),
             refresh: false,
         }
+    }
+
+    /// The folder of apt's lists below the cache: other components have one of their own, so that
+    /// neither refetches the other's.
+    fn lists(&self) -> PathBuf {
+        let mut name = self.suite.clone();
+        for more in self.components.iter().filter(|name| !COMPONENTS.contains(&name.as_str())) {
+            name.push('+');
+            name.push_str(more);
+        }
+        self.cache.join("apt").join(name)
     }
 }
 
@@ -152,6 +165,21 @@ impl Packages {
         }
         let apt = Apt::open(&options)?;
         Ok(Self { options, apt, say })
+    }
+
+    /// The same suite and cache, with more of the archive's components.
+    ///
+    /// # Errors
+    /// As [`Packages::open`].
+    pub fn with_components(&self, more: &[String]) -> Result<Self, Error> {
+        let mut options = self.options.clone();
+        options.components.extend_from_slice(more);
+        Self::open(options, self.say.clone())
+    }
+
+    /// Tells people what takes long.
+    pub fn progress(&self) -> Progress {
+        self.say.clone()
     }
 
     /// The suite.

@@ -182,6 +182,7 @@ fn look(kernel: &dyn Kernel, search: &Search) -> (Loaded, Vec<Undriven>) {
     // What is there already is neither loaded nor told of again.
     let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
     let mut seen: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+    seen.extend(modules::HELD_BACK.map(str::to_owned));
     let names = match search {
         Search::Names(names) => names.clone(),
         Search::Everything => modules::modaliases(kernel),

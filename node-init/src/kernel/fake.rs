@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) modules: Vec<String>,
     /// Files that appear when a module is loaded: the devices its driver finds.
     pub(crate) appear: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
+    /// Device files that were made: path, number, owner.
+    pub(crate) character_devices: Vec<(PathBuf, (u32, u32), u32)>,
     pub(crate) owners: BTreeMap<PathBuf, u32>,
     pub(crate) firewalls: Vec<Firewall>,
     pub(crate) spawned: Vec<Program>,
@@ -82,6 +84,7 @@ impl Fake {
             in_root: Vec::new(),
             modules: Vec::new(),
             appear: BTreeMap::new(),
+            character_devices: Vec::new(),
             owners: BTreeMap::new(),
             firewalls: Vec::new(),
             spawned: Vec::new(),
@@ -249,6 +252,11 @@ impl Kernel for Fake {
 
     fn resize(&self, on: &Path, bytes: u64) -> io::Result<()> {
         self.world().sizes.push((on.into(), bytes));
+        Ok(())
+    }
+
+    fn make_device(&self, path: &Path, number: (u32, u32), owner: u32) -> io::Result<()> {
+        self.world().character_devices.push((path.into(), number, owner));
         Ok(())
     }
 

@@ -199,6 +199,10 @@ pub trait Kernel: Send + Sync {
     /// Opens a device file for reading.
     fn open_device(&self, path: &Path) -> io::Result<OwnedFd>;
 
+    /// Makes the device file of a character device (major and minor number), which its owner and
+    /// root's group alone may read and write.
+    fn make_device(&self, path: &Path, number: (u32, u32), owner: u32) -> io::Result<()>;
+
     /// An empty file in memory that has no name.
     fn memory_file(&self) -> io::Result<File>;
     /// Makes a file in memory unchangeable, for good.

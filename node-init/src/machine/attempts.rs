@@ -10,9 +10,11 @@ use crate::{
     net::{Network, WAITS},
     plan::Stage,
     stages::{
-        attestation, clock,
+        attestation,
+        cards::{self, Cards},
+        clock,
         command_line::{self, Arguments},
-        enrolment, firewall, hardening,
+        compute, enrolment, firewall, hardening,
         identity::{self, Identity},
         inventory, modules, mounts, network, registration, release, root, verified_by,
     },
@@ -39,6 +41,8 @@ pub(super) struct Facts {
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
     pub(super) service: Option<Program>,
+    /// NVIDIA's, on images for them.
+    pub(super) cards: Option<Cards>,
     /// NTP servers that DHCP named.
     pub(super) time_servers: Vec<Ipv4Addr>,
 }
@@ -64,7 +68,7 @@ impl<N: Network> Machine<N> {
             Stage::Network => self.clone().join_network().await,
             Stage::Release => self.know_release().await,
             Stage::Root => self.enter_root().await,
-            Stage::Drivers => self.local(|kernel| modules::run(kernel).map(|m| m.detail())).await,
+            Stage::Drivers => self.clone().load_drivers().await,
             Stage::Inventory => self.take_inventory().await,
             Stage::Enrolment => self.clone().enrol().await,
             Stage::Registration => self.register().await,
@@ -145,10 +149,32 @@ impl<N: Network> Machine<N> {
         self.local(|kernel| modules::run(kernel).map(|loaded| loaded.detail())).await
     }
 
+    async fn load_drivers(self: Rc<Self>) -> Outcome {
+        let loaded = self.local(modules::run).await?;
+        let user = compute::user(self.kernel.as_ref()).unwrap_or(0);
+        let cards = self.local(move |kernel| Ok::<_, Infallible>(cards::run(kernel, user))).await?;
+        if let Some(mut cards) = cards {
+            let state = if cards.failed { StageState::Failed } else { StageState::Done };
+            self.say("cards", state, &cards.detail);
+            if !cards.files.is_empty() {
+                let readings = self.ask_cards(&cards.files).await.unwrap_or_else(|error| {
+                    self.say("cards", StageState::Failed, &error);
+                    Vec::new()
+                });
+                cards::take_readings(&mut cards, &readings);
+                self.tell_errors(&[], &readings);
+                self.clone().watch_cards(cards.files.clone(), readings);
+            }
+            self.facts.borrow_mut().cards = Some(cards);
+        }
+        Ok(loaded.detail())
+    }
+
     async fn take_inventory(&self) -> Outcome {
         let boot_nic = wanted(&self.facts.borrow().arguments, "the command line")?.boot_nic;
-        let inventory =
+        let mut inventory =
             self.local(move |kernel| Ok::<_, Infallible>(inventory::run(kernel, boot_nic))).await?;
+        cards::note(&mut inventory, self.facts.borrow().cards.as_ref());
         let detail = inventory::detail(&inventory);
         self.facts.borrow_mut().inventory = Some(inventory);
         Ok(detail)

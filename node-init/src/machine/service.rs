@@ -21,14 +21,15 @@ impl<N: Network> Machine<N> {
     /// The stage `compute`: settings and first start, at once, so that the service's end finds its
     /// supervisor waiting.
     pub(super) fn first_start(&self, service: &mut supervise::State) -> Outcome {
-        let (config, identity, release) = {
+        let (config, identity, release, cards) = {
             let facts = self.facts.borrow();
+            let cards = facts.cards.as_ref().map(|cards| cards.files.clone()).unwrap_or_default();
             let arguments = wanted(&facts.arguments, "the command line")?;
             let config = wanted(&facts.config, "the node's settings")?;
-            (config, wanted(&facts.identity, "the node's key")?, arguments.release)
+            (config, wanted(&facts.identity, "the node's key")?, arguments.release, cards)
         };
         let kernel = self.kernel.as_ref();
-        let program = compute::program(kernel, &config)?;
+        let program = compute::program(kernel, &config, &cards)?;
         let user = program.cage.user;
         if let Err(error) = compute::let_through(kernel, &config, user) {
             self.say("firewall", StageState::Failed, &error.to_string());

@@ -118,6 +118,7 @@ pub(crate) mod tests {
             read: vec!["/usr/bin/compute".into(), "/usr/lib/x86_64-linux-gnu".into()],
             execute: vec!["/usr/bin/compute".into()],
             devices: vec!["/dev/null".into()],
+            cards: Vec::new(),
             scratch_mib: 64,
             memory_left_mib: 96,
             tasks: 1024,

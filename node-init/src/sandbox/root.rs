@@ -23,6 +23,8 @@ pub enum Place {
     },
     /// A device file.
     Device(String),
+    /// A card's device file, by which it is told what to do (ioctl).
+    Card(String),
     /// Memory to write to, in which nothing is executed; empty at each start.
     Scratch {
         /// The path.
@@ -36,7 +38,7 @@ impl Place {
     /// The path.
     pub fn path(&self) -> &str {
         match self {
-            Self::Image { path, .. } | Self::Device(path) => path,
+            Self::Image { path, .. } | Self::Device(path) | Self::Card(path) => path,
             Self::Scratch { path, .. } => path,
         }
     }
@@ -50,13 +52,14 @@ pub fn places(sandbox: &Sandbox, settings: &str) -> Vec<Place> {
     });
     let settings = Place::Image { path: settings.into(), program: false };
     let devices = sandbox.devices.iter().cloned().map(Place::Device);
+    let cards = sandbox.cards.iter().cloned().map(Place::Card);
     let options = format!(
         "mode=700,uid={user},gid={user},size={}m,nr_inodes={SCRATCH_FILES}",
         sandbox.scratch_mib,
         user = sandbox.user
     );
     let scratch = Place::Scratch { path: SCRATCH, options };
-    image.chain([settings]).chain(devices).chain([scratch]).collect()
+    image.chain([settings]).chain(devices).chain(cards).chain([scratch]).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,11 @@ pub const PROBE: &str = "alia.probe";
 pub const SETTINGS: &str = "alia.settings";
 /// Begins the line of a setting.
 pub const SETTING: &str = "setting ";
+/// With this word beside [`PROBE`], `alia.modules=a,b`, it loads these modules before, with what they
+/// need, and prints what the kernel says to each, in a line after [`MODULE`].
+pub const MODULES: &str = "alia.modules=";
+/// Begins the line of a module.
+pub const MODULE: &str = "module ";
 /// What a probe prints.
 pub const PROBE_OK: &str = "alia probe ok";
 
@@ -73,6 +78,13 @@ pub fn is_probe(kernel: &dyn Kernel) -> bool {
 /// Whether a probe is to print the kernel's settings.
 pub fn wants_settings(kernel: &dyn Kernel) -> bool {
     kernel::text(kernel, FILE).is_some_and(|line| words(&line).any(|word| word == SETTINGS))
+}
+
+/// The modules that a probe is to load.
+pub fn wanted_modules(kernel: &dyn Kernel) -> Vec<String> {
+    let line = kernel::text(kernel, FILE).unwrap_or_default();
+    let list = words(&line).find_map(|word| word.strip_prefix(MODULES).map(str::to_owned));
+    list.unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Reads a command line; of an argument that stands twice the last counts, as for the kernel.

@@ -21,7 +21,8 @@ pub const CONFIG: &str = "/run/alia/compute.json";
 /// The service's name, and its control group's.
 pub const SERVICE: &str = "compute";
 
-const PROGRAM: &str = "/usr/bin/compute";
+/// Its program.
+pub(crate) const PROGRAM: &str = "/usr/bin/compute";
 
 /// The service cannot be given its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +40,20 @@ pub enum LetThroughError {
     Unnumbered(String),
 }
 
-/// The service's program, in the cage that the image declares for it.
-pub fn program(kernel: &dyn Kernel, config: &NodeConfig) -> Result<Program, SandboxError> {
-    let sandbox = sandbox::declared(kernel, SERVICE)?;
+/// Whose the device files of cards are.
+pub fn user(kernel: &dyn Kernel) -> Result<u32, SandboxError> {
+    Ok(sandbox::declared(kernel, SERVICE)?.user)
+}
+
+/// The service's program, in the cage that the image declares for it. `cards` are the device files
+/// that this machine has.
+pub fn program(
+    kernel: &dyn Kernel,
+    config: &NodeConfig,
+    cards: &[String],
+) -> Result<Program, SandboxError> {
+    let mut sandbox = sandbox::declared(kernel, SERVICE)?;
+    sandbox.cards.retain(|card| cards.contains(card));
     let (servers, _) = servers(config);
     let ports: Vec<u16> = servers.iter().map(SocketAddr::port).collect();
     let cage = sandbox::cage(SERVICE, &sandbox, CONFIG, sandbox::memory(kernel), &ports)?;
@@ -123,10 +135,10 @@ mod tests {
     use super::*;
     use crate::{
         kernel::fake::Fake,
-        sandbox::tests::declaration,
+        sandbox::{root::Place, tests::declaration},
         stages::{enrolment::tests::config, identity},
     };
-    use protocol::sandbox::SANDBOXES;
+    use protocol::sandbox::{SANDBOXES, Sandbox, Sandboxes};
 
     #[test]
     fn the_service_gets_its_work_key_and_not_the_nodes() {
@@ -153,7 +165,7 @@ mod tests {
         let mut settings = config(identity.node.public());
         settings.ledgers = vec!["http://10.0.0.1:26657".into()];
         settings.parameter_servers = vec!["http://10.0.0.2:8070".into(), "http://name:1".into()];
-        let program = program(&kernel, &settings).unwrap();
+        let program = program(&kernel, &settings, &[]).unwrap();
         assert_eq!((program.cage.user, program.cage.ports), (900, vec![8070, 26657]));
         let error = let_through(&kernel, &settings, 900).unwrap_err().to_string();
         assert!(error.ends_with("by address: http://name:1"), "{error}");
@@ -179,6 +191,27 @@ mod tests {
             ("/proc/meminfo", "MemTotal:        1000 kB\nMemFree: 1 kB\n"),
         ]);
         assert_eq!(memory_limit(&kernel), Some(1_024_000));
+    }
+
+    #[test]
+    fn of_the_cards_that_the_image_names_the_service_sees_those_that_are_there() {
+        let cards = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia1"].map(str::to_owned);
+        let sandbox = Sandbox { cards: cards.to_vec(), ..sandbox::tests::sandbox() };
+        let sandboxes = Sandboxes::from([(SERVICE.to_owned(), sandbox)]);
+        let kernel = Fake::new(&[(SANDBOXES, &serde_json::to_string(&sandboxes).unwrap())]);
+        let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
+        let settings = config(identity.node.public());
+        let seen = |there: &[String]| -> Vec<Place> {
+            let places = program(&kernel, &settings, there).unwrap().cage.places;
+            places.into_iter().filter(|place| matches!(place, Place::Card(_))).collect()
+        };
+        assert_eq!(
+            seen(&cards[..2]),
+            cards[..2].iter().cloned().map(Place::Card).collect::<Vec<_>>()
+        );
+        assert_eq!(seen(&[]), []);
+        // What is there and not declared stays out.
+        assert_eq!(seen(&["/dev/nvidia-uvm-tools".to_owned()]), []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! often they run is [`crate::runner`]'s to decide.
 
 pub mod attestation;
+pub mod cards;
 pub mod clock;
 pub mod command_line;
 pub mod compute;

@@ -20,6 +20,9 @@ use std::{
 /// Searches at most: a bridge behind a bridge behind a bridge needs one each.
 const MAX_ROUNDS: usize = 16;
 
+/// Modules that no modalias brings: [`super::cards`] decides by the card whether they are loaded.
+pub(crate) const HELD_BACK: [&str; 2] = ["nvidia", "nvidia_uvm"];
+
 /// No driver can be loaded at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
@@ -80,6 +83,7 @@ fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded
     // What is loaded already stays out of the account, what the kernel has built in among it.
     let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
     let mut names: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+    names.extend(HELD_BACK.map(str::to_owned));
     let mut loaded = Loaded::default();
     for _ in 0..MAX_ROUNDS {
         let new: Vec<String> = modaliases(kernel)

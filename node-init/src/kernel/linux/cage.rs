@@ -118,7 +118,9 @@ fn put(root: &Path, place: &Place, strict: MsFlags) -> io::Result<()> {
             flags
         }
         // A device is written to through its file, read-only or not.
-        Place::Device(_) => MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY,
+        Place::Device(_) | Place::Card(_) => {
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY
+        }
     };
     if fs::metadata(place.path())?.is_dir() {
         fs::create_dir_all(&at)?;
@@ -146,6 +148,7 @@ fn ruleset(cage: &Cage) -> Result<Option<OwnedFd>, Box<dyn std::error::Error + S
             Place::Image { .. } if path.is_dir() => folder,
             Place::Image { .. } => AccessFs::ReadFile.into(),
             Place::Device(_) => AccessFs::ReadFile | AccessFs::WriteFile,
+            Place::Card(_) => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
             Place::Scratch { .. } => {
                 folder
                     | AccessFs::WriteFile

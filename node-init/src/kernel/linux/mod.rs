@@ -25,6 +25,7 @@ use nix::{
     sys::{
         reboot::{RebootMode, reboot, set_cad_enabled},
         signal::{Signal, kill, killpg},
+        stat::{Mode, SFlag, makedev, mknod},
         time::TimeSpec,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -314,6 +315,19 @@ impl Kernel for Linux {
             MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let options = format!("size={bytes}");
         Ok(nix::mount::mount(None::<&str>, on, None::<&str>, flags, Some(options.as_str()))?)
+    }
+
+    fn make_device(&self, path: &Path, number: (u32, u32), owner: u32) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let device = makedev(number.0.into(), number.1.into());
+        mknod(path, SFlag::S_IFCHR, Mode::empty(), device)?;
+        // While it is root's own: afterwards that would take CAP_FOWNER. Root's group opens it for
+        // PID 1, which has no CAP_DAC_OVERRIDE.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        chown(path, Some(owner), None)
     }
 
     fn memory_file(&self) -> io::Result<File> {
