@@ -1,0 +1,20 @@
+################################################################################
+#
+# alia-compute
+#
+################################################################################
+
+ALIA_COMPUTE_VERSION = $(ALIAOS_VERSION)
+ALIA_COMPUTE_SITE = $(ALIAOS_WORKSPACE)
+ALIA_COMPUTE_SITE_METHOD = local
+ALIA_COMPUTE_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = $(ALIAOS_EXCLUSIONS)
+ALIA_COMPUTE_LICENSE = Apache-2.0
+ALIA_COMPUTE_LICENSE_FILES = LICENSE
+ALIA_COMPUTE_CARGO_BUILD_OPTS = -p compute
+
+define ALIA_COMPUTE_INSTALL_TARGET_CMDS
+	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/release/compute \
+		$(TARGET_DIR)/usr/bin/compute
+endef
+
+$(eval $(cargo-package))
