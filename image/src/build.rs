@@ -51,6 +51,8 @@ pub struct Inputs<'a> {
     pub packages: &'a Packages,
     /// The kernel.
     pub kernel: Kernel,
+    /// Libraries to take in place of the recipe's packages' own.
+    pub libraries: Option<Vec<Package>>,
     /// node-init, a static program.
     pub init: &'a Path,
     /// The compute service.
@@ -172,6 +174,11 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
 
 fn fetch(inputs: &Inputs<'_>, recipe: &Recipe) -> Result<Parts, Error> {
     let Inputs { packages, kernel, .. } = inputs;
+    if let Some(libraries) = &inputs.libraries {
+        let (kernel, libraries) = (kernel.clone(), libraries.clone());
+        let firmware = packages.fetch(&recipe.firmware.packages)?;
+        return Ok(Parts { kernel, firmware, libraries });
+    }
     // One call for all, so that they are fetched together.
     let names = [recipe.firmware.packages.as_slice(), &recipe.libraries.packages].concat();
     let mut fetched = packages.fetch(&names)?.into_iter();

@@ -5,6 +5,7 @@
 //!   sources as they are.
 //! - [`build`] makes the image: kernel, a zstd-compressed initramfs, the root that it mounts, and
 //!   the manifest that the provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
+//! - [`buildroot`] takes what Buildroot built instead, with [`toolchain`] as its compiler.
 //! - [`root`] makes the root: EROFS with its hash tree; by [`tools`] unpacked, not installed.
 //!
 //! The same inputs give the same bytes, whoever builds, where, and when: paths are sorted, times,
@@ -15,6 +16,7 @@
 //! installs a package, and never takes one that apt did not find signed.
 
 pub mod build;
+pub mod buildroot;
 pub mod cpio;
 pub mod drivers;
 pub mod elf;
@@ -31,6 +33,7 @@ pub mod root;
 pub mod sbom;
 pub mod secure_boot;
 pub mod stick;
+pub mod toolchain;
 pub mod tools;
 pub mod uki;
 

@@ -24,7 +24,7 @@ pub(crate) fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
 }
 
 /// What a program says, its first line.
-fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program).args(arguments).env("LC_ALL", "C").output();
     let output = output.with_context(|| format!("running {program}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
