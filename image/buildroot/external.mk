@@ -6,11 +6,12 @@ ALIAOS_EXCLUSIONS = --exclude /target --exclude /.cache --exclude /keys --exclud
 
 # Builds a member. Its profile is the workspace's own, so Buildroot's settings of it are left out;
 # its crates are those of Cargo.lock, fetched before (a package built from a folder vendors none).
+# So are its C flags: one of the crates has a file that must not be optimised.
 # $(1): cargo's arguments. $(2): more environment.
 define ALIAOS_CARGO_BUILD
 	cd $(@D) && \
 	$(TARGET_MAKE_ENV) \
-		$(TARGET_CONFIGURE_OPTS) \
+		CC="$(TARGET_CC)" AR="$(TARGET_CROSS)ar" \
 		$(filter-out CARGO_PROFILE_%,$(PKG_CARGO_ENV)) \
 		CARGO_HOME=$(ALIA_CARGO_HOME) \
 		$(2) \

@@ -45,7 +45,10 @@ impl Buildroot {
         let source = build::kernel_source(packages)?;
         let options = output.join("linux.options");
         let fragment = source::fragment(&recipe()?.kernel.source.options, &build::modules_key()?)?;
-        fs::write(&options, fragment)?;
+        // Its time says whether the kernel is to be configured anew.
+        if fs::read_to_string(&options).ok().as_deref() != Some(fragment.as_str()) {
+            fs::write(&options, fragment)?;
+        }
         let archive = source.root.join(format!("usr/src/{}.tar.xz", source.origin.name));
         build::run(&["fetch", "--quiet", "--locked"], &[])?;
         let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -132,7 +135,12 @@ pub fn image(packages: &Packages, tree: &Path, flavour: &str, output: &Path) -> 
     fs::create_dir_all(output)?;
     buildroot.environment.push(("ALIA_OUTPUT", output.canonicalize()?.into()));
     buildroot.said(&[&defconfig(flavour)])?;
-    let status = buildroot.make(&[]).status().context("running make")?;
+    // Buildroot looks at a package's source once: our members may have changed since.
+    let configuration = fs::read_to_string(external().join("configs").join(defconfig(flavour)))?;
+    let mut targets = rebuilt(&configuration);
+    targets.push("all".into());
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let status = buildroot.make(&targets).status().context("running make")?;
     if !status.success() {
         bail!(
             "Buildroot failed; its last words are above. A source that it cannot fetch may be put \
@@ -146,6 +154,15 @@ pub fn image(packages: &Packages, tree: &Path, flavour: &str, output: &Path) -> 
         );
     }
     Ok(())
+}
+
+/// The targets that build our members of a configuration anew. Pure.
+fn rebuilt(configuration: &str) -> Vec<String> {
+    let ours = configuration
+        .lines()
+        .filter_map(|line| line.strip_prefix("BR2_PACKAGE_ALIA_")?.strip_suffix("=y"))
+        .filter(|name| *name != "LINUX");
+    ours.map(|name| format!("alia-{}-rebuild", name.to_lowercase())).collect()
 }
 
 /// The name of a flavour's configuration.
@@ -210,6 +227,12 @@ mod tests {
         assert!(error.contains("no tree of Buildroot's"), "{error}");
         fs::write(&makefile, "# x\nexport BR2_VERSION := 2026.08-rc1\n").unwrap();
         assert_eq!(version(folder.path()).unwrap(), "2026.08-rc1");
+    }
+
+    #[test]
+    fn our_members_are_built_anew_and_the_kernel_is_not() {
+        let configuration = "BR2_x86_64=y\nBR2_PACKAGE_ALIA_INIT=y\nBR2_PACKAGE_ALIA_LINUX=y\n";
+        assert_eq!(rebuilt(configuration), ["alia-init-rebuild"]);
     }
 
     #[test]

@@ -55,3 +55,6 @@ define ALIA_LINUX_INSTALL_IMAGES_CMDS
 endef
 
 $(eval $(generic-package))
+
+# Other options, another configuration.
+$(ALIA_LINUX_TARGET_CONFIGURE): $(ALIA_LINUX_OPTIONS)
