@@ -203,18 +203,15 @@ fn without_paths(bytes: &[u8]) -> Option<String> {
     Some(folders.iter().fold(text.to_string(), |text, folder| text.replace(folder, "")))
 }
 
+/// Copies a folder with what its links lead to: headers of the kernel lie elsewhere.
 fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
     fs::create_dir_all(to).at(to)?;
     for entry in fs::read_dir(from).at(from)? {
         let entry = entry.at(from)?;
         let (path, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().at(&path)?;
-        if kind.is_dir() {
-            copy_tree(&path, &to)?;
-        } else if kind.is_symlink() {
-            link(&path, &to)?;
-        } else {
-            fs::copy(&path, &to).at(&to)?;
+        match path.is_dir() {
+            true => copy_tree(&path, &to)?,
+            false => fs::copy(&path, &to).map(drop).at(&path)?,
         }
     }
     Ok(())
