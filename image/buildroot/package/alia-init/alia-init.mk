@@ -10,6 +10,8 @@ ALIA_INIT_SITE_METHOD = local
 ALIA_INIT_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = $(ALIAOS_EXCLUSIONS)
 ALIA_INIT_LICENSE = Apache-2.0
 ALIA_INIT_LICENSE_FILES = LICENSE
+# legal-info would pack the whole folder, the keys in it too.
+ALIA_INIT_REDISTRIBUTE = NO
 
 define ALIA_INIT_BUILD_CMDS
 	$(call ALIAOS_CARGO_BUILD,--profile init -p node-init,\
