@@ -59,6 +59,8 @@ pub struct Inputs<'a> {
     pub packages: &'a Packages,
     /// The kernel.
     pub kernel: Kernel,
+    /// Libraries to take in place of the recipe's packages' own.
+    pub libraries: Option<Vec<Package>>,
     /// node-init, a static program.
     pub init: &'a Path,
     /// The compute service.
@@ -207,7 +209,8 @@ fn fetch(inputs: &Inputs<'_>, recipe: &Recipe, flavour: &Flavour) -> Result<Part
     let microcode = [amd, intel];
     let makers = [Maker::Amd, Maker::Intel];
     let first = [microcode.as_slice(), &firmware.packages].concat();
-    let (mut firmware, mut libraries) = fetch(packages, &first, &libraries.packages)?;
+    let (mut firmware, fetched) = fetch(packages, &first, &libraries.packages)?;
+    let mut libraries = inputs.libraries.clone().unwrap_or(fetched);
     let microcode = makers.into_iter().zip(firmware.drain(..microcode.len())).collect();
     let more = packages.with_components(&flavour.components)?;
     if !flavour.firmware.is_empty() || !flavour.libraries.is_empty() {

@@ -6,6 +6,7 @@
 //! - [`build`] makes the image: kernel, a zstd-compressed initramfs, the root that it mounts, and
 //!   the manifest that the provisioner serves. [`recipe::Recipe`] (`image.toml`) says what goes in.
 //! - [`nvidia`] builds NVIDIA's open modules for a kernel from source.
+//! - [`buildroot`] takes what Buildroot built instead, with [`toolchain`] as its compiler.
 //! - [`root`] makes the root: EROFS with its hash tree; by [`tools`] unpacked, not installed.
 //!
 //! The same inputs give the same bytes, whoever builds, where, and when: paths are sorted, times,
@@ -16,6 +17,7 @@
 //! installs a package, and never takes one that apt did not find signed.
 
 pub mod build;
+pub mod buildroot;
 pub mod cpio;
 pub mod drivers;
 pub mod elf;
@@ -34,6 +36,7 @@ pub mod root;
 pub mod sbom;
 pub mod secure_boot;
 pub mod stick;
+pub mod toolchain;
 pub mod tools;
 pub mod uki;
 

@@ -23,14 +23,17 @@ pub enum Purpose {
     Bench,
     /// A kernel from source, beside [`Purpose::Up`].
     Kernel,
+    /// Everything by Buildroot, beside [`Purpose::Kernel`].
+    Buildroot,
 }
 
 impl Purpose {
     /// Whether who asks for this kind needs a tool of another.
     fn needs(self, other: Self) -> bool {
         match (self, other) {
+            (Self::Buildroot, other) => other == Self::Buildroot || Self::Kernel.needs(other),
             (Self::Kernel, other) => matches!(other, Self::Kernel | Self::Up),
-            (_, Self::Kernel) => false,
+            (_, Self::Kernel | Self::Buildroot) => false,
             _ => other <= self,
         }
     }
@@ -165,6 +168,66 @@ pub const TOOLS: &[Tool] = &[
         why: "checking the kernel's object code",
         purpose: Purpose::Kernel,
         shown_by: &["/usr/include/libelf.h"],
+    },
+    Tool {
+        package: "g++",
+        why: "Buildroot's own tools",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/g++"],
+    },
+    Tool {
+        package: "perl",
+        why: "Buildroot's own scripts",
+        purpose: Purpose::Buildroot,
+        shown_by: &[],
+    },
+    Tool {
+        package: "python3",
+        why: "Buildroot's own scripts",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/python3"],
+    },
+    Tool {
+        package: "rsync",
+        why: "Buildroot's copy of our source",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/rsync"],
+    },
+    Tool {
+        package: "wget",
+        why: "Buildroot's downloads",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/wget"],
+    },
+    Tool {
+        package: "file",
+        why: "Buildroot asks what files are",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/file"],
+    },
+    Tool {
+        package: "patch",
+        why: "Buildroot changes its packages",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/patch"],
+    },
+    Tool {
+        package: "unzip",
+        why: "Buildroot asks for it",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/unzip"],
+    },
+    Tool {
+        package: "cpio",
+        why: "Buildroot asks for it",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/cpio", "/bin/cpio"],
+    },
+    Tool {
+        package: "bzip2",
+        why: "unpacking sources",
+        purpose: Purpose::Buildroot,
+        shown_by: &["/usr/bin/bzip2", "/bin/bzip2"],
     },
 ];
 
@@ -416,5 +479,8 @@ mod tests {
         assert!(missing(Purpose::Test).len() <= missing(Purpose::Bench).len());
         assert!(Purpose::Kernel.needs(Purpose::Up) && !Purpose::Kernel.needs(Purpose::Test));
         assert!(!Purpose::Bench.needs(Purpose::Kernel));
+        assert!(Purpose::Buildroot.needs(Purpose::Kernel) && Purpose::Buildroot.needs(Purpose::Up));
+        assert!(!Purpose::Kernel.needs(Purpose::Buildroot));
+        assert!(!Purpose::Bench.needs(Purpose::Buildroot));
     }
 }

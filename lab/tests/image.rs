@@ -58,6 +58,7 @@ fn two_builds_of_the_real_image_give_identical_bytes() {
         recipe: &recipe,
         packages: &packages,
         kernel: image::build::prebuilt(&recipe, &packages).unwrap(),
+        libraries: None,
         init: &init,
         compute: &compute,
         flavour: "cpu",

@@ -2,7 +2,7 @@
 
 use crate::{crates, keys, release, setup::recipe, workspace};
 use ::image::{
-    Packages,
+    Package, Packages,
     build::{self, Build, Inputs},
     kernel::{Kernel, source},
 };
@@ -192,24 +192,15 @@ pub fn image_with(
     output: &Path,
 ) -> anyhow::Result<Build> {
     let trust = keys::ensure()?.root_json();
-    let (_, wanted) = recipe()?.flavoured(flavour)?;
-    let mut others = BTreeMap::new();
-    for name in wanted.programs.keys() {
-        let path = match name.as_str() {
-            "cometbft" => tools::cometbft(packages, &|text| println!("  {text}"))?,
-            name => workspace::program(name),
-        };
-        others.insert(name.clone(), path);
-    }
-    let ours = wanted.programs.keys().filter(|name| *name != "cometbft").map(String::as_str);
-    let programs: Vec<&str> = ["node-init", "compute"].into_iter().chain(ours).collect();
+    let others = others(packages, flavour, |name, _| workspace::program(name))?;
     let built = build::build(&Inputs {
         flavour,
         others: &others,
-        origins: &crates::origins(&programs, kernel == KernelFrom::Source)?,
+        origins: &crates::origins(&ours(&others), kernel == KernelFrom::Source)?,
         recipe: &recipe()?,
         packages,
         kernel: self::kernel(kernel, packages)?,
+        libraries: None,
         init: &workspace::init(),
         compute,
         version: env!("CARGO_PKG_VERSION"),
@@ -220,22 +211,56 @@ pub fn image_with(
     Ok(built)
 }
 
+/// A flavour's own programs: CometBFT is built by go install, ours lie where `place` says by name
+/// and path in the root.
+pub(crate) fn others(
+    packages: &Packages,
+    flavour: &str,
+    place: impl Fn(&str, &str) -> PathBuf,
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let (_, wanted) = recipe()?.flavoured(flavour)?;
+    let mut others = BTreeMap::new();
+    for (name, path) in &wanted.programs {
+        let path = match name.as_str() {
+            "cometbft" => tools::cometbft(packages, &|text| println!("  {text}"))?,
+            name => place(name, path),
+        };
+        others.insert(name.clone(), path);
+    }
+    Ok(others)
+}
+
+/// The members of ours that an image with these other programs is made of.
+pub(crate) fn ours(others: &BTreeMap<String, PathBuf>) -> Vec<&str> {
+    let more = others.keys().map(String::as_str).filter(|name| *name != "cometbft");
+    ["node-init", "compute"].into_iter().chain(more).collect()
+}
+
+/// The key that modules are signed with, made where there is none.
+pub(crate) fn modules_key() -> anyhow::Result<PathBuf> {
+    let key = workspace::keys().join("modules.pem");
+    if source::ensure_key(&key)? {
+        println!("  made the key that the kernel's modules are signed with: {}", key.display());
+    }
+    Ok(key)
+}
+
+/// The package of the kernel's source.
+pub(crate) fn kernel_source(packages: &Packages) -> anyhow::Result<Package> {
+    let mut fetched = packages.fetch(&[&recipe()?.kernel.source.package])?;
+    fetched.pop().context("the kernel's source was not fetched")
+}
+
 /// The kernel of images.
 pub fn kernel(from: KernelFrom, packages: &Packages) -> anyhow::Result<Kernel> {
     let recipe = recipe()?;
     if from == KernelFrom::Prebuilt {
         return Ok(build::prebuilt(&recipe, packages)?);
     }
-    let key = workspace::keys().join("modules.pem");
-    if source::ensure_key(&key)? {
-        println!("  made the key that the kernel's modules are signed with: {}", key.display());
-    }
-    let fetched = packages.fetch(&[&recipe.kernel.source.package])?;
-    let package = fetched.first().context("the kernel's source was not fetched")?;
     Ok(source::build(&source::Inputs {
-        package,
+        package: &kernel_source(packages)?,
         options: &recipe.kernel.source.options,
-        key: &key,
+        key: &modules_key()?,
         cache: packages.cache(),
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         say: Arc::new(|text| println!("  {text}")),

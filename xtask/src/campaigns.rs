@@ -1,6 +1,7 @@
 //! `cargo xtask test --long NAME`: what no CI run could hold.
 
 mod avx512;
+mod buildroot;
 mod cuda;
 mod fuzz;
 mod hardware;
@@ -48,6 +49,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "kernel",
         "the kernel built from source: its score by kernel-hardening-checker, and machines that boot it",
         kernel::run,
+    ),
+    (
+        "buildroot",
+        "image/buildroot in the tree that ALIA_BUILDROOT names: configurations, graph, a build",
+        buildroot::run,
     ),
     (
         "tpm",

@@ -79,7 +79,7 @@ fn licences(crates: &[Crate]) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
 }
 
 /// What a program says, its first line.
-fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program).args(arguments).env("LC_ALL", "C").output();
     let output = output.with_context(|| format!("running {program}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -2,16 +2,23 @@
 
 use crate::{
     build::{self, KernelFrom},
-    setup,
+    buildroot, setup,
     setup::Sources,
     workspace,
 };
 use ::image::{
     Packages,
     drivers::{self, Place},
+    kernel::Kind,
 };
 use anyhow::{Context, bail};
-use std::{fs, path::PathBuf, time::Instant};
+use lab::tools::Purpose;
+use protocol::boot::ImageManifest;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 /// Builds the image that machines boot: kernel, initramfs, root, manifest and a report of what is in it.
 #[derive(clap::Args, Debug)]
@@ -22,6 +29,15 @@ pub struct Flags {
     /// once.
     #[arg(long, value_enum, default_value = "prebuilt")]
     kernel: KernelFrom,
+    /// What compiles kernel and programs. Buildroot always builds the kernel from source.
+    #[arg(long, value_enum, default_value = "own")]
+    builder: Builder,
+    /// The folder of Buildroot's tree, for `--builder buildroot`: docs/image.md says which.
+    #[arg(long, value_name = "DIR", env = buildroot::TREE)]
+    buildroot: Option<PathBuf>,
+    /// What Buildroot's last step asks for: the image of what lies in this output folder of its.
+    #[arg(long, value_name = "DIR", hide = true)]
+    built: Option<PathBuf>,
     /// What it is for: cpu, cuda, validator; `image/image.toml` names them all.
     #[arg(long, default_value = build::CPU)]
     flavour: String,
@@ -40,26 +56,61 @@ pub struct Flags {
     drivers: bool,
 }
 
+/// What compiles an image's kernel and programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Builder {
+    /// This command, by cargo and, for a kernel from source, the host's compiler.
+    Own,
+    /// Buildroot, with a toolchain of the suite's.
+    Buildroot,
+}
+
 /// Builds the image.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
+    if let Some(built) = &flags.built {
+        let packages = setup::packages(&flags.sources)?;
+        let output = flags.output.clone().unwrap_or_else(workspace::image);
+        buildroot::image_of(&packages, built, &flags.flavour, &output)?;
+        return Ok(());
+    }
+    let purpose = match flags.builder {
+        Builder::Own => flags.kernel.purpose(),
+        Builder::Buildroot => Purpose::Buildroot,
+    };
     let (_, flavour) = setup::recipe()?.flavoured(&flags.flavour)?;
     let more = setup::of_flavour(&flavour);
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
-    if !setup::announce(&flags.sources, flags.kernel.purpose(), &more)? {
+    if !setup::announce(&flags.sources, purpose, &more)? {
         return Ok(());
     }
-    setup::install(flags.kernel.purpose())?;
+    setup::install(purpose)?;
     let packages = setup::packages(&flags.sources)?;
     if flags.drivers {
         return drivers(&packages);
     }
-    if !flags.no_build {
+    let output = flags.output.clone().unwrap_or_else(workspace::image);
+    if flags.builder == Builder::Own && !flags.no_build {
         build::programs()?;
     }
     let at = Instant::now();
-    let output = flags.output.unwrap_or_else(workspace::image);
-    let built = build::image_into(&packages, flags.kernel, &flags.flavour, &output)?;
-    let manifest = &built.manifest;
+    match flags.builder {
+        Builder::Own => {
+            build::image_into(&packages, flags.kernel, &flags.flavour, &output)?;
+        }
+        Builder::Buildroot => {
+            let tree = flags.buildroot.as_deref().context(
+                "name the folder of Buildroot's tree by --buildroot DIR; docs/image.md says how \
+                 to get it",
+            )?;
+            buildroot::image(&packages, tree, &flags.flavour, &output)?;
+        }
+    }
+    let manifest = &manifest(&output)?;
+    let (_, flavour) = setup::recipe()?.flavoured(&flags.flavour)?;
+    let kind = match (flags.builder, flags.kernel) {
+        (Builder::Own, KernelFrom::Prebuilt) => Kind::Prebuilt,
+        _ => Kind::Source,
+    };
     let seconds = at.elapsed().as_secs_f64();
     println!(
         "kernel {}: {:.1} MB; initramfs: {:.1} MB; root: {:.1} MB; in {seconds:.1} s",
@@ -72,7 +123,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         "flavour {}: {:.1} MB to download, of {:.1} MB",
         flags.flavour,
         manifest.bytes() as f64 / 1e6,
-        built.report.budget as f64 / 1e6
+        flavour.budget.of(kind) as f64 / 1e6
     );
     println!("digest {}", manifest.digest());
     println!(
@@ -84,6 +135,13 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         print!("{}", fs::read_to_string(&path).with_context(|| path.display().to_string())?);
     }
     Ok(())
+}
+
+/// The manifest of an image's folder.
+pub(crate) fn manifest(folder: &Path) -> anyhow::Result<ImageManifest> {
+    let path = folder.join("manifest.json");
+    let said = || path.display().to_string();
+    serde_json::from_slice(&fs::read(&path).with_context(said)?).with_context(said)
 }
 
 /// Lists the kernel's drivers.

@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod buildroot;
 mod campaigns;
 mod crates;
 mod hardening;

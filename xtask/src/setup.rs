@@ -43,7 +43,7 @@ pub fn announce(sources: &Sources, purpose: Purpose, more: &[&str]) -> anyhow::R
     println!(
         "    {}, {}: the image's kernel, its firmware, its libraries",
         match purpose {
-            Purpose::Kernel => &recipe.kernel.source.package,
+            Purpose::Kernel | Purpose::Buildroot => &recipe.kernel.source.package,
             _ => &recipe.kernel.package,
         },
         [recipe.firmware.packages, recipe.libraries.packages].concat().join(", ")

@@ -81,6 +81,29 @@ pub fn ensure_key(path: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// What `make allnoconfig` takes as `KCONFIG_ALLCONFIG`: the options, and the key that modules are
+/// signed with.
+///
+/// # Errors
+/// Where there is no such key.
+pub fn fragment(options: &Options, key: &Path) -> Result<String, Error> {
+    let key = key.canonicalize().at(key)?;
+    Ok(format!("{}CONFIG_MODULE_SIG_KEY=\"{}\"\n", options.fragment(), key.display()))
+}
+
+/// Holds a configuration against the options that it was made of.
+///
+/// # Errors
+/// [`Error::Options`] with those that it has otherwise.
+pub fn check(options: &Options, configuration: &Path) -> Result<(), Error> {
+    let configuration = fs::read_to_string(configuration).at(configuration)?;
+    let unmet: Vec<String> = options.unmet(&configuration).iter().map(Unmet::to_string).collect();
+    match unmet.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Options { unmet: unmet.join("\n") }),
+    }
+}
+
 /// Builds a kernel, or takes it from the cache.
 ///
 /// # Errors
@@ -171,11 +194,8 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
     let boot = tree.join("boot");
     fs::create_dir_all(&objects).at(&objects)?;
     fs::create_dir_all(&boot).at(&boot)?;
-    let key = inputs.key.canonicalize().at(inputs.key)?;
     let fragment = work.join("options");
-    let text =
-        format!("{}CONFIG_MODULE_SIG_KEY=\"{}\"\n", inputs.options.fragment(), key.display());
-    fs::write(&fragment, text).at(&fragment)?;
+    fs::write(&fragment, self::fragment(inputs.options, inputs.key)?).at(&fragment)?;
     let make = |targets: &[&str]| {
         let mut make = Command::new("make");
         make.arg("-C")
@@ -192,13 +212,7 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
         make
     };
     run(&mut make(&["allnoconfig"]), &inputs.say)?;
-    let path = objects.join(".config");
-    let configuration = fs::read_to_string(&path).at(&path)?;
-    let unmet = inputs.options.unmet(&configuration);
-    if !unmet.is_empty() {
-        let told: Vec<String> = unmet.iter().map(Unmet::to_string).collect();
-        return Err(Error::Options { unmet: told.join("\n") });
-    }
+    check(inputs.options, &objects.join(".config"))?;
     (inputs.say)(&format!(
         "building the kernel of {} {} by {} compilers at a time: it takes a while, once",
         inputs.package.origin.name, inputs.package.origin.version, inputs.jobs

@@ -46,7 +46,7 @@ fn branch(version: &str, name: &str) -> Option<u16> {
 
 fn id(line: &str) -> Option<u16> {
     let number = u32::from_str_radix(line, 16).ok().filter(|_| line.len() == 8)?;
-    (number >> 16 == u32::from(VENDOR)).then(|| (number & 0xffff) as u16)
+    (number >> 16 == u32::from(VENDOR)).then_some((number & 0xffff) as u16)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub struct Information {
     pub minor: Option<u32>,
 }
 
-/// Reads it: `Device Minor: 	 0` and the like, one a line.
+/// Reads it: `Device Minor: 0` and the like, one a line.
 pub fn information(text: &str) -> Information {
     let field = |wanted: &str| {
         let value =
