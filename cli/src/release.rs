@@ -3,7 +3,7 @@
 use crate::verity::{self, VerityError};
 use protocol::{
     Digest,
-    boot::{ImageFile, ImageManifest},
+    boot::ImageFile,
     release::{BUNDLE_FILE, MAX_BUNDLE_LEN},
     told,
 };
@@ -132,16 +132,18 @@ pub async fn check(
     Ok(checked)
 }
 
+/// Every file of the image, microcode too: a machine runs what any of them holds.
 fn check_files(folder: &Path, checked: &mut Checked) -> Result<(), CheckError> {
-    let ImageManifest { kernel, initramfs, root, .. } = &checked.verified.manifest.image;
-    for wanted in [kernel, initramfs] {
-        checked.files.push(check_file(folder, wanted)?.0);
+    let image = &checked.verified.manifest.image;
+    for wanted in image.files() {
+        let (file, bytes) = check_file(folder, wanted)?;
+        if *wanted == image.root.file {
+            verity::check(&bytes, &image.root.verity)
+                .map_err(|source| CheckError::Verity { path: folder.join(&file.file), source })?;
+        }
+        checked.files.push(file);
     }
-    let (file, bytes) = check_file(folder, &root.file)?;
-    verity::check(&bytes, &root.verity)
-        .map_err(|source| CheckError::Verity { path: folder.join(&file.file), source })?;
-    checked.files.push(file);
-    checked.root = Some(root.verity.root_hash);
+    checked.root = Some(image.root.verity.root_hash);
     Ok(())
 }
 
@@ -193,7 +195,7 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> CheckError + '_ {
 mod tests {
     use super::*;
     use protocol::{
-        boot::{RootImage, VERITY_BLOCK, Verity},
+        boot::{ImageManifest, Microcode, RootImage, VERITY_BLOCK, Verity},
         release::Manifest,
     };
     use release::sign::{Keys, Repository, Shape};
@@ -233,7 +235,10 @@ mod tests {
                     data_blocks: 1,
                 },
             },
-            microcode: Default::default(),
+            microcode: Microcode {
+                amd: Some(file("microcode-amd.cpio")),
+                intel: Some(file("microcode-intel.cpio")),
+            },
             unix_time: 1_700_000_000,
         };
         let manifest = Manifest { version: 4, image, floor: 2, chain: None };
@@ -255,11 +260,25 @@ mod tests {
         let (folder, root) = written();
         let checked = of(folder.path(), &root, NOW, 0).unwrap();
         let names: Vec<_> = checked.files.iter().map(|file| file.file.as_str()).collect();
-        assert_eq!(names, ["vmlinuz", "initramfs.zst", "root.erofs"]);
+        let microcode = ["microcode-amd.cpio", "microcode-intel.cpio"];
+        assert_eq!(names[..3], ["vmlinuz", "initramfs.zst", "root.erofs"]);
+        assert_eq!(names[3..], microcode);
         assert_eq!(checked.root, Some(checked.verified.manifest.image.root.verity.root_hash));
         assert_eq!(checked.verified.manifest.version, 4);
         let alone = of(&folder.path().join(BUNDLE_FILE), &root, NOW, 0).unwrap();
         assert!(alone.files.is_empty() && alone.root.is_none());
+    }
+
+    #[test]
+    fn microcode_that_is_not_what_was_signed_is_a_lie_and_microcode_that_is_gone_an_error() {
+        let (folder, root) = written();
+        let path = folder.path().join("microcode-intel.cpio");
+        fs::write(&path, "microcode of somebody else").unwrap();
+        let error = of(folder.path(), &root, NOW, 0).unwrap_err();
+        assert!(error.is_lie() && error.to_string().contains("microcode-intel.cpio"), "{error}");
+        fs::remove_file(&path).unwrap();
+        let error = of(folder.path(), &root, NOW, 0).unwrap_err();
+        assert!(matches!(error, CheckError::File { .. }), "{error}");
     }
 
     #[test]

@@ -5,13 +5,15 @@ use fuzz::chain::{self, CHAIN, LEDGER, WORLD};
 use kernels::{model::Parameters, optimiser};
 use protocol::{
     BatchPart, Digest, JobSpec, Signed,
-    boot::{BootEvent, Enrol, StageState},
+    boot::{BootEvent, CrashReport, Enrol, StageState},
     encoded::Encoded,
     evidence::Held,
     inventory::Inventory,
     job::{ModelShape, TranslateSpec, Work},
     merkle,
+    nvidia::{Ecc, Reading},
     receipt::{Salt, WorkKeyCertificate},
+    release::TimeRequest,
     transaction::{Assign, Confirm},
     work::{
         Assignment, FullLog, LeafResult, LogRequest, Pull, PullReply, ResultMessage, Telemetry,
@@ -96,6 +98,7 @@ fn network(seeds: &Seeds) -> Anything<()> {
         "/boot/52-54-00-12-34-56.ipxe?uuid=x&serial=y&arch=x86_64&platform=efi",
         "/ipxe/snponly.efi?mac=52-54-00-12-34-56",
         "/ipxe/..%2fkey",
+        "/uki/aliaos.efi?mac=52-54-00-12-34-56",
         &format!("/image/{digest}/vmlinuz"),
         "/v1/machines",
         "/v1/machines/52:54:00:12:34:56",
@@ -144,6 +147,21 @@ fn reports(seeds: &Seeds) -> Anything<()> {
     let machine = "/v1/machines/52:54:00:12:34:56";
     seeds.put("http", format!("{machine}/events\x001\0{events}"))?;
     seeds.put("http", format!("{machine}/enrol\x001\0{signed}"))?;
+    let crash = CrashReport {
+        boot_id: Digest([1; 32]),
+        reason: "Kernel panic - not syncing".into(),
+        text: "<0>[   12.4] Kernel panic - not syncing\n".into(),
+    };
+    let crash = serde_json::to_string(&crash)?;
+    seeds.put("http", format!("{machine}/crashes\x001\0{crash}"))?;
+    let time = TimeRequest {
+        nonce: Digest([2; 32]),
+        mac: "52:54:00:12:34:56".into(),
+        boot_id: Digest([1; 32]),
+        scripted: false,
+    };
+    let time = serde_json::to_string(&time)?;
+    seeds.put("http", format!("/v1/time\x001\0{time}"))?;
 
     let config = chain::node_config();
     let answer = Signed::sign(&WORLD.chain, config.clone(), &WORLD.delegate);
@@ -584,5 +602,33 @@ fn machine(seeds: &Seeds) -> Anything<()> {
         "command_line",
         "alia.net=nic=52:54:00:12:34:56+52:54:00:12:34:57,bond=802.3ad,vlan=42,ip=10.1.2.3/24,gateway=10.1.2.1",
     )?;
-    seeds.put("hardware", files.join("\0"))
+    seeds.put("hardware", files.join("\0"))?;
+    let counted = [
+        "1 (init) S 0 1 1 0 -1 4194560 100 0 0",
+        "57 (a) (b) R 1 57 57 0 -1 4194304 100 0 0",
+        "  sl  local_address rem_address   st\n   0: 00000000:1D13 00000000:0000 0A 00\n",
+        "   0: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00",
+        "   9: 00000000:0044 00000000:0000 07",
+    ];
+    seeds.put("census", counted.join("\0"))?;
+    let crashes = [
+        "efi_pstore-176373000101001",
+        "Panic#1 Part1\n<0>[   12.4] Kernel panic - not syncing: Attempted to kill init!\n",
+        "efi_pstore-176373000102001",
+        "Panic#1 Part2\n<6>[    0.0] Linux\n",
+        "erst-7.enc.z",
+        "Oops#1 Part1\nBUG: bad page\n",
+    ];
+    seeds.put("crashes", crashes.join("\0"))?;
+    let reading = |corrected, uncorrected| {
+        let reading = Reading {
+            address: "0000:01:00.0".into(),
+            name: "NVIDIA X".into(),
+            memory_bytes: 1 << 34,
+            persistent: Some(true),
+            ecc: Some(Ecc { corrected, uncorrected }),
+        };
+        serde_json::to_string(&reading)
+    };
+    seeds.put("card_readings", format!("a warning\n{}\0{}\n", reading(1, 0)?, reading(3, 1)?))
 }

@@ -1,7 +1,7 @@
 //! Whatever answers on the network in the provisioner's place: only its own signed word counts.
 #![no_main]
 
-use fuzz::chain::{WORLD, signer};
+use fuzz::chain::{BOOT, WORLD, signer};
 use libfuzzer_sys::fuzz_target;
 use node_init::stages::{command_line::Arguments, enrolment};
 use protocol::{Digest, Signed, boot::NodeConfig};
@@ -13,9 +13,10 @@ fuzz_target!(|bytes: &[u8]| {
         chain: WORLD.chain.clone(),
         release: Digest([3; 32]),
         boot_nic: None,
+        network: None,
     };
     let node = WORLD.worker.public();
-    let check = |answer: &[u8]| enrolment::check(answer, &arguments, &node);
+    let check = |answer: &[u8]| enrolment::check(answer, &arguments, &node, BOOT);
     if let Ok(config) = check(bytes) {
         // The one answer that is signed is a seed's.
         assert_eq!(config, fuzz::chain::node_config());
@@ -28,6 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let answer = serde_json::to_vec(&signed).expect("plain JSON");
     if let Ok(config) = check(&answer) {
         assert_eq!((key.public(), config.node), (arguments.key, node));
+        assert_eq!(config.boot_id, BOOT);
         assert!(config.ownership.verify(&WORLD.chain, &node).is_ok());
         enrolment::detail(&config);
     }

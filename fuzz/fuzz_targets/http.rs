@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     Digest, SecretKey, Signed,
-    boot::{ImageFile, ImageManifest, RootImage, Verity},
+    boot::{ImageFile, ImageManifest, Microcode, RootImage, Verity},
     node::Delegation,
 };
 use provisioner::{
@@ -45,7 +45,8 @@ struct Site {
 
 static SITE: LazyLock<Site> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
     let router = http::router(app(folder.path()));
     Site { router, runtime, _folder: folder }
 });
@@ -67,11 +68,13 @@ fn app(folder: &Path) -> Arc<App> {
         kernel: file("vmlinuz"),
         initramfs: file("initramfs.zst"),
         root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+        microcode: Microcode { amd: Some(file("microcode-amd.cpio")), intel: None },
         unix_time: 1_700_000_000,
     };
     let json = serde_json::to_vec(&manifest).expect("plain JSON");
     fs::write(folder.join("image/manifest.json"), json).expect("a file");
     fs::write(folder.join("ipxe/snponly.efi"), "iPXE").expect("a file");
+    fs::write(folder.join("aliaos.efi"), "UKI").expect("a file");
 
     let store = Store::open(&folder.join("store"), BTreeMap::new()).expect("a store");
     let store = Arc::new(store);
@@ -91,8 +94,10 @@ fn app(folder: &Path) -> Arc<App> {
             chain: Some(chain.clone()),
             consoles: vec!["ttyS0".into()],
             arguments: vec![],
+            networks: BTreeMap::new(),
         },
         ipxe: (folder.join("ipxe"), vec!["snponly.efi".into()]),
+        uki: Some(folder.join("aliaos.efi")),
         authority: Some(Authority {
             chain,
             key,
@@ -101,6 +106,8 @@ fn app(folder: &Path) -> Arc<App> {
             parameter_servers: vec![],
             operators: vec![],
             approval: provisioner::config::Approval::Automatic,
+            time_servers: vec![],
+            machines: BTreeMap::new(),
         }),
         upstream: tokio::sync::watch::channel(Arc::default()).1,
         dhcp: "off",

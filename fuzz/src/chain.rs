@@ -9,7 +9,7 @@ use abci_app::{
 use borsh::BorshDeserialize;
 use job::Terms;
 use protocol::{
-    JobId, SecretKey, Transaction,
+    Digest, JobId, SecretKey, Transaction,
     boot::NodeConfig,
     state::{JobRecord, ShapesRecord, StateKey},
 };
@@ -101,10 +101,14 @@ impl Base for Records {
     }
 }
 
+/// The boot of the world's worker.
+pub const BOOT: Digest = Digest([5; 32]);
+
 /// What the world's provisioner gives its worker.
 pub fn node_config() -> NodeConfig {
     NodeConfig {
         node: WORLD.worker.public(),
+        boot_id: BOOT,
         name: "bear".into(),
         chain: WORLD.chain.clone(),
         ledgers: vec!["http://127.0.0.1:1".into()],

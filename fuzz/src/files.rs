@@ -3,7 +3,8 @@
 use node_init::{
     firewall::Firewall,
     kernel::{
-        End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Program, Started, Stop,
+        End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
+        Stop, TextScreen, Watchdog,
     },
 };
 use std::{
@@ -53,8 +54,9 @@ impl Kernel for Files {
         Ok([1; 32])
     }
 
+    /// What is mounted is among the files.
     fn mount(&self, _: &Mount) -> io::Result<()> {
-        none()
+        Ok(())
     }
 
     fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
@@ -150,11 +152,28 @@ impl Kernel for Files {
         none()
     }
 
-    fn switch_root(&self, _: &Path, _: &[&str]) -> io::Result<()> {
+    fn switch_root(&self, _: &Path, _: &[&str], _: &Kept) -> io::Result<()> {
         none()
     }
 
     fn firewall(&self, _: &Firewall) -> io::Result<()> {
+        none()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        assert!(self.files.contains_key(path), "{path:?}");
+        Ok(())
+    }
+
+    fn text_screen(&self) -> io::Result<TextScreen> {
+        none()
+    }
+
+    fn pixel_screen(&self) -> io::Result<Box<dyn Pixels>> {
+        none()
+    }
+
+    fn watchdog(&self, _: &Path, _: Duration) -> io::Result<Watchdog> {
         none()
     }
 

@@ -33,7 +33,7 @@ use protocol::{
 };
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -299,11 +299,13 @@ pub fn assemble(
     let all = modules.names();
     let early = modules.early(recipe)?;
     modules.report(&mut report);
-    for (names, tree) in [(&early, &mut base), (&all, &mut root)] {
-        modules.put(names, tree).map_err(bad_path)?;
-        report.firmware_absent = modules.put_firmware(names, &parts.firmware, tree, &mut from)?;
+    let nothing = BTreeSet::new();
+    for (names, before, tree) in [(&early, &nothing, &mut base), (&all, &early, &mut root)] {
+        modules.put(names, before, tree).map_err(bad_path)?;
+        report.firmware_absent =
+            modules.put_firmware(names, before, &parts.firmware, tree, &mut from)?;
     }
-    for (path, node) in root.iter() {
+    for (path, node) in base.iter().chain(root.iter()) {
         if let (true, Node::File { bytes, .. }) = (path.starts_with("lib/firmware/"), node) {
             report.add("firmware", bytes);
         }
@@ -357,8 +359,10 @@ pub fn assemble(
     root.file(SANDBOXES, json(&recipe.sandboxes), false).map_err(bad_path)?;
     // PID 1 writes what the network's servers say; the root cannot be written.
     root.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).map_err(bad_path)?;
-    let before = ours.iter().filter(|(path, _)| !root.has(&format!("/{path}")));
-    for (path, node) in before.chain(root.iter()) {
+    // What the initramfs has otherwise than the root are its indices of modules.
+    let all: BTreeMap<&str, &Node> =
+        [&base, &ours, &root].into_iter().flat_map(|tree| tree.files()).collect();
+    for (path, node) in all {
         let Node::File { bytes, .. } = node else { continue };
         let from = match from.get(path) {
             Some(from) => from.clone(),

@@ -88,6 +88,11 @@ impl Tree {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// Of those, the files.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.iter().filter(|(_, node)| matches!(node, Node::File { .. }))
+    }
+
     /// The archive.
     pub fn to_newc(&self) -> Vec<u8> {
         let mut archive = Vec::new();

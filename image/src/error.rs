@@ -1,5 +1,6 @@
 //! What can go wrong, whose it is, and what to do.
 
+use protocol::Digest;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -52,6 +53,18 @@ pub enum Error {
         found: String,
         /// What the index says.
         wanted: String,
+    },
+    /// A file of an image is not the one that the image's manifest names.
+    #[error(
+        "{path} is not the file that the image's manifest names: its digest is {found}, {wanted} is wanted; build the image again"
+    )]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        found: Digest,
+        /// What the manifest says.
+        wanted: Digest,
     },
     /// The disk is full.
     #[error(

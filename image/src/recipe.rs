@@ -94,8 +94,10 @@ pub struct Nvidia {
 #[serde(deny_unknown_fields)]
 pub struct MoreSandbox {
     /// Device files of cards.
+    #[serde(default)]
     pub cards: Vec<String>,
     /// System calls, and why.
+    #[serde(default)]
     pub rare_calls: BTreeMap<String, String>,
 }
 
@@ -158,6 +160,9 @@ pub struct Initramfs {
     pub below: Vec<String>,
     /// And these, where the kernel does not have them built in.
     pub modules: Vec<String>,
+    /// And these, where the kernel has them as modules.
+    #[serde(default)]
+    pub where_there: Vec<String>,
 }
 
 /// The root file system: EROFS under zstd.

@@ -14,7 +14,9 @@ use object::{
 };
 use protocol::{
     ChainId, Digest, PublicKey,
-    boot::{ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE, ImageManifest},
+    boot::{
+        ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE, ImageFile, ImageManifest,
+    },
 };
 use std::{fs, ops::Range, path::Path};
 
@@ -158,6 +160,9 @@ pub struct Uki {
 
 /// The UKI of an image's folder, for the site that `site` makes of its manifest; with the microcode
 /// of every maker or none: firmware chooses nothing.
+///
+/// # Errors
+/// [`Error::Altered`] where a file is not the manifest's: what is signed, machines run unasked.
 pub fn of_image(
     folder: &Path,
     stub: &Path,
@@ -173,7 +178,7 @@ pub fn of_image(
     let mut microcode = Vec::new();
     let archives = [&manifest.microcode.amd, &manifest.microcode.intel];
     for file in archives.into_iter().flatten().filter(|_| with_microcode) {
-        microcode.extend(read(&folder.join(&file.file))?);
+        microcode.extend(named(folder, file)?);
     }
     let bytes = build(&Parts {
         stub: &read(stub)?,
@@ -182,12 +187,23 @@ pub fn of_image(
         ),
         command_line: &command_line,
         kernel_release: &manifest.kernel_release,
-        kernel: &read(&folder.join(&manifest.kernel.file))?,
-        initramfs: &read(&folder.join(&manifest.initramfs.file))?,
+        kernel: &named(folder, &manifest.kernel)?,
+        initramfs: &named(folder, &manifest.initramfs)?,
         microcode: &microcode,
     });
     let bytes = bytes.map_err(|error| Error::bad_file(folder, error))?;
     Ok(Uki { bytes, command_line })
+}
+
+/// A file that an image's manifest names, as it names it.
+fn named(folder: &Path, file: &ImageFile) -> Result<Vec<u8>, Error> {
+    let path = folder.join(&file.file);
+    let bytes = fs::read(&path).at(&path)?;
+    let found = Digest::of_bytes(&bytes);
+    if found != file.digest {
+        return Err(Error::Altered { path, found, wanted: file.digest });
+    }
+    Ok(bytes)
 }
 
 /// The sections of an EFI program.

@@ -21,9 +21,44 @@ fn main() {
                 thread::sleep(Duration::from_millis(20));
             }
         }
-        "fork" => loop {
-            let _ = Command::new("/proc/self/exe").args(env::args().skip(1)).spawn();
-        },
+        "fork" => {
+            println!("{}", process());
+            println!("{}", threads());
+            // What it is refused it goes on asking for.
+            loop {
+                process();
+                threads();
+            }
+        }
         _ => std::process::exit(101),
+    }
+}
+
+/// Asks for a process of its own; says what came of it.
+fn process() -> String {
+    match Command::new("/proc/self/exe").args(env::args().skip(1)).spawn() {
+        Ok(child) => format!("forked process {}", child.id()),
+        Err(error) => format!("no process: {error}"),
+    }
+}
+
+/// Threads that stay, until there are no more; says how many, and why no more.
+fn threads() -> String {
+    let mut count = 0;
+    loop {
+        if let Err(error) = thread::Builder::new().stack_size(64 << 10).spawn(stay) {
+            return format!("{count} threads and no more: {error}");
+        }
+        count += 1;
+        if count % 64 == 0 {
+            // A sign of progress, so that it is not for its silence that there are no more.
+            println!("\u{6}");
+        }
+    }
+}
+
+fn stay() {
+    loop {
+        thread::park();
     }
 }

@@ -126,6 +126,8 @@ const REFUSED: &[(&str, &[i32])] = &[
     ("a UDP socket", NO_CALL),
     ("a local socket", NO_CALL),
     ("a socket to the host", NO_CALL),
+    ("a stream that is not TCP", NO_CALL),
+    ("a connection by its first data", NO_CALL),
     ("listen on a port", NO_CALL),
     ("another port of its server", NO_RIGHT),
     ("its server's port elsewhere", NO_WAY),

@@ -17,9 +17,11 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools,
 };
-use protocol::SecretKey;
+use protocol::{SecretKey, boot::NODE_API_PORT};
 use std::{
     fs,
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -29,6 +31,8 @@ use std::{
 const BOOT: Duration = Duration::from_secs(400);
 const SERVICE: Duration = Duration::from_secs(30);
 const TAPS: [&str; 3] = ["tap-1", "tap-2", "tap-3"];
+/// The most tasks of the compute service: `tasks` of image.toml.
+const TASKS: u32 = 1024;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("inside") {
@@ -223,10 +227,13 @@ impl Bed {
         wait(&mut machines[0], 0, "made no sign of progress for 600 s: killed", SERVICE);
         wait(&mut machines[0], 0, "was killed by signal 9", SERVICE);
         wait(&mut machines[1], 0, "was killed because it used more than", BOOT);
+        self.forks(&mut machines[2]);
         // Each goes on: its service is started again, and it answers its power button.
-        for (at, machine) in machines.iter_mut().enumerate().take(2) {
+        for (at, machine) in machines.iter_mut().enumerate() {
             wait(machine, 0, "service done process", BOOT);
-            assert!(timeline(at).contains("service failed, trying again"), "machine {at}");
+            until("the timeline tells of it", || {
+                timeline(at).contains("service failed, trying again")
+            });
         }
         for machine in &mut machines {
             machine.press_power().unwrap();
@@ -236,6 +243,29 @@ impl Bed {
             let boots = lines.iter().filter(|line| line.text.contains("Linux version")).count();
             assert_eq!(boots, 1, "no machine restarted");
         }
+    }
+
+    /// A service that would be more and more: it has no processes, and threads up to the limit of
+    /// tasks in image.toml. The node has its own time all the while.
+    fn forks(&self, machine: &mut Machine) {
+        println!("{}", wait(machine, 0, "compute: no process: ", BOOT));
+        let told = wait(machine, 0, " threads and no more: ", BOOT);
+        println!("{told}");
+        let mark = machine.console().mark();
+        let taken = told.split_once("compute: ").and_then(|(_, text)| text.split(' ').next());
+        let taken: u32 = taken.unwrap_or_default().parse().unwrap();
+        // Its first one is a task too.
+        assert!(taken > 0 && taken < TASKS, "{told}");
+        assert!(told.contains("Resource temporarily unavailable"), "{told}");
+        wait(machine, 0, " api done ", BOOT);
+        wait(machine, 0, "stands done the compute service was started", BOOT);
+        let leased = wait(machine, 0, " by DHCP from ", BOOT);
+        api_hangs_up(address(&leased).unwrap_or_else(|| panic!("no address in {leased:?}")));
+        // It makes no more signs, so PID 1 ends it, with all of its threads.
+        wait(machine, mark, "made no sign of progress for 600 s: killed", BOOT);
+        wait(machine, mark, "was killed by signal 9", SERVICE);
+        wait(machine, mark, "service done process", SERVICE);
+        assert!(!said(machine, "forked process"), "a service has forked");
     }
 
     fn displays(&self) {
@@ -261,9 +291,36 @@ fn mac(at: usize) -> String {
     format!("52:54:00:a1:1a:0{at}")
 }
 
-fn wait(machine: &mut Machine, mark: usize, text: &str, limit: Duration) {
-    if let Err(error) = machine.qemu().wait_line(mark, text, limit) {
-        panic!("{error}");
+/// Waits for a line; gives it.
+fn wait(machine: &mut Machine, mark: usize, text: &str, limit: Duration) -> String {
+    match machine.qemu().wait_line(mark, text, limit) {
+        Ok(line) => line.text,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Whether a machine has said this since it was switched on.
+fn said(machine: &Machine, text: &str) -> bool {
+    machine.console().lines_from(0).iter().any(|line| line.text.contains(text))
+}
+
+/// The address in `… eth0 10.77.0.100/24 by DHCP from …`.
+fn address(line: &str) -> Option<Ipv4Addr> {
+    let (network, _) = line.split_once(" by DHCP from ")?;
+    let (address, _) = network.rsplit(' ').next()?.split_once('/')?;
+    address.parse().ok()
+}
+
+/// PID 1 itself, and not its kernel alone, hears who comes to the node API: it hangs up on one who
+/// speaks no TLS.
+fn api_hangs_up(address: Ipv4Addr) {
+    let place = SocketAddr::from((address, NODE_API_PORT));
+    let mut stream = TcpStream::connect_timeout(&place, SERVICE).unwrap();
+    stream.set_read_timeout(Some(SERVICE)).unwrap();
+    stream.write_all(b"this is no TLS\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the node API is silent: {error}");
     }
 }
 

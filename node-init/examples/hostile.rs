@@ -58,6 +58,21 @@ fn connects(address: SocketAddr) -> io::Result<()> {
     TcpStream::connect(address).map(drop)
 }
 
+/// Connects by the first packet of data (TCP Fast Open), without connect(2).
+fn fast_open(port: u16) -> io::Result<()> {
+    // SAFETY: these numbers are what the call takes, and no pointer is among them.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut address = [0u8; 16];
+    address[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    address[4..8].copy_from_slice(&[127, 0, 0, 1]);
+    let (data, flags) = (b"x".as_ptr() as usize, libc::MSG_FASTOPEN as usize);
+    numbers(libc::SYS_sendto, &[socket as usize, data, 1, flags, address.as_ptr() as usize, 16])
+}
+
 /// Maps a page with these rights; from a file where one is given.
 fn maps(rights: c_int, file: Option<&File>) -> io::Result<*mut c_void> {
     let (flags, fd) = match file {
@@ -213,6 +228,8 @@ const ATTEMPTS: &[Attempt] = &[
     ("a UDP socket", |_| socket(libc::AF_INET, libc::SOCK_DGRAM, 0)),
     ("a local socket", |_| socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)),
     ("a socket to the host", |_| socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
+    ("a stream that is not TCP", |_| socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
+    ("a connection by its first data", |_| fast_open(8080)),
     ("listen on a port", |_| std::net::TcpListener::bind("0.0.0.0:4444").map(drop)),
     ("another port of its server", |target| connects(SocketAddr::new(target.server.ip(), 8080))),
     ("its server's port elsewhere", |target| {

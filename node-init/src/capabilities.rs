@@ -3,9 +3,10 @@
 //! Two sets are meant. The *bounding* set, beyond which no program that is ever executed can come,
 //! is emptied: no service of ours needs a capability, so none shall be had by any trick. PID 1's own
 //! set keeps what stands in [`KEPT`]: loading modules among it, since hot-plugged hardware needs its
-//! driver long after the boot, and NVIDIA's modules must be unloaded before the next release is
-//! started by kexec. What a module or a kernel is allowed to be is not left to PID 1: the source
-//! kernel takes none without the release's signature, and lockdown holds the prebuilt one to its own.
+//! driver long after the boot. Two things are kept for what nothing does yet: starting the next
+//! release by kexec, for which nothing signs a kernel either, and unloading NVIDIA's modules before
+//! that. What a module or a kernel is allowed to be is not left to PID 1: the source kernel takes none
+//! without the release's signature, and lockdown holds the prebuilt one to its own.
 //!
 //! Capabilities are a thread's, so this is done before there is a second one; and the bounding set
 //! of PID 1 itself would weaken a second exec of it, so it is done by the last.
@@ -19,8 +20,8 @@ pub type Kept = (Capability, &'static str);
 /// Everything that PID 1 keeps.
 pub const KEPT: [Kept; 16] = [
     (Capability::CAP_SYS_ADMIN, "mounts, and the services' name spaces"),
-    (Capability::CAP_SYS_MODULE, "drivers of hot-plugged hardware; unloading before a kexec"),
-    (Capability::CAP_SYS_BOOT, "restarting, and kexec_file_load of a signed kernel"),
+    (Capability::CAP_SYS_MODULE, "drivers of hot-plugged hardware; kept for unloading them, too"),
+    (Capability::CAP_SYS_BOOT, "restarting; kept for kexec_file_load of a signed kernel"),
     (Capability::CAP_NET_ADMIN, "links, addresses, routes, the packet filter"),
     (Capability::CAP_NET_RAW, "DHCP's packet socket"),
     (Capability::CAP_NET_BIND_SERVICE, "DHCP's own port, to renew a lease"),

@@ -24,15 +24,61 @@ pub enum Floor {
     None(String),
 }
 
-/// The floor is not kept, although there is something to keep it.
+/// What keeps the floor does not do so. It is never taken for no floor: then any old release could
+/// be had by disturbing the chip.
 #[derive(Debug, thiserror::Error)]
 pub enum FloorError {
+    /// There is a chip, and it does not say.
+    #[error(
+        "the floor cannot be read: {0}; start the machine anew, and if that does not help, clear \
+         the TPM in firmware"
+    )]
+    Unreadable(TpmError),
+    /// What lies in its place was not written by us.
+    #[error(
+        "what the {keeper} keeps as the floor is none: {length} bytes, and not {LENGTH}; {}",
+        .keeper.mend()
+    )]
+    Malformed {
+        /// Where it lies.
+        keeper: Keeper,
+        /// How long it is.
+        length: usize,
+    },
     /// The chip refuses.
     #[error("the floor was not raised to {0}: {1}")]
     Tpm(u64, TpmError),
     /// Firmware refuses.
     #[error("the floor was not raised to {0}: the UEFI variable: {1}")]
     Variable(u64, io::Error),
+}
+
+/// What keeps a floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// The chip.
+    Tpm,
+    /// Firmware's memory.
+    UefiVariable,
+}
+
+impl Keeper {
+    /// What its owner can do about what somebody else wrote there.
+    fn mend(self) -> &'static str {
+        match self {
+            Self::Tpm => "clear the TPM in firmware",
+            Self::UefiVariable => "delete that variable, or reset firmware to its defaults",
+        }
+    }
+}
+
+impl fmt::Display for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tpm => "TPM",
+            Self::UefiVariable => "UEFI variable",
+        })
+    }
 }
 
 impl Floor {
@@ -55,22 +101,36 @@ impl fmt::Display for Floor {
     }
 }
 
-/// Eight bytes, the highest first. Anything else was not written by us and counts as nothing.
-fn version(bytes: Option<Vec<u8>>) -> u64 {
-    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+/// Bytes of a floor, the highest first.
+const LENGTH: usize = size_of::<u64>();
+
+/// A floor's bytes; 0 where none was ever written.
+fn version(keeper: Keeper, bytes: Option<Vec<u8>>) -> Result<u64, FloorError> {
+    let Some(bytes) = bytes else { return Ok(0) };
+    let malformed = |bytes: Vec<u8>| FloorError::Malformed { keeper, length: bytes.len() };
+    <[u8; LENGTH]>::try_from(bytes).map(u64::from_be_bytes).map_err(malformed)
+}
+
+fn in_chip(mut tpm: Tpm) -> Result<Floor, FloorError> {
+    let bytes = tpm.load(index::FLOOR).map_err(FloorError::Unreadable)?;
+    version(Keeper::Tpm, bytes).map(Floor::Tpm)
 }
 
 /// Reads the floor.
-pub fn read(kernel: &dyn Kernel) -> Floor {
-    let of_chip = |mut tpm: Tpm| tpm.load(index::FLOOR).map(version);
-    let no_chip = match kernel.tpm().map(of_chip) {
-        Ok(Ok(version)) => return Floor::Tpm(version),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => format!("no TPM ({error})"),
+///
+/// # Errors
+/// [`FloorError`], where there is something to keep it that does not say what it is.
+pub fn read(kernel: &dyn Kernel) -> Result<Floor, FloorError> {
+    let no_chip = match kernel.tpm() {
+        Ok(tpm) => return in_chip(tpm),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+        Err(error) => return Err(FloorError::Unreadable(error.into())),
     };
     match variable::read(kernel, variable::FLOOR) {
-        Ok(bytes) => Floor::UefiVariable(version(bytes)),
-        Err(error) => Floor::None(format!("{no_chip}, and no UEFI variables ({error})")),
+        Ok(bytes) => version(Keeper::UefiVariable, bytes).map(Floor::UefiVariable),
+        Err(error) => {
+            Ok(Floor::None(format!("no TPM ({no_chip}), and no UEFI variables ({error})")))
+        }
     }
 }
 
@@ -79,7 +139,7 @@ pub fn read(kernel: &dyn Kernel) -> Floor {
 /// # Errors
 /// [`FloorError`]. Where nothing could keep it, that is no error but what is given.
 pub fn raise(kernel: &dyn Kernel, to: u64) -> Result<Floor, FloorError> {
-    let floor = read(kernel);
+    let floor = read(kernel)?;
     if floor.version() >= to {
         return Ok(floor);
     }
@@ -118,14 +178,53 @@ pub fn lock(kernel: &dyn Kernel) -> Result<(), TpmError> {
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+    use tpm::Transport;
+
+    /// A chip that answers each command alike.
+    struct Says(Vec<u8>);
+
+    impl Transport for Says {
+        fn transmit(&mut self, _: &[u8]) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone())
+        }
+    }
+
+    /// What a chip makes of the floor that answers with this response code alone.
+    fn answered(code: u32) -> Result<Floor, FloorError> {
+        in_chip(Tpm::new(Says([&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat())))
+    }
+
+    #[test]
+    fn a_chip_without_the_index_has_no_floor_yet_and_one_that_fails_is_not_passed_over() {
+        // `code::HANDLE` of the first handle.
+        assert_eq!(answered(0x18B).unwrap(), Floor::Tpm(0));
+        // Failure mode, lockout, a locked index.
+        for code in [0x101, 0x921, code::NV_LOCKED] {
+            let error = answered(code).unwrap_err();
+            assert!(matches!(error, FloorError::Unreadable(_)), "{error}");
+            assert!(error.to_string().contains("the floor cannot be read"), "{error}");
+        }
+        let cut = in_chip(Tpm::new(Says(vec![0x80, 1])));
+        assert!(matches!(cut, Err(FloorError::Unreadable(_))), "{cut:?}");
+    }
+
+    #[test]
+    fn a_value_of_another_length_is_no_floor() {
+        assert_eq!(version(Keeper::Tpm, None).unwrap(), 0);
+        assert_eq!(version(Keeper::Tpm, Some(7u64.to_be_bytes().to_vec())).unwrap(), 7);
+        for length in [0, 7, 9] {
+            let error = version(Keeper::Tpm, Some(vec![1; length])).unwrap_err().to_string();
+            assert!(error.contains("the TPM keeps") && error.contains("clear the TPM"), "{error}");
+        }
+    }
 
     #[test]
     fn without_a_tpm_the_floor_is_a_variable_that_only_rises() {
         let kernel = Fake::new(&[("/sys/firmware/efi/runtime", "")]);
-        assert_eq!(read(&kernel), Floor::UefiVariable(0));
+        assert_eq!(read(&kernel).unwrap(), Floor::UefiVariable(0));
         assert_eq!(raise(&kernel, 7).unwrap(), Floor::UefiVariable(7));
         assert_eq!(raise(&kernel, 3).unwrap(), Floor::UefiVariable(7));
-        assert_eq!(read(&kernel), Floor::UefiVariable(7));
+        assert_eq!(read(&kernel).unwrap(), Floor::UefiVariable(7));
         lock(&kernel).unwrap();
     }
 
@@ -138,9 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_none_of_ours_counts_as_nothing() {
+    fn a_variable_that_is_none_of_ours_is_neither_believed_nor_overwritten() {
         let kernel = Fake::new(&[("/sys/firmware/efi/runtime", "")]);
         variable::write(&kernel, variable::FLOOR, b"nonsense of another length").unwrap();
-        assert_eq!(read(&kernel), Floor::UefiVariable(0));
+        for error in [read(&kernel).unwrap_err(), raise(&kernel, 7).unwrap_err()] {
+            let wanted = Keeper::UefiVariable;
+            let is = matches!(error, FloorError::Malformed { keeper, .. } if keeper == wanted);
+            assert!(is && error.to_string().contains("delete that variable"), "{error}");
+        }
     }
 }

@@ -38,8 +38,14 @@ pub fn sealed_to(kernel: &dyn Kernel) -> &'static [u8] {
     if variable::secure_boot(kernel) { SEALED_SIGNED } else { SEALED_UNSIGNED }
 }
 
-/// The node's key from where it lies; `fresh` where there is none, kept from now on.
-pub fn node_key(kernel: &dyn Kernel, fresh: [u8; SEED]) -> Kept {
+/// The node's key from where it lies; `fresh` where there is none, kept from now on. Where this boot
+/// was not measured as it should be, nothing is asked of the chip and nothing is kept: a key that is
+/// sealed now would be given to boots that do not measure either.
+pub fn node_key(kernel: &dyn Kernel, fresh: [u8; SEED], measured: bool) -> Kept {
+    if !measured {
+        let why = Some("what configures this boot was not measured".to_owned());
+        return Kept { seed: fresh, held: Held::Memory, known: false, why };
+    }
     let in_chip = match kernel.tpm() {
         Ok(tpm) => in_chip(tpm, sealed_to(kernel), fresh),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err("no TPM".to_owned()),
@@ -127,18 +133,27 @@ mod tests {
     #[test]
     fn without_a_tpm_the_key_comes_back_from_the_uefi_variable() {
         let kernel = Fake::new(&[("/sys/firmware/efi/runtime", "")]);
-        let first = node_key(&kernel, [1; 32]);
+        let first = node_key(&kernel, [1; 32], true);
         assert_eq!((first.seed, first.held, first.known), ([1; 32], Held::UefiVariable, false));
         assert!(first.detail().contains("no TPM"), "{}", first.detail());
-        let second = node_key(&kernel, [2; 32]);
+        let second = node_key(&kernel, [2; 32], true);
         assert_eq!((second.seed, second.held, second.known), ([1; 32], Held::UefiVariable, true));
+    }
+
+    #[test]
+    fn a_boot_that_was_not_measured_keeps_no_key_and_gets_none() {
+        let kernel = Fake::new(&[("/sys/firmware/efi/runtime", "")]);
+        let first = node_key(&kernel, [1; 32], true);
+        let unmeasured = node_key(&kernel, [2; 32], false);
+        assert_eq!((unmeasured.seed, unmeasured.held), ([2; 32], Held::Memory));
+        assert_eq!(node_key(&kernel, [3; 32], true).seed, first.seed);
     }
 
     #[test]
     fn without_either_each_boot_has_a_key_of_its_own_and_says_so() {
         let kernel = Fake::new(&[]);
         for seed in [1, 2] {
-            let kept = node_key(&kernel, [seed; 32]);
+            let kept = node_key(&kernel, [seed; 32], true);
             assert_eq!((kept.seed, kept.held, kept.known), ([seed; 32], Held::Memory, false));
             let detail = kept.detail();
             assert!(detail.contains("this boot alone: no TPM, and no UEFI variable"), "{detail}");
@@ -149,9 +164,9 @@ mod tests {
     fn a_variable_that_holds_something_else_is_replaced() {
         let kernel = Fake::new(&[("/sys/firmware/efi/runtime", "")]);
         variable::write(&kernel, variable::NODE_KEY, b"short").unwrap();
-        let kept = node_key(&kernel, [1; 32]);
+        let kept = node_key(&kernel, [1; 32], true);
         assert!(!kept.known && kept.detail().contains("no key of ours"), "{}", kept.detail());
-        assert!(node_key(&kernel, [2; 32]).known);
+        assert!(node_key(&kernel, [2; 32], true).known);
     }
 
     #[test]

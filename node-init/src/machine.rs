@@ -7,7 +7,7 @@ mod service;
 mod settled;
 
 use crate::{
-    api::Wished,
+    api::{Wish, Wished},
     hotplug,
     kernel::{End, Kernel},
     net::Network,
@@ -35,7 +35,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{AbortHandle, spawn_local},
     time::{sleep, timeout},
 };
@@ -201,12 +201,30 @@ impl<N: Network> Machine<N> {
         Ok(end)
     }
 
+    /// Does something beside everything else, for as long as the machine runs. Where it panics the
+    /// machine restarts: without its leases or its API it would be there, and nobody could tell why.
+    fn aside(self: &Rc<Self>, name: &'static str, work: impl Future + 'static) -> AbortHandle {
+        let task = spawn_local(async move { drop(work.await) });
+        let handle = task.abort_handle();
+        let machine = self.clone();
+        spawn_local(async move {
+            let Err(error) = task.await else { return };
+            if error.is_panic() {
+                machine.say(name, StageState::Failed, &internal(&error));
+                let (answer, _) = oneshot::channel();
+                let _ = machine.wishes.send(Wished { wish: Wish::Broken, answer }).await;
+            }
+        });
+        handle
+    }
+
     /// Loads drivers for devices that appear from now on.
     fn watch_devices(self: Rc<Self>) {
         let Some(listener) = self.appearing.take() else { return };
-        spawn_local(async move {
-            let report = |state, detail: String| self.say("hotplug", state, &detail);
-            hotplug::run(self.kernel.clone(), listener, report).await;
+        let machine = self.clone();
+        self.aside("hotplug", async move {
+            let report = |state, detail: String| machine.say("hotplug", state, &detail);
+            hotplug::run(machine.kernel.clone(), listener, report).await;
         });
     }
 

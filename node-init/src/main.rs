@@ -1,5 +1,6 @@
 //! PID 1. Whatever happens, the machine works, says what is wrong, or restarts.
 
+use anyhow::Context;
 use node_init::{
     capabilities,
     console::Console,
@@ -36,14 +37,14 @@ fn main() -> ExitCode {
     let dropped = capabilities::drop_others();
     let kernel = Arc::new(Linux);
     let console = Console::start(io::stdout());
-    if let Err(error) = dropped {
-        console.line(&format!("alia: capabilities are not let go: {error}"));
-    }
     let hook = console.clone();
     panic::set_hook(Box::new(move |info| {
         hook.line(&format!("alia {:.3}s init failed {info}", Linux.since_start().as_secs_f64()));
     }));
-    let ended = panic::catch_unwind(|| boot(kernel.clone(), console.clone()));
+    let ended = panic::catch_unwind(|| {
+        dropped.context("capabilities are not let go")?;
+        boot(kernel.clone(), console.clone())
+    });
     let end = match ended {
         Ok(Ok(end)) => end,
         Ok(Err(error)) => restart_because(&console, &format!("{error:#}")),

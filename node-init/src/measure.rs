@@ -10,6 +10,7 @@ use crate::{
 };
 use protocol::{
     Digest,
+    boot::ARG_RELEASE,
     evidence::{MAX_MEASUREMENTS, Measurement, PCR_CONFIGURATION, PCR_ROOT},
 };
 use std::{io, path::Path};
@@ -42,21 +43,30 @@ pub enum MeasureError {
     Log(#[from] io::Error),
 }
 
-/// Measures what configures this boot: the image's build, whom it trusts, its command line. Again
-/// in the verified root it finds that it did.
+/// Measures what configures this boot: whom the image trusts, and its command line but for the
+/// release's digest. That and the image's build go where the release goes: a key that is sealed to
+/// the configuration lives through a new release of the same signers.
 ///
 /// # Errors
 /// [`MeasureError`]; the machine goes on, without what is sealed.
 pub fn configuration(kernel: &dyn Kernel) -> Result<String, MeasureError> {
     let mut what = Vec::new();
-    for (name, path) in [("build", clock::BUILD), ("trust-root", TRUST_ROOT)] {
+    let files = [(PCR_ROOT, "build", clock::BUILD), (PCR_CONFIGURATION, "trust-root", TRUST_ROOT)];
+    for (pcr, name, path) in files {
         if let Ok(bytes) = kernel.read(Path::new(path), kernel::MAX_TEXT) {
-            what.push((PCR_CONFIGURATION, name, Digest::of_bytes(&bytes).to_string()));
+            what.push((pcr, name, Digest::of_bytes(&bytes).to_string()));
         }
     }
     let line = kernel::text(kernel, COMMAND_LINE).unwrap_or_default();
-    what.push((PCR_CONFIGURATION, "command-line", line));
+    what.push((PCR_CONFIGURATION, "command-line", without_release(&line)));
     extend(kernel, &what)
+}
+
+/// A command line but for the word that names the release.
+fn without_release(line: &str) -> String {
+    let names =
+        |word: &&str| !word.strip_prefix(ARG_RELEASE).is_some_and(|value| value.starts_with('='));
+    line.split_ascii_whitespace().filter(names).collect::<Vec<_>>().join(" ")
 }
 
 /// Measures what this boot runs: the release's manifest, and its root's hash where it has one.
@@ -119,6 +129,13 @@ pub fn firmware_log(kernel: &dyn Kernel) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+
+    #[test]
+    fn a_new_release_leaves_the_configuration_as_it_was() {
+        let digest = "00".repeat(32);
+        let line = format!("quiet alia.release={digest} alia.chain=main alia.releases=1\n");
+        assert_eq!(without_release(&line), "quiet alia.chain=main alia.releases=1");
+    }
 
     #[test]
     fn without_a_tpm_nothing_is_measured_and_that_is_no_error() {

@@ -147,14 +147,15 @@ impl Reporter {
         }
     }
 
-    /// Delivers the log of a kernel that died, however long it takes; says what became of it.
+    /// Delivers the log of a kernel that died, however long it takes; says what became of it. An error
+    /// is a provisioner that does not want it.
     pub async fn deliver_crash(
         &self,
         provisioner: &Base,
         mac: Mac,
         boot_id: Digest,
         crash: &Crash,
-    ) -> String {
+    ) -> Result<String, String> {
         let path = format!("/v1/machines/{mac}/crashes");
         let report =
             CrashReport { boot_id, reason: crash.reason.clone(), text: crash.text.clone() };
@@ -164,9 +165,9 @@ impl Reporter {
         let mut failures = 0;
         loop {
             match http::post(provisioner, &path, body.clone()).await {
-                Ok(_) => return format!("{provisioner} has its log of {bytes} bytes"),
+                Ok(_) => return Ok(format!("{provisioner} has its log of {bytes} bytes")),
                 Err(HttpError::Refused { status: 400 | 413 | 422, reason, .. }) => {
-                    return format!("{provisioner} refused its log ({reason}): dropped");
+                    return Err(format!("{provisioner} refused its log ({reason}): kept here"));
                 }
                 Err(_) => {
                     // Events say that the provisioner is away.

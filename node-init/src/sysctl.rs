@@ -33,7 +33,7 @@ const fn set(name: &'static str, value: &'static str, why: &'static str) -> Sysc
 }
 
 /// Every setting, in the order in which they are set.
-pub const SYSCTLS: [Sysctl; 49] = [
+pub const SYSCTLS: [Sysctl; 50] = [
     // What the kernel tells of itself.
     set("kernel.kptr_restrict", "2", "no address of the kernel in any file, for root neither"),
     set("kernel.dmesg_restrict", "1", "the kernel's log may hold addresses and keys' traces"),
@@ -86,6 +86,7 @@ pub const SYSCTLS: [Sysctl; 49] = [
     set("net.ipv4.conf.all.arp_ignore", "1", "an address is told of on its own link alone"),
     set("net.ipv4.conf.default.arp_ignore", "1", "an address is told of on its own link alone"),
     set("net.ipv4.tcp_syncookies", "1", "a flood of connections fills no table"),
+    set("net.ipv4.tcp_fastopen", "0", "no call connects but connect, which Landlock looks at"),
     set("net.ipv4.tcp_rfc1337", "1", "an old connection's packet ends no new one"),
     set("net.ipv4.icmp_echo_ignore_broadcasts", "1", "no part in somebody's flood"),
     set("net.ipv4.icmp_ignore_bogus_error_responses", "1", "the log is no place for them"),

@@ -16,8 +16,8 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// A server's time further than this from the clock, in seconds, is not taken: a quartz that the
-/// provisioner set drifts by that much in months.
+/// A server's time further than this, in seconds, from what the clock would be by the provisioner's
+/// signed time alone is not taken: a quartz drifts by that much in months. Rounds do not add up.
 pub const FAR: f64 = 300.0;
 /// Servers agree where they are this close to the one in the middle, in seconds.
 const AGREE: f64 = 1.0;
@@ -54,8 +54,14 @@ pub enum Verdict {
 
 /// Judges a round: what is done, by which servers, and what is wrong with the others, for people.
 ///
-/// `now` and `floor` are seconds since 1970: the clock's, and the build's.
-pub fn judge(now: f64, floor: f64, answers: &[Answer]) -> (Verdict, Vec<String>, Vec<String>) {
+/// Seconds since 1970 are `now`, the clock's; `signed`, what it would be had no server moved it; and
+/// `floor`, the build's.
+pub fn judge(
+    now: f64,
+    signed: f64,
+    floor: f64,
+    answers: &[Answer],
+) -> (Verdict, Vec<String>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut good: Vec<&Answer> = Vec::new();
     for answer in answers {
@@ -65,7 +71,7 @@ pub fn judge(now: f64, floor: f64, answers: &[Answer]) -> (Verdict, Vec<String>,
             wrong.push(format!("{server} gives no time"));
         } else if says < floor {
             wrong.push(format!("{server} says {}, before the image was built", whole(says)));
-        } else if offset.abs() > FAR {
+        } else if (says - signed).abs() > FAR {
             wrong.push(format!(
                 "{server} says {}, more than {FAR} s from the provisioner's signed time",
                 whole(says)
@@ -112,7 +118,8 @@ pub fn servers(settings: &[String], dhcp: &[Ipv4Addr]) -> Vec<String> {
     all
 }
 
-/// Keeps the clock by these servers for as long as the machine runs; `report` hears of changes.
+/// Keeps the clock by these servers for as long as the machine runs, from when the provisioner's
+/// signed time has set it; `report` hears of changes.
 pub async fn keep(
     kernel: Arc<dyn Kernel>,
     servers: Vec<String>,
@@ -120,10 +127,12 @@ pub async fn keep(
     report: impl Fn(StageState, String),
 ) {
     let mut told = String::new();
+    let (set, begun) = (kernel.unix_time() as f64, kernel.since_start());
     loop {
         let (answers, silent) = ask_all(&servers).await;
         let now = kernel.unix_time() as f64;
-        let (verdict, by, mut wrong) = judge(now, floor as f64, &answers);
+        let signed = set + kernel.since_start().saturating_sub(begun).as_secs_f64();
+        let (verdict, by, mut wrong) = judge(now, signed, floor as f64, &answers);
         wrong.extend(silent);
         let done = match verdict {
             Verdict::Step(by) => kernel.step_clock(nanoseconds(by)),
@@ -201,7 +210,7 @@ mod tests {
         let answer =
             |(n, offset): (usize, &f64)| Answer { server: format!("s{n}"), offset: *offset };
         let answers: Vec<Answer> = offsets.iter().enumerate().map(answer).collect();
-        let (verdict, by, wrong) = judge(NOW, FLOOR, &answers);
+        let (verdict, by, wrong) = judge(NOW, NOW, FLOOR, &answers);
         (verdict, by.join(" "), wrong.join("; "))
     }
 
@@ -221,6 +230,16 @@ mod tests {
         assert_eq!(verdict, Verdict::Leave);
         assert!(wrong.contains("2099-03-05") && wrong.contains("signed time"), "{wrong}");
         assert_eq!(judged(&[f64::NAN]).0, Verdict::Leave);
+    }
+
+    #[test]
+    fn a_server_that_walks_off_in_small_steps_gets_no_further_than_in_one() {
+        let walk = |now: f64| {
+            let answers = [Answer { server: "s".into(), offset: 200.0 }];
+            judge(now, NOW, FLOOR, &answers).0
+        };
+        assert_eq!(walk(NOW), Verdict::Step(200.0));
+        assert_eq!(walk(NOW + 200.0), Verdict::Leave);
     }
 
     #[test]

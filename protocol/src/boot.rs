@@ -33,6 +33,10 @@ pub const ARG_RELEASE: &str = "alia.release";
 /// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
 pub const ARG_BOOTIF: &str = "BOOTIF";
 
+/// Where a machine keeps the drivers and firmware that came in its initramfs, once it is on its root:
+/// the root has links to them.
+pub const INITRAMFS_DRIVERS: &str = "/run/initramfs/lib";
+
 /// The TCP port of the node API: the only one that a node listens on.
 pub const NODE_API_PORT: u16 = 7443;
 
@@ -123,6 +127,9 @@ impl SignedBody for Enrol {
 pub struct NodeConfig {
     /// The node that it is for.
     pub node: PublicKey,
+    /// The boot that asked for it: a node's key outlives its boots, and settings that somebody
+    /// recorded shall not.
+    pub boot_id: Digest,
     /// The machine's name for people.
     pub name: String,
     /// The chain.
@@ -167,7 +174,7 @@ pub enum Scratch {
 
 impl SignedBody for NodeConfig {
     const DOMAIN: &'static str = "aliaOS node config";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 }
 
 /// What PID 1 hands the compute service: `/run/alia/compute.json`, readable by its user alone.
@@ -355,6 +362,7 @@ mod tests {
         let endorsement = Signed::sign(&chain, Endorsement { node: key(3).public() }, &key(2));
         let config = NodeConfig {
             node: key(3).public(),
+            boot_id: Digest([6; 32]),
             name: "bear".into(),
             chain: chain.clone(),
             ledgers: vec!["http://10.0.0.1:26657".into()],
@@ -371,7 +379,7 @@ mod tests {
         };
         let bytes = signing_bytes(&chain, &config);
         assert!(bytes.ends_with(b"\x01\x00\x00\x00\x08\x00\x00\x0010.0.0.1\x01"));
-        assert_eq!((NodeConfig::VERSION, bytes.len()), (2, 530));
+        assert_eq!((NodeConfig::VERSION, bytes.len()), (3, 562));
         let digest = "15b0d6cf0dafa154dd5d90bad6b52d3f0a8ea989ef37370d23e42e60cfc67095";
         assert_eq!(Digest::of_bytes(&bytes).to_string(), digest);
     }

@@ -5,7 +5,7 @@
 
 use protocol::{
     Digest, PublicKey, SecretKey,
-    evidence::{Challenge, Chip, Evidence, PCR_ROOT, qualifying},
+    evidence::{Challenge, Chip, Evidence, Measurement, PCR_ROOT, qualifying},
 };
 use tpm::verify::{self, Refusal, Verified};
 
@@ -21,6 +21,11 @@ pub enum AttestError {
     /// It comes too late, or from the future.
     #[error("it answers a challenge of {0} s ago; {PATIENCE_SECONDS} s are given")]
     Late(i64),
+    /// The chip was told of no release.
+    #[error(
+        "the TPM was not told of the release that runs; look at why the node did not measure it"
+    )]
+    NoRelease,
     /// The chip booted something else than the node says.
     #[error("the TPM was told of release {measured}, but the node says that it runs {said}")]
     OtherRelease {
@@ -66,16 +71,27 @@ pub fn check(
     let opened = secret(key, "opened", chip, evidence.issued);
     let bound = qualifying(&secret(key, "nonce", chip, evidence.issued), node, boot_id);
     let verified = verify::evidence(evidence, &opened, &bound)?;
-    // What the initramfs verified and measured before it went there.
-    let measured = evidence.measurements.iter().find(|each| {
-        each.pcr == PCR_ROOT && each.name == "release" && each.data != release.to_string()
-    });
-    match measured {
+    runs(&evidence.measurements, release).map(|()| verified)
+}
+
+/// Whether the release, and no other, is what was measured before PID 1 went to its root. The digest
+/// of a release vouches for the root's hash.
+fn runs(measurements: &[Measurement], release: &Digest) -> Result<(), AttestError> {
+    let wanted = release.to_string();
+    let mut told = measurements
+        .iter()
+        .filter(|each| each.pcr == PCR_ROOT && each.name == "release")
+        .map(|each| &each.data)
+        .peekable();
+    if told.peek().is_none() {
+        return Err(AttestError::NoRelease);
+    }
+    match told.find(|data| **data != wanted) {
+        None => Ok(()),
         Some(other) => {
-            let measured = other.data.chars().take(80).collect();
+            let measured = other.chars().take(80).collect();
             Err(AttestError::OtherRelease { measured, said: *release })
         }
-        None => Ok(verified),
     }
 }
 
@@ -93,6 +109,23 @@ mod tests {
             pcrs: vec![],
             measurements: vec![],
             firmware_log: vec![],
+        }
+    }
+
+    #[test]
+    fn the_release_that_runs_must_have_been_measured_and_no_other() {
+        let (ours, other) = (Digest([1; 32]), Digest([2; 32]));
+        let told = |pcr, name: &str, data: String| Measurement { pcr, name: name.into(), data };
+        let release = |digest: Digest| told(PCR_ROOT, "release", digest.to_string());
+        assert_eq!(runs(&[], &ours), Err(AttestError::NoRelease));
+        // In another register, or under another name, it is none.
+        assert_eq!(
+            runs(&[told(12, "release", ours.to_string())], &ours),
+            Err(AttestError::NoRelease)
+        );
+        assert_eq!(runs(&[release(ours)], &ours), Ok(()));
+        for measured in [vec![release(other)], vec![release(ours), release(other)]] {
+            assert!(matches!(runs(&measured, &ours), Err(AttestError::OtherRelease { .. })));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     store::{Enrolled, Known},
 };
 use protocol::{
-    ChainId, PublicKey, SecretKey, Signed,
+    ChainId, Digest, PublicKey, SecretKey, Signed,
     boot::{Enrol, NodeConfig},
     evidence::{Approval, Held},
     node::{Delegation, Endorsement, Ownership, OwnershipError},
@@ -75,10 +75,11 @@ impl Authority {
         Ok(())
     }
 
-    /// A node's configuration, signed.
+    /// A node's configuration for one boot of it, signed.
     pub fn configuration(
         &self,
         node: PublicKey,
+        boot_id: Digest,
         mac: Mac,
         name: String,
         unix_time: u64,
@@ -91,6 +92,7 @@ impl Authority {
         let own = self.machines.get(&mac).cloned().unwrap_or_default();
         let config = NodeConfig {
             node,
+            boot_id,
             name,
             chain: self.chain.clone(),
             ledgers: self.ledgers.clone(),
@@ -284,9 +286,9 @@ pub enum EnrolError {
     },
     /// One UUID, two machines.
     #[error(
-        "UUID {uuid} is already that of {holder}, heard of {ago} s ago, and {mac} is none of its \
-         NICs: set another UUID in one machine's firmware ({holder} keeps its place; if its NIC \
-         was replaced, wait {wait} s)"
+        "UUID {uuid} is already that of {holder}, heard of {ago} s ago in another boot: set another \
+         UUID in one machine's firmware ({holder} keeps its place; if that is this machine, with \
+         NIC {mac} from now on, wait {wait} s)"
     )]
     SameUuid {
         /// The UUID.
@@ -445,8 +447,9 @@ fn identity(
             }
             continue;
         }
-        let one_machine = has_nic(other.mac);
-        if other.node == Some(newcomer.node) && !(one_machine && same_boot) {
+        // Which NICs it has is the newcomer's own word; the other's boot it can hardly guess.
+        let one_machine = same_boot && has_nic(other.mac);
+        if other.node == Some(newcomer.node) && !one_machine {
             return Err(EnrolError::SameKey { node: newcomer.node.short(), holder });
         }
         let same_chip = newcomer.chip.is_some_and(|(chip, _)| other.chip == Some(chip));
@@ -466,9 +469,7 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{
-        Digest, boot::Scratch, inventory::Inventory, inventory::Nic, node_api::OperatorRole,
-    };
+    use protocol::{boot::Scratch, inventory::Inventory, inventory::Nic, node_api::OperatorRole};
 
     const NOW: u64 = 10_000_000;
     const UUID: &str = "11223344-5566-7788-99aa-bbccddeeff01";
@@ -514,6 +515,17 @@ mod tests {
 
     fn checked(chain: &ChainId, mac: Mac, request: Signed<Enrol>) -> Result<Enrolled, EnrolError> {
         check(chain, &key(8), NOW / 1_000, mac, request, None)
+    }
+
+    /// Says that it has a machine's NIC too.
+    fn with_nic(mut newcomer: Enrolled, of: u8) -> Enrolled {
+        newcomer.inventory.nics.extend(enrol(of, UUID).inventory.nics);
+        newcomer
+    }
+
+    fn in_boot(mut newcomer: Enrolled, of: u8) -> Enrolled {
+        newcomer.boot_id = Digest([of; 32]);
+        newcomer
     }
 
     /// Everybody may come in whose identity is his own.
@@ -578,9 +590,10 @@ mod tests {
         let before = known(1, UUID, 1, NOW - 1_000);
         let error = judge(&newcomer(2, UUID, 2), std::slice::from_ref(&before), NOW).unwrap_err();
         assert!(matches!(error, EnrolError::SameUuid { .. }));
-        let mut both = newcomer(2, UUID, 2);
-        both.inventory.nics.extend(newcomer(1, UUID, 1).inventory.nics);
-        assert_eq!(judge(&both, &[before], NOW), Ok(()));
+        let both = with_nic(newcomer(2, UUID, 2), 1);
+        let error = judge(&both, std::slice::from_ref(&before), NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameUuid { .. }), "it only says so: {error}");
+        assert_eq!(judge(&in_boot(both, 1), &[before], NOW), Ok(()));
     }
 
     #[test]
@@ -610,7 +623,9 @@ mod tests {
         };
         authority.check().unwrap();
         let node = key(1).public();
-        let config = authority.configuration(node, mac(1), "node-1".into(), 1_700_000_000).unwrap();
+        let config = authority
+            .configuration(node, Digest([6; 32]), mac(1), "node-1".into(), 1_700_000_000)
+            .unwrap();
         assert_eq!(config.signer, key(8).public());
         let config = config.verify(&chain()).unwrap();
         assert_eq!(config.operators, authority.operators);
@@ -652,6 +667,16 @@ mod tests {
         let elsewhere = with_chip(newcomer(2, OTHER_UUID, 2), 5, 9);
         let error = judge(&elsewhere, &[before], NOW).unwrap_err();
         assert!(matches!(error, EnrolError::SameChip { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_copied_tpm_is_none_the_less_for_a_machine_that_lists_the_others_nic() {
+        let before = known_with_chip(5, 3);
+        let copied = with_nic(with_chip(newcomer(2, OTHER_UUID, 2), 5, 9), 1);
+        let error = judge(&copied, std::slice::from_ref(&before), NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameChip { .. }) && error.is_clone(), "{error}");
+        // One boot that is heard by both of its NICs.
+        assert_eq!(judge(&in_boot(copied, 1), &[before], NOW), Ok(()));
     }
 
     #[test]

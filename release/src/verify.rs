@@ -35,7 +35,8 @@ pub struct Verified {
     pub expiry_checked: bool,
     /// The version of the newest root.
     pub root_version: u64,
-    /// The newest root: to be trusted from now on, where it can be kept.
+    /// The newest root. Machines do not keep it: each boot begins with the one in its initramfs,
+    /// and a bundle without this one leads no further than that.
     pub root_json: Vec<u8>,
 }
 

@@ -2,7 +2,7 @@
 //! that come before it in the initramfs too.
 
 use crate::{
-    cpio::{PathError, Tree},
+    cpio::{Node, PathError, Tree},
     elf,
     error::{At, Error},
     firmware,
@@ -12,6 +12,7 @@ use crate::{
     recipe::Recipe,
     report::Report,
 };
+use protocol::boot::INITRAMFS_DRIVERS;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -96,6 +97,8 @@ impl Modules {
         let drivers = self.all.iter().filter(|(_, module)| below(module)).map(|(name, _)| name);
         let builtin = kmod::index(&self.builtin);
         let mut wanted: Vec<String> = drivers.cloned().collect();
+        let maybe = recipe.initramfs.where_there.iter().map(|name| kmod::name(name));
+        wanted.extend(maybe.filter(|name| self.all.contains_key(name)));
         for name in recipe.initramfs.modules.iter().map(|name| kmod::name(name)) {
             if self.all.contains_key(&name) {
                 wanted.push(name);
@@ -121,13 +124,22 @@ impl Modules {
         Ok(closure.into_keys().collect())
     }
 
-    /// Puts the modules of these names, with indices of their own, in a tree.
-    pub(super) fn put(&self, names: &BTreeSet<String>, tree: &mut Tree) -> Result<(), PathError> {
+    /// Puts the modules of these names, with indices of their own, in a tree; of those that stand in
+    /// `before`, which the initramfs has, links to there.
+    pub(super) fn put(
+        &self,
+        names: &BTreeSet<String>,
+        before: &BTreeSet<String>,
+        tree: &mut Tree,
+    ) -> Result<(), PathError> {
         let modules = self.of(names);
         let below = format!("/lib/modules/{}", self.release);
-        for module in modules.values() {
-            if let Some(bytes) = self.contents.get(&module.path) {
-                tree.file(&format!("{below}/{}", module.path), bytes.clone(), false)?;
+        for (name, module) in &modules {
+            let path = format!("modules/{}/{}", self.release, module.path);
+            if before.contains(name) {
+                tree.put(&format!("/lib/{path}"), early(&path))?;
+            } else if let Some(bytes) = self.contents.get(&module.path) {
+                tree.file(&format!("/lib/{path}"), bytes.clone(), false)?;
             }
         }
         for (name, text) in [
@@ -147,23 +159,31 @@ impl Modules {
     }
 
     /// Puts the firmware that the modules of these names may ask for in a tree; gives the names of
-    /// what no package has.
+    /// what no package has. What modules of `before` ask for the initramfs has: links to there.
     pub(super) fn put_firmware(
         &self,
         names: &BTreeSet<String>,
+        before: &BTreeSet<String>,
         packages: &[Package],
         tree: &mut Tree,
         from: &mut BTreeMap<String, String>,
     ) -> Result<Vec<String>, Error> {
-        let asked: BTreeSet<String> =
-            self.of(names).into_values().flat_map(|module| module.firmware).collect();
+        let asked = |names| -> BTreeSet<String> {
+            self.of(names).into_values().flat_map(|module| module.firmware).collect()
+        };
+        let there = asked(before);
         let mut absent = Vec::new();
-        for name in asked {
+        for name in asked(names) {
             match firmware::find(&name, packages)? {
                 Some(found) => {
-                    from.insert(format!("lib/firmware/{name}"), found.package);
-                    tree.file(&format!("/lib/firmware/{name}"), found.bytes, false)
+                    let path = format!("firmware/{name}");
+                    let node = match there.contains(&name) {
+                        true => early(&path),
+                        false => Node::File { bytes: found.bytes, executable: false },
+                    };
+                    tree.put(&format!("/lib/{path}"), node)
                         .map_err(|error| Error::bad_file(&name, error))?;
+                    from.insert(format!("lib/{path}"), found.package);
                 }
                 None => absent.push(name),
             }
@@ -179,6 +199,11 @@ impl Modules {
         }
         report.modules = self.all.keys().cloned().collect();
     }
+}
+
+/// What the initramfs has below `/lib`, as the root finds it.
+fn early(path: &str) -> Node {
+    Node::Link(format!("{INITRAMFS_DRIVERS}/{path}"))
 }
 
 enum BuildOrModule {

@@ -1,5 +1,9 @@
 use super::*;
 use proptest::prelude::*;
+use protocol::{
+    SecretKey,
+    boot::{Microcode, RootImage, Verity},
+};
 
 /// A PE file with the headers and sections that matter here, laid out as systemd's stub.
 pub(crate) fn stub(sections: &[(&str, &[u8])]) -> Vec<u8> {
@@ -105,6 +109,62 @@ fn what_is_no_stub_or_has_no_room_is_refused() {
     let long = "x".repeat(2_048);
     bad.command_line = &long;
     assert_eq!(build(&bad), Err(UkiError::CommandLine));
+}
+
+/// An image's folder, and a stub beside it.
+fn image() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        fs::write(folder.path().join(name), name).unwrap();
+        let digest = Digest::of_bytes(name.as_bytes());
+        ImageFile { file: name.into(), digest, bytes: name.len() as u64 }
+    };
+    let manifest = ImageManifest {
+        version: "0.1.0".into(),
+        kernel_release: "6.12.0".into(),
+        kernel: file("vmlinuz"),
+        initramfs: file("initramfs.zst"),
+        root: RootImage { file: file("root.erofs"), verity: Verity::default() },
+        microcode: Microcode { amd: Some(file("microcode-amd.cpio")), intel: None },
+        unix_time: 1_700_000_000,
+    };
+    let json = serde_json::to_vec(&manifest).unwrap();
+    fs::write(folder.path().join("manifest.json"), json).unwrap();
+    let stub = stub(&[(".text", b"code"), (".sbat", b"sbat,1\n")]);
+    fs::write(folder.path().join("stub"), stub).unwrap();
+    folder
+}
+
+fn site(manifest: &ImageManifest) -> Site {
+    Site {
+        provisioner: "http://10.0.0.1:8080".into(),
+        key: SecretKey::from_seed([1; 32]).public(),
+        chain: "alia-test".parse().unwrap(),
+        release: manifest.digest(),
+        consoles: vec!["ttyS0".into()],
+        arguments: vec![],
+    }
+}
+
+#[test]
+fn an_image_is_taken_as_its_manifest_names_it_and_in_no_other_way() {
+    let folder = image();
+    let path = |name: &str| folder.path().join(name);
+    let of = |microcode| of_image(folder.path(), &path("stub"), microcode, site);
+    let uki = of(true).unwrap().bytes;
+    assert_eq!(content(&uki, ".linux"), b"vmlinuz");
+    assert_eq!(content(&uki, ".ucode"), b"microcode-amd.cpio");
+    for name in ["vmlinuz", "initramfs.zst", "microcode-amd.cpio"] {
+        fs::write(path(name), "of somebody else").unwrap();
+        let error = of(true).unwrap_err();
+        assert!(matches!(error, Error::Altered { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("build the image again"), "{text}");
+        fs::write(path(name), name).unwrap();
+    }
+    // What is not put in is not looked at.
+    fs::write(path("microcode-amd.cpio"), "of somebody else").unwrap();
+    assert!(of(false).is_ok());
 }
 
 proptest! {

@@ -44,6 +44,8 @@ pub enum Wish {
     Drain,
     /// That it works again.
     Undrain,
+    /// Nobody's: a part of PID 1 ended by a mistake.
+    Broken,
 }
 
 /// A wish on its way to the machine's loop; what came of it goes back.

@@ -114,7 +114,6 @@ fn expressions(each: &Match) -> Vec<Expressions> {
         Match::FromLoopback => meta(MetaKey::Iifname, name("lo")),
         Match::ToLoopback => meta(MetaKey::Oifname, name("lo")),
         Match::Protocol(protocol) => meta(MetaKey::L4Proto, vec![number(protocol)]),
-        Match::SourcePort(port) => payload(TRANSPORT, 0, port.to_be_bytes().to_vec()),
         Match::DestinationPort(port) => payload(TRANSPORT, 2, port.to_be_bytes().to_vec()),
         Match::Icmp6Type(kind) => payload(TRANSPORT, 0, vec![kind]),
         Match::To(IpAddr::V4(address)) => [
@@ -135,7 +134,6 @@ fn expressions(each: &Match) -> Vec<Expressions> {
 fn number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => 6,
-        Protocol::Udp => 17,
         Protocol::Icmp6 => 58,
     }
 }

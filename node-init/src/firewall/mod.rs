@@ -76,9 +76,7 @@ pub enum Match {
     ToLoopback,
     /// The protocol above IP.
     Protocol(Protocol),
-    /// TCP's or UDP's.
-    SourcePort(u16),
-    /// TCP's or UDP's.
+    /// TCP's.
     DestinationPort(u16),
     /// Of ICMPv6.
     Icmp6Type(u8),
@@ -93,8 +91,6 @@ pub enum Match {
 pub enum Protocol {
     /// TCP.
     Tcp,
-    /// UDP.
-    Udp,
     /// ICMPv6.
     Icmp6,
 }
@@ -119,10 +115,7 @@ pub fn rules(firewall: &Firewall) -> Vec<Chain> {
     let mut input = vec![accept(&[Known]), accept(&[FromLoopback])];
     input
         .extend(NEIGHBOURS.map(|kind| accept(&[Protocol(self::Protocol::Icmp6), Icmp6Type(kind)])));
-    // DHCPv6 asks many and one answers: no answer to what was sent, as connections go. (DHCPv4's
-    // come by a packet socket, before this filter.)
-    let dhcp6 = [Protocol(self::Protocol::Udp), SourcePort(547), DestinationPort(546)];
-    input.push(accept(&dhcp6));
+    // DHCPv4's answers come by a packet socket, before this filter.
     input.push(accept(&[Protocol(self::Protocol::Tcp), DestinationPort(firewall.api)]));
 
     let mut output = vec![accept(&[Known])];
@@ -183,11 +176,9 @@ impl fmt::Display for Rule {
                 Match::FromLoopback => f.write_str("iifname \"lo\" ")?,
                 Match::ToLoopback => f.write_str("oifname \"lo\" ")?,
                 Match::Protocol(Protocol::Tcp) => protocol = "tcp",
-                Match::Protocol(Protocol::Udp) => protocol = "udp",
                 // Said by itself where nothing says it more narrowly.
                 Match::Protocol(Protocol::Icmp6) if self.matches.len() > 1 => protocol = "icmpv6",
                 Match::Protocol(Protocol::Icmp6) => f.write_str("meta l4proto ipv6-icmp ")?,
-                Match::SourcePort(port) => write!(f, "{protocol} sport {port} ")?,
                 Match::DestinationPort(port) => write!(f, "{protocol} dport {port} ")?,
                 Match::Icmp6Type(kind) => write!(f, "icmpv6 type {} ", icmp6(*kind))?,
                 Match::To(IpAddr::V4(address)) => write!(f, "ip daddr {address} ")?,
@@ -233,7 +224,6 @@ pub(crate) mod tests {
 		icmpv6 type nd-router-advert accept
 		icmpv6 type nd-neighbor-solicit accept
 		icmpv6 type nd-neighbor-advert accept
-		udp sport 547 udp dport 546 accept
 		tcp dport 7443 accept
 	}
 

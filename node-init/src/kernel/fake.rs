@@ -1,8 +1,8 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
 use super::{
-    End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started, Stop,
-    TextScreen, Watchdog,
+    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
+    Stop, TextScreen, Watchdog,
 };
 use crate::firewall::Firewall;
 use std::{
@@ -296,7 +296,7 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()> {
+    fn switch_root(&self, root: &Path, moved: &[&str], _: &Kept) -> io::Result<()> {
         self.check(Path::new("switch"))?;
         let mut world = self.world();
         let moved = moved.iter().map(|on| (*on).to_owned()).collect();

@@ -47,6 +47,15 @@ pub struct LoopDevice {
     pub held: OwnedFd,
 }
 
+/// A folder of the initramfs that stays, to be read alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The folder.
+    pub folder: &'static str,
+    /// Where it is found from then on, below a mount that is moved.
+    pub on: &'static str,
+}
+
 /// A device of the device mapper: one target from its first sector to its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
@@ -217,8 +226,8 @@ pub trait Kernel: Send + Sync {
     /// where it is missing.
     fn mount_device(&self, device: &Path, kind: &str, on: &Path) -> io::Result<()>;
     /// Makes what is mounted on `root` the machine's root: moves these mounts into it, deletes what
-    /// the initramfs holds, which frees its memory, and goes there.
-    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()>;
+    /// the initramfs holds but for what is kept, which frees its memory, and goes there.
+    fn switch_root(&self, root: &Path, moved: &[&str], kept: &Kept) -> io::Result<()>;
     /// Replaces the packet filter's rules by these, all at once.
     fn firewall(&self, firewall: &Firewall) -> io::Result<()>;
     /// Takes a file away.

@@ -6,14 +6,15 @@ use super::{
 };
 use crate::{
     api::{Api, Facts, Wish, Wished, serve},
+    kernel::End,
     net::Network,
     power, supervise,
 };
-use tokio::task::spawn_local;
+use std::rc::Rc;
 
 impl<N: Network> Machine<N> {
     /// The stage `api`: from here on the node answers its operators.
-    pub(super) async fn open_api(&self) -> Outcome {
+    pub(super) async fn open_api(self: Rc<Self>) -> Outcome {
         let (identity, facts) = {
             let facts = self.facts.borrow();
             let identity = wanted(&facts.identity, "the node's key")?;
@@ -34,7 +35,7 @@ impl<N: Network> Machine<N> {
         let api = Api::new(kernel, reporter, facts, self.wishes.clone());
         let acceptor = serve::acceptor(&identity.node, api.access())?;
         let limits = serve::Limits::USUAL;
-        spawn_local(async move { serve::serve(api, listener, acceptor, limits).await });
+        self.aside("api", async move { serve::serve(api, listener, acceptor, limits).await });
         Ok(format!("listens on port {port}"))
     }
 
@@ -46,6 +47,7 @@ impl<N: Network> Machine<N> {
     ) -> Option<power::Request> {
         let (event, done) = match wished.wish {
             Wish::End(end) => return Some((end, "an operator")),
+            Wish::Broken => return Some((End::Restart, "a part of PID 1 that ended by a mistake")),
             Wish::Drain => (
                 supervise::Event::Drain,
                 "the compute service finishes its work and \

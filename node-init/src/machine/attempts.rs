@@ -26,7 +26,10 @@ use protocol::{
     release::TimeAnswer,
 };
 use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::spawn_blocking;
+
+/// Draws on the display that firmware set up.
+const DISPLAY: &str = "simpledrm";
 
 /// What the stages found out for one another.
 #[derive(Default)]
@@ -41,6 +44,8 @@ pub(super) struct Facts {
     /// Of what the TPM vouched for when the node was taken in.
     pub(super) evidence: Option<Digest>,
     pub(super) service: Option<Program>,
+    /// Whether what configures this boot could not be measured into a TPM that is there.
+    pub(super) unmeasured: bool,
     /// NVIDIA's, on images for them.
     pub(super) cards: Option<Cards>,
     /// NTP servers that DHCP named.
@@ -72,7 +77,7 @@ impl<N: Network> Machine<N> {
             Stage::Inventory => self.take_inventory().await,
             Stage::Enrolment => self.clone().enrol().await,
             Stage::Registration => self.register().await,
-            Stage::Api => self.open_api().await,
+            Stage::Api => self.clone().open_api().await,
             Stage::Compute => Err("the loop itself begins it".into()),
         };
         result.map_err(|error| error.to_string())
@@ -93,14 +98,18 @@ impl<N: Network> Machine<N> {
     }
 
     async fn harden(&self) -> Outcome {
-        Ok(self.local(|kernel| Ok::<_, Infallible>(hardening::run(kernel))).await?.detail())
+        let hardened = self.local(|kernel| Ok::<_, Infallible>(hardening::run(kernel))).await?;
+        match hardened.whole() {
+            true => Ok(hardened.detail()),
+            false => Err(hardened.detail().into()),
+        }
     }
 
     async fn read_command_line(&self) -> Outcome {
         // Before anything of it is used.
-        let measured = self.local(measure::configuration).await;
-        if let Err(error) = measured {
+        if let Err(error) = self.local(measure::configuration).await {
             self.say("measure", StageState::Failed, &error.to_string());
+            self.facts.borrow_mut().unmeasured = true;
         }
         let arguments = command_line::run(self.kernel.as_ref())?;
         let detail = format!(
@@ -130,7 +139,8 @@ impl<N: Network> Machine<N> {
 
     async fn make_identity(&self) -> Outcome {
         let boot_id = self.boot_id;
-        let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id);
+        let measured = !self.facts.borrow().unmeasured;
+        let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id, measured);
         let identity = self.local(make).await?;
         let detail = format!("node {}, {}", identity.node.public(), identity.kept);
         self.reporter.status().node = Some(identity.node.public());
@@ -146,7 +156,13 @@ impl<N: Network> Machine<N> {
                 self.say("hotplug", StageState::Failed, &detail);
             }
         }
-        self.local(|kernel| modules::run(kernel).map(|loaded| loaded.detail())).await
+        let load = |kernel: &dyn Kernel| {
+            // No device's name asks for it; where the kernel has another way to the display it is no
+            // module.
+            let _ = modules::load(kernel, &[DISPLAY]);
+            modules::run(kernel).map(|loaded| loaded.detail())
+        };
+        self.local(load).await
     }
 
     async fn load_drivers(self: Rc<Self>) -> Outcome {
@@ -254,8 +270,8 @@ impl<N: Network> Machine<N> {
         if !self.delivering.replace(true) {
             let reporter = self.reporter.clone();
             let to = provisioner.clone();
-            spawn_local(async move { reporter.deliver(&to, mac).await });
-            spawn_local(self.clone().deliver_crashes(provisioner, mac));
+            self.aside("events", async move { reporter.deliver(&to, mac).await });
+            self.aside("crash", self.clone().deliver_crashes(provisioner, mac));
         }
     }
 
@@ -269,7 +285,15 @@ impl<N: Network> Machine<N> {
         for crash in crashes {
             let told = format!("the kernel died before this boot: {}", crash.reason);
             self.say("crash", StageState::Started, &told);
-            let detail = self.reporter.deliver_crash(&provisioner, mac, self.boot_id, &crash).await;
+            let taken = self.reporter.deliver_crash(&provisioner, mac, self.boot_id, &crash).await;
+            let detail = match taken {
+                Ok(detail) => detail,
+                // It stays where it is, for whoever looks for it there.
+                Err(detail) => {
+                    self.say("crash", StageState::Failed, &detail);
+                    continue;
+                }
+            };
             let erase = move |kernel: &dyn Kernel| {
                 crash::erase(kernel, &crash);
                 Ok::<_, Infallible>(())

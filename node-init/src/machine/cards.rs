@@ -16,7 +16,6 @@ use std::{rc::Rc, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
-    task::spawn_local,
     time::{sleep, timeout},
 };
 
@@ -51,17 +50,18 @@ impl<N: Network> Machine<N> {
 
     /// Tells of faults for as long as the machine runs.
     pub(super) fn watch_cards(self: Rc<Self>, files: Vec<String>, mut known: Vec<Reading>) {
-        spawn_local(async move {
+        let machine = self.clone();
+        self.aside("cards", async move {
             let mut watch = Watch::default();
             for round in 1u32.. {
-                self.tell_faults(&mut watch).await;
+                machine.tell_faults(&mut watch).await;
                 if round % ASKED == 0 {
-                    match self.ask_cards(&files).await {
+                    match machine.ask_cards(&files).await {
                         Ok(now) => {
-                            self.tell_errors(&known, &now);
+                            machine.tell_errors(&known, &now);
                             known = now;
                         }
-                        Err(error) => self.say("cards", StageState::Failed, &error),
+                        Err(error) => machine.say("cards", StageState::Failed, &error),
                     }
                 }
                 sleep(EVERY).await;

@@ -31,8 +31,14 @@ impl<N: Network> Machine<N> {
         let kernel = self.kernel.as_ref();
         let program = compute::program(kernel, &config, &cards)?;
         let user = program.cage.user;
-        if let Err(error) = compute::let_through(kernel, &config, user) {
-            self.say("firewall", StageState::Failed, &error.to_string());
+        // A service that nothing holds is worse than none.
+        compute::limits(kernel)?;
+        match compute::let_through(kernel, &config, user) {
+            // Those that are named by address are reached.
+            Err(error @ compute::LetThroughError::Unnumbered(_)) => {
+                self.say("firewall", StageState::Failed, &error.to_string());
+            }
+            other => other?,
         }
         compute::prepare(kernel, &config, &identity, release, user)?;
         self.facts.borrow_mut().service = Some(program);

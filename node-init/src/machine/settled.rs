@@ -12,11 +12,7 @@ use crate::{
 };
 use protocol::boot::{NodeConfig, StageState};
 use std::{rc::Rc, time::Duration};
-use tokio::{
-    net::TcpStream,
-    task::{AbortHandle, spawn_local},
-    time::timeout,
-};
+use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 
 /// How long the provisioner may take to be reached by a network that the settings name.
 const REACHED: Duration = Duration::from_secs(20);
@@ -33,11 +29,10 @@ impl<N: Network> Machine<N> {
     pub(super) fn keep_network(self: &Rc<Self>, up: Up<N::Dhcp>, wanted: Wanted) {
         let undo = up.undo();
         let machine = self.clone();
-        let keeper = spawn_local(async move {
+        let keeper = self.aside("lease", async move {
             let report = |state, detail: String| machine.say("lease", state, &detail);
             network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
         });
-        let keeper = keeper.abort_handle();
         *self.standing.borrow_mut() = Some(Standing { keeper, undo, wanted });
     }
 
@@ -48,7 +43,7 @@ impl<N: Network> Machine<N> {
         }
         let machine = self.clone();
         let config = config.clone();
-        spawn_local(async move {
+        self.aside("settings", async move {
             machine.join_other_network(&config, &provisioner).await;
             machine.make_scratch(&config).await;
             machine.keep_time(&config).await;

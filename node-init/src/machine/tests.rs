@@ -8,7 +8,7 @@ use crate::{
     outbox::Outbox,
     sandbox::tests::declaration,
     stages::{
-        enrolment::tests::{config, key},
+        enrolment::tests::{BOOT, config, key},
         network::tests::{FakeNetwork, given, link},
     },
 };
@@ -215,6 +215,8 @@ async fn boot(
         ("/sys/bus/pci/devices/0/modalias", "pci:v1d2"),
         ("/sys/bus/pci/devices/1/modalias", "pci:v2d2"),
         (SANDBOXES, &declaration()),
+        ("/sys/kernel/security/lockdown", "none integrity [confidentiality]"),
+        ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids"),
         ("/etc/alia/build.json", r#"{"version":"0.1.0","kernel_release":"6.12","unix_time":5}"#),
     ]);
     // A driver that the root alone has.
@@ -227,7 +229,7 @@ async fn boot(
     change(&fake);
     let kernel = Arc::new(fake);
     let screen = Screen::default();
-    let boot_id = Digest([7; 32]);
+    let boot_id = BOOT;
     let console = Console::start(screen.clone());
     let reporter = Rc::new(Reporter::new(kernel.clone(), console, Outbox::new(boot_id)));
     let network = FakeNetwork {
@@ -310,7 +312,7 @@ async fn a_machine_boots_from_mounts_to_its_service_and_tells_the_provisioner_al
     assert_eq!(told.last().unwrap(), &("power".to_owned(), StageState::Done));
     let seen = bench.seen.lock().unwrap();
     assert_eq!(seen.enrolments[0].body.mac, "52:54:00:00:00:01");
-    assert_eq!(seen.enrolments[0].body.boot_id, Digest([7; 32]));
+    assert_eq!(seen.enrolments[0].body.boot_id, BOOT);
     assert_eq!(seen.submitted, 1);
 }
 

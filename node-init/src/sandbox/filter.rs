@@ -13,16 +13,19 @@ use serde_json::{Value, json};
 type Condition = (u8, u64, u64);
 
 const ANY: u64 = u64::MAX;
-/// No new limit: the pointer to one is null.
-const NULL: Condition = (2, ANY, 0);
 const EXECUTE: u64 = libc::PROT_EXEC as u64;
 const WRITE: u64 = libc::PROT_WRITE as u64;
 const ANONYMOUS: u64 = libc::MAP_ANONYMOUS as u64;
 const THREAD: u64 = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
 /// Every kind of name space (linux/sched.h).
 const NAMESPACES: u64 = 0x7e02_0000;
+const FAST_OPEN: u64 = libc::MSG_FASTOPEN as u64;
 /// The bits of socket(2)'s type that say which; the others say how.
 const SOCKET_KIND: u64 = 0xf;
+/// TCP, and not what else the kernel may have for a stream: Landlock knows none of it (MPTCP).
+const TCP: [Condition; 2] = [(1, SOCKET_KIND, libc::SOCK_STREAM as u64), (2, !6, 0)];
+const OF_IPV4: Condition = (0, ANY, libc::AF_INET as u64);
+const OF_IPV6: Condition = (0, ANY, libc::AF_INET6 as u64);
 
 /// Calls that may be made in certain ways alone: in any one of those that stand here.
 const WAYS: &[(&str, &[&[Condition]])] = &[
@@ -32,14 +35,11 @@ const WAYS: &[(&str, &[&[Condition]])] = &[
     // written lie where nothing may be executed.
     ("mmap", &[&[(2, EXECUTE, 0)], &[(2, WRITE | EXECUTE, EXECUTE), (3, ANONYMOUS, 0)]]),
     ("mprotect", &[&[(2, EXECUTE, 0)]]),
-    // TCP alone. Landlock and the firewall say where to.
-    (
-        "socket",
-        &[
-            &[(0, ANY, libc::AF_INET as u64), (1, SOCKET_KIND, libc::SOCK_STREAM as u64)],
-            &[(0, ANY, libc::AF_INET6 as u64), (1, SOCKET_KIND, libc::SOCK_STREAM as u64)],
-        ],
-    ),
+    // TCP alone, protocol 0 or 6 (and 2 and 4, which are no streams). Landlock and the firewall say
+    // where to.
+    ("socket", &[&[OF_IPV4, TCP[0], TCP[1]], &[OF_IPV6, TCP[0], TCP[1]]]),
+    // To whom connect(2) said, and Landlock saw; no call connects on its way (TCP Fast Open).
+    ("sendto", &[&[(3, FAST_OPEN, 0), (4, ANY, 0)]]),
     // The runtime's own wake-ups.
     (
         "socketpair",
@@ -48,7 +48,7 @@ const WAYS: &[(&str, &[&[Condition]])] = &[
     // A thread's name.
     ("prctl", &[&[(0, ANY, libc::PR_SET_NAME as u64)]]),
     // Limits are read, not set.
-    ("prlimit64", &[&[NULL]]),
+    ("prlimit64", &[&[(2, ANY, 0)]]),
 ];
 
 /// A filter of these calls.
@@ -80,8 +80,8 @@ fn description<'a>(calls: impl IntoIterator<Item = &'a String>) -> Value {
 fn condition((index, mask, value): &Condition) -> Value {
     let op = if *mask == ANY { json!("eq") } else { json!({ "masked_eq": mask }) };
     // The kernel looks at the lower half of an int, whatever stands in the upper; of a pointer, which
-    // prlimit64 alone has here, at all of it.
-    let width = if (*index, *mask, *value) == NULL { "qword" } else { "dword" };
+    // is to be null wherever one is asked about, at all of it.
+    let width = if (*mask, *value) == (ANY, 0) { "qword" } else { "dword" };
     json!({ "index": index, "type": width, "op": op, "val": value })
 }
 

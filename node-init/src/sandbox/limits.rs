@@ -42,7 +42,8 @@ pub fn group(sandbox: &Sandbox, memory: Option<u64>) -> Vec<(&'static str, Strin
     let most = memory.saturating_sub(left).max(memory / 2);
     vec![
         ("memory.max", most.to_string()),
-        ("memory.swap.max", "0".into()),
+        // Where there is any it is a disk of ours, encrypted: memory.max still says what it works in.
+        ("memory.swap.max", "max".into()),
         // All of it goes at once: half a service would hang.
         ("memory.oom.group", "1".into()),
         ("pids.max", sandbox.tasks.to_string()),

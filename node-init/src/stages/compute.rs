@@ -21,6 +21,8 @@ pub const CONFIG: &str = "/run/alia/compute.json";
 /// The service's name, and its control group's.
 pub const SERVICE: &str = "compute";
 
+/// The controllers of control groups that the kernel has.
+const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// Its program.
 pub(crate) const PROGRAM: &str = "/usr/bin/compute";
 
@@ -36,8 +38,26 @@ pub enum LetThroughError {
     #[error("the service's servers are not in the packet filter: {0}")]
     Refused(io::Error),
     /// The provisioner's settings are of no use.
-    #[error("a node asks no name server; give these by address: {0}")]
+    #[error("the service asks no name server; give these by address: {0}")]
     Unnumbered(String),
+}
+
+/// Nothing would hold the service.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the service is not started: this kernel's control groups lack {0}, so nothing would limit it; build the image with a kernel that has them"
+)]
+pub struct UnlimitedError(String);
+
+/// Whether the kernel can limit the service.
+pub fn limits(kernel: &dyn Kernel) -> Result<(), UnlimitedError> {
+    let there = kernel::text(kernel, CONTROLLERS).unwrap_or_default();
+    let lacks = |name: &&str| !there.split_whitespace().any(|each| each == *name);
+    let lacking: Vec<&str> = ["memory", "pids", "cpu"].into_iter().filter(lacks).collect();
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(UnlimitedError(lacking.join(", "))),
+    }
 }
 
 /// Whose the device files of cards are.
@@ -143,7 +163,7 @@ mod tests {
     #[test]
     fn the_service_gets_its_work_key_and_not_the_nodes() {
         let kernel = Fake::new(&[]);
-        let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
+        let identity = identity::run(&kernel, Digest([5; 32]), true).unwrap();
         let settings = config(identity.node.public());
         prepare(&kernel, &settings, &identity, Digest([3; 32]), 900).unwrap();
         let text = kernel.read(Path::new(CONFIG), 1 << 20).unwrap();
@@ -161,7 +181,7 @@ mod tests {
     #[test]
     fn the_service_is_let_through_to_its_servers_alone() {
         let kernel = Fake::new(&[(SANDBOXES, &declaration())]);
-        let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
+        let identity = identity::run(&kernel, Digest([5; 32]), true).unwrap();
         let mut settings = config(identity.node.public());
         settings.ledgers = vec!["http://10.0.0.1:26657".into()];
         settings.parameter_servers = vec!["http://10.0.0.2:8070".into(), "http://name:1".into()];
@@ -172,6 +192,13 @@ mod tests {
         let servers = ["10.0.0.2:8070", "10.0.0.1:26657"].map(|text| text.parse().unwrap());
         let service = Some(firewall::Service { user: 900, servers: servers.into() });
         assert_eq!(kernel.world().firewalls, [Firewall { api: NODE_API_PORT, service }]);
+    }
+
+    #[test]
+    fn a_kernel_that_limits_nothing_gets_no_service() {
+        let error = limits(&Fake::new(&[(CONTROLLERS, "cpu io\n")])).unwrap_err().to_string();
+        assert!(error.contains("lack memory, pids,"), "{error}");
+        assert!(limits(&Fake::new(&[(CONTROLLERS, "cpuset cpu io memory pids\n")])).is_ok());
     }
 
     #[test]
@@ -199,7 +226,7 @@ mod tests {
         let sandbox = Sandbox { cards: cards.to_vec(), ..sandbox::tests::sandbox() };
         let sandboxes = Sandboxes::from([(SERVICE.to_owned(), sandbox)]);
         let kernel = Fake::new(&[(SANDBOXES, &serde_json::to_string(&sandboxes).unwrap())]);
-        let identity = identity::run(&kernel, Digest([5; 32])).unwrap();
+        let identity = identity::run(&kernel, Digest([5; 32]), true).unwrap();
         let settings = config(identity.node.public());
         let seen = |there: &[String]| -> Vec<Place> {
             let places = program(&kernel, &settings, there).unwrap().cage.places;
@@ -217,7 +244,7 @@ mod tests {
     #[test]
     fn full_memory_is_said_so() {
         let kernel = Fake::new(&[]).failing(CONFIG, 28);
-        let identity = identity::run(&kernel, Digest::default()).unwrap();
+        let identity = identity::run(&kernel, Digest::default(), true).unwrap();
         let settings = config(identity.node.public());
         let error = prepare(&kernel, &settings, &identity, Digest::default(), 900).unwrap_err();
         assert!(error.to_string().contains("No space left"), "{error}");

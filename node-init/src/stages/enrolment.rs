@@ -9,7 +9,7 @@ use crate::{
     stages::{command_line::Arguments, identity::Identity},
 };
 use protocol::{
-    PublicKey, Signed,
+    Digest, PublicKey, Signed,
     boot::{Enrol, NodeConfig},
     evidence::Evidence,
     inventory::Inventory,
@@ -51,6 +51,11 @@ pub enum EnrolmentError {
         /// Who we are.
         node: PublicKey,
     },
+    /// Meant for another boot of this machine.
+    #[error(
+        "the provisioner's answer is for another boot of this node: somebody plays back what was recorded, or two provisioners share a key; look at what stands between"
+    )]
+    Replayed,
     /// It names another chain within.
     #[error(
         "the settings are for chain {0:?}, not for the boot script's: mend the provisioner's configuration"
@@ -82,14 +87,15 @@ pub async fn run(
         .map_err(|error| EnrolmentError::Unreadable(error.to_string()))?;
     let path = format!("/v1/machines/{mac}/enrol");
     let answer = http::post(&arguments.provisioner, &path, body).await?;
-    check(&answer, arguments, &identity.node.public())
+    check(&answer, arguments, &identity.node.public(), identity.boot_id)
 }
 
-/// Reads an answer and believes it only if it is the pinned provisioner's, for us.
+/// Reads an answer and believes it only if it is the pinned provisioner's, for us in this boot.
 pub fn check(
     answer: &[u8],
     arguments: &Arguments,
     node: &PublicKey,
+    boot_id: Digest,
 ) -> Result<NodeConfig, EnrolmentError> {
     let answer: Signed<NodeConfig> = serde_json::from_slice(answer)
         .map_err(|error| EnrolmentError::Unreadable(error.to_string()))?;
@@ -99,6 +105,9 @@ pub fn check(
     let config = answer.verify(&arguments.chain)?;
     if config.node != *node {
         return Err(EnrolmentError::NotUs { named: config.node, node: *node });
+    }
+    if config.boot_id != boot_id {
+        return Err(EnrolmentError::Replayed);
     }
     if config.chain != arguments.chain {
         return Err(EnrolmentError::Chain(config.chain.to_string()));
@@ -119,9 +128,12 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use protocol::{
-        ChainId, Digest, SecretKey,
+        ChainId, SecretKey,
         node::{Delegation, Endorsement, Ownership},
     };
+
+    /// The boot that the settings below are for.
+    pub(crate) const BOOT: Digest = Digest([5; 32]);
 
     pub(crate) fn key(seed: u8) -> SecretKey {
         SecretKey::from_seed([seed; 32])
@@ -148,6 +160,7 @@ pub(crate) mod tests {
         let endorsement = Signed::sign(&chain(), Endorsement { node }, &key(1));
         NodeConfig {
             node,
+            boot_id: BOOT,
             name: "bear".into(),
             chain: chain(),
             ledgers: vec!["http://127.0.0.1:1".into()],
@@ -166,7 +179,7 @@ pub(crate) mod tests {
     }
 
     fn checked(answer: &[u8]) -> Result<NodeConfig, EnrolmentError> {
-        check(answer, &arguments("http://127.0.0.1:1"), &key(9).public())
+        check(answer, &arguments("http://127.0.0.1:1"), &key(9).public(), BOOT)
     }
 
     #[test]
@@ -197,6 +210,13 @@ pub(crate) mod tests {
     fn another_machines_answer_is_refused() {
         let other = answer(config(key(7).public()), &key(1));
         assert!(matches!(checked(&other), Err(EnrolmentError::NotUs { .. })));
+    }
+
+    #[test]
+    fn settings_that_were_recorded_in_another_boot_are_refused() {
+        let recorded = NodeConfig { boot_id: Digest([6; 32]), ..config(key(9).public()) };
+        let error = checked(&answer(recorded, &key(1))).unwrap_err();
+        assert!(matches!(error, EnrolmentError::Replayed), "{error}");
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub fn run(kernel: &dyn Kernel) -> Result<String, FirewallError> {
     }
 }
 
-/// The addresses of servers that are named by address. A node asks no name server, so one that is
-/// named otherwise cannot be reached: those are given too, to be told of.
+/// The addresses of the service's servers that are named by address. The service asks no name
+/// server (PID 1 may, for its own), so it cannot reach one that is named otherwise: those are given
+/// too, to be told of.
 pub fn servers<'a>(urls: impl IntoIterator<Item = &'a String>) -> (Vec<SocketAddr>, Vec<&'a str>) {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for url in urls {

@@ -1,7 +1,7 @@
 //! Stage `hardening`: lockdown and the settings of [`crate::sysctl`], before any driver is loaded.
 //!
-//! Nothing here stops a boot. What a kernel lacks or refuses is said, so that the operator sees
-//! what this node does not have.
+//! Nothing here stops a boot. What a kernel lacks is said, and one that refuses something fails the
+//! stage, so that the operator sees what this node does not have.
 
 use crate::{
     kernel::{self, Kernel, Mount},
@@ -36,6 +36,12 @@ pub struct Hardened {
 }
 
 impl Hardened {
+    /// Whether the kernel is locked down and refused nothing. What it does not have is the image's
+    /// business.
+    pub fn whole(&self) -> bool {
+        self.lockdown == LEVEL && self.refused.is_empty()
+    }
+
     /// For people.
     pub fn detail(&self) -> String {
         let mut text = format!("lockdown {}; {} settings", self.lockdown, self.set);
@@ -122,7 +128,7 @@ mod tests {
     fn every_setting_is_set_and_read_back() {
         let kernel = kernel();
         let hardened = run(&kernel);
-        assert_eq!(hardened.detail(), "lockdown confidentiality; 49 settings");
+        assert_eq!(hardened.detail(), "lockdown confidentiality; 50 settings");
         for each in &SYSCTLS {
             let value = kernel.read(Path::new(&each.path()), 256).unwrap();
             assert_eq!(value, each.value.as_bytes(), "{}", each.name);

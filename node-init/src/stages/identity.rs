@@ -1,5 +1,5 @@
-//! Stage `identity`: the node's key from where it is kept, and the work key of this boot; PID 1
-//! alone holds both.
+//! Stage `identity`: the node's key from where it is kept, and the work key of this boot. Of the
+//! processes PID 1 alone has the node's key; the work key it gives to the compute service.
 
 use crate::{keep, kernel::Kernel};
 use protocol::{ChainId, Digest, SecretKey, Signed, evidence::Held, receipt::WorkKeyCertificate};
@@ -8,7 +8,8 @@ use std::io;
 /// The keys of one boot.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The node's ed25519 identity. It never leaves this process.
+    /// The node's ed25519 identity. No other process gets it; a copy lies where [`keep`] keeps it
+    /// between boots, sealed in the TPM or in a UEFI variable.
     pub node: SecretKey,
     /// The key that the compute service signs its work with.
     pub work: SecretKey,
@@ -28,8 +29,13 @@ pub struct Identity {
 pub struct IdentityError(#[from] io::Error);
 
 /// Gets the node's key, and makes the work key. `boot_id` was drawn when PID 1 began, for its first events.
-pub fn run(kernel: &dyn Kernel, boot_id: Digest) -> Result<Identity, IdentityError> {
-    let kept = keep::node_key(kernel, kernel.random()?);
+/// `measured` is whether what configures this boot was.
+pub fn run(
+    kernel: &dyn Kernel,
+    boot_id: Digest,
+    measured: bool,
+) -> Result<Identity, IdentityError> {
+    let kept = keep::node_key(kernel, kernel.random()?, measured);
     let node = SecretKey::from_seed(kept.seed);
     let work = SecretKey::from_seed(kernel.random()?);
     Ok(Identity { node, work, boot_id, held: kept.held, kept: kept.detail() })
@@ -50,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_work_key_is_another_one_and_certified_by_the_node() {
-        let identity = run(&Fake::new(&[]), Digest([9; 32])).unwrap();
+        let identity = run(&Fake::new(&[]), Digest([9; 32]), true).unwrap();
         assert_ne!(identity.node.public(), identity.work.public());
         let chain: ChainId = "alia-test".parse().unwrap();
         let certificate = identity.certificate(&chain);
@@ -62,7 +68,8 @@ mod tests {
 
     #[test]
     fn without_randomness_there_is_no_key() {
-        let error = run(&Fake::new(&[]).failing("random", 11), Digest::default()).unwrap_err();
+        let error =
+            run(&Fake::new(&[]).failing("random", 11), Digest::default(), true).unwrap_err();
         assert!(error.to_string().contains("no randomness"), "{error}");
     }
 }

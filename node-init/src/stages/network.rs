@@ -137,6 +137,12 @@ pub async fn run<N: Network>(
         network.unmake(&way).await;
         network.make(&way).await?;
         let link = settle(network, waits, &way).await?;
+        if !addressing.auto {
+            // Who has addresses of his own takes none that anybody on the link hands out; a kernel
+            // without IPv6 takes none anyway.
+            let heeds = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name);
+            let _ = kernel.set(Path::new(&heeds), "0");
+        }
         if let Some(held) = address(network, waits, &link, &addressing).await? {
             note_name_servers(kernel.as_ref(), &addressing, &held);
             let taken = way.ports.first().unwrap_or(&link);

@@ -65,7 +65,7 @@ mod tests {
     };
 
     fn parts() -> (NodeConfig, Identity) {
-        let identity = identity::run(&Fake::new(&[]), Digest::default()).unwrap();
+        let identity = identity::run(&Fake::new(&[]), Digest::default(), true).unwrap();
         (config(identity.node.public()), identity)
     }
 

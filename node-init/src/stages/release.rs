@@ -5,14 +5,14 @@
 //! was never asked before, so that a clock at 1970 or 2099 neither bricks nor fools the machine.
 
 use crate::{
-    floor::{self, Floor},
+    floor::{self, Floor, FloorError},
     http::{self, Base, HttpError},
     kernel::{self, Kernel},
     mac::Mac,
     stages::{clock, command_line::Arguments},
 };
 use protocol::{
-    Digest, PublicKey, Signed,
+    ChainId, Digest, PublicKey, Signed,
     boot::ImageManifest,
     release::{BUNDLE_FILE, MAX_BUNDLE_LEN, ROOT_FILE, TimeAnswer, TimeRequest},
     signed::SignedError,
@@ -61,6 +61,9 @@ pub enum ReleaseError {
         /// Who should have.
         wanted: PublicKey,
     },
+    /// Which releases this machine may not run any more is not known, so none is run.
+    #[error("no release is run: {0}")]
+    Floor(#[from] FloorError),
     /// What came is no release.
     #[error("{server} serves a release that cannot be read: {reason}")]
     NotABundle {
@@ -86,6 +89,16 @@ pub enum ReleaseError {
         found: Digest,
         /// The one that was booted.
         wanted: Digest,
+    },
+    /// It is for another chain.
+    #[error(
+        "the release is for chain {found}, and the boot script names {wanted}: serve a release of this network"
+    )]
+    Chain {
+        /// The release's.
+        found: ChainId,
+        /// The boot script's.
+        wanted: ChainId,
     },
     /// Its kernel is not the one that runs.
     #[error(
@@ -132,7 +145,7 @@ pub async fn run(
     let bytes = http::get(server, &path(wanted, BUNDLE_FILE), MAX_BUNDLE_LEN).await?;
     let bundle = Bundle::from_bytes(&bytes)
         .map_err(|reason| ReleaseError::NotABundle { server: server.clone(), reason })?;
-    let floor = floor::read(kernel);
+    let floor = floor::read(kernel)?;
     let verified =
         release::verify(&root, &bundle, Some(now), floor.version(), &std::env::temp_dir()).await;
     let verified =
@@ -140,6 +153,11 @@ pub async fn run(
     if verified.image != wanted {
         let found = verified.image;
         return Err(ReleaseError::Other { server: server.clone(), found, wanted });
+    }
+    let chain = verified.manifest.chain.as_ref().map(|root| &root.chain);
+    if let Some(found) = chain.filter(|chain| **chain != arguments.chain) {
+        let (found, wanted) = (found.clone(), arguments.chain.clone());
+        return Err(ReleaseError::Chain { found, wanted });
     }
     let running = kernel::text(kernel, "/proc/sys/kernel/osrelease").unwrap_or_default();
     let image = &verified.manifest.image;

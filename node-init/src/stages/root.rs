@@ -3,16 +3,17 @@
 //!
 //! It lies in a sealed file without a name, which nothing can change any more; over it a loop
 //! device, dm-verity with the root hash of the signed release, and EROFS. PID 1 then goes there and
-//! what the initramfs held is freed.
+//! what the initramfs held is freed, but for the drivers and firmware that came with it: the root
+//! has links to them, so that no machine fetches or keeps them twice.
 
 use crate::{
     http::{self, Base, HttpError},
-    kernel::{Kernel, Mapping},
+    kernel::{Kept, Kernel, Mapping},
     stages::{modules, mounts},
 };
 use protocol::{
     Digest,
-    boot::{RootImage, VERITY_BLOCK, Verity},
+    boot::{INITRAMFS_DRIVERS, RootImage, VERITY_BLOCK, Verity},
 };
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,8 @@ use std::{
 
 /// Where the root is mounted before it is the root.
 const ON: &str = "/newroot";
+/// What stays of the initramfs.
+const KEPT: Kept = Kept { folder: "/lib", on: INITRAMFS_DRIVERS };
 /// The device's name.
 const NAME: &str = "alia-root";
 const FILE_SYSTEM: &str = "erofs";
@@ -117,7 +120,7 @@ pub fn enter(kernel: &dyn Kernel, file: &File, root: &RootImage) -> Result<(), R
     mount().inspect_err(|_| drop(kernel.unmap_device(NAME)))?;
     let moved: Vec<&str> = mounts::MOUNTS.iter().map(|mount| mount.on).filter(top).collect();
     kernel
-        .switch_root(Path::new(ON), &moved)
+        .switch_root(Path::new(ON), &moved, &KEPT)
         .map_err(failed("going to the root", "build the image with all of PID 1's mount points"))
 }
 

@@ -115,7 +115,12 @@ pub(super) async fn crash(
     report.reason = report.reason.chars().filter(|c| printable(*c)).take(MAX_REASON_LEN).collect();
     report.text.retain(|c| printable(c) || c == '\n' || c == '\t');
     let text = format!("the kernel died before this boot: {}", report.reason);
-    let new = app.store.run(move |store| store.add_crash(mac, &report, unix_ms())).await?;
+    let added = app.store.run(move |store| store.add_crash(mac, &report, unix_ms())).await?;
+    // The machine keeps it until somebody has it.
+    let Some(new) = added else {
+        let text = format!("no machine {mac} is known here: report a stage of its boot first");
+        return Err(Problem::new(StatusCode::NOT_FOUND, text));
+    };
     if new {
         app.timeline.record(Record::new(mac, Kind::Crash, text).sighting(sighting(peer)));
     }
@@ -144,7 +149,8 @@ pub(super) async fn enrol(
             return Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string()));
         }
     };
-    let (node, held, chip) = (newcomer.node, newcomer.held, newcomer.chip);
+    let (node, boot_id) = (newcomer.node, newcomer.boot_id);
+    let (held, chip) = (newcomer.held, newcomer.chip);
     let (name, image) = match take_in(&app, authority, newcomer).await? {
         Ok(taken) => taken,
         Err(error @ EnrolError::Waits { .. }) => {
@@ -160,7 +166,7 @@ pub(super) async fn enrol(
         }
     };
     let config = authority
-        .configuration(node, mac, name.clone(), unix_ms() / 1000)
+        .configuration(node, boot_id, mac, name.clone(), unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())

@@ -9,8 +9,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 const MAX_CRASHES: u32 = 8;
 
 impl Store {
-    /// Keeps a report of a machine that is known. False where it is not, or was in already.
-    pub fn add_crash(&self, mac: Mac, report: &CrashReport, now: u64) -> Result<bool, StoreError> {
+    /// Keeps a report of a machine; whether it is new. None where the machine is not known.
+    pub fn add_crash(
+        &self,
+        mac: Mac,
+        report: &CrashReport,
+        now: u64,
+    ) -> Result<Option<bool>, StoreError> {
         let mac = mac.to_string();
         let mut writer = self.writer();
         let transaction = writer.transaction()?;
@@ -25,13 +30,19 @@ impl Store {
                 report.text
             ],
         )?;
+        let known: Option<i64> = transaction
+            .query_row("SELECT 1 FROM machines WHERE mac = ?1", [&mac], |row| row.get(0))
+            .optional()?;
+        if known.is_none() {
+            return Ok(None);
+        }
         transaction.execute(
             "DELETE FROM crashes WHERE mac = ?1 AND id <=
                  (SELECT id FROM crashes WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             params![mac, MAX_CRASHES],
         )?;
         transaction.commit()?;
-        Ok(inserted > 0)
+        Ok(Some(inserted > 0))
     }
 
     /// The log of one death.
@@ -78,12 +89,12 @@ mod tests {
     #[test]
     fn deaths_are_kept_once_each_bounded_and_of_known_machines_alone() {
         let (_folder, store) = temporary();
-        assert!(!store.add_crash(MAC, &report("x"), 5).unwrap(), "nobody knows it");
+        assert_eq!(store.add_crash(MAC, &report("x"), 5).unwrap(), None, "nobody knows it");
         let sighting = Sighting { boots: true, ..Sighting::default() };
         store.record(&[Record::new(MAC, Kind::Dhcp, "boots").sighting(sighting)]).unwrap();
         for n in 0..20 {
-            assert!(store.add_crash(MAC, &report(&format!("log {n}")), n).unwrap());
-            assert!(!store.add_crash(MAC, &report(&format!("log {n}")), n + 1).unwrap());
+            let added = |at| store.add_crash(MAC, &report(&format!("log {n}")), at).unwrap();
+            assert_eq!((added(n), added(n + 1)), (Some(true), Some(false)));
         }
         let crashes = store.machine(MAC, 0).unwrap().unwrap().crashes;
         assert_eq!(crashes.len() as u32, MAX_CRASHES);

@@ -11,9 +11,14 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
-/// The most machines kept. A network of more has more than one provisioner; somebody who invents
-/// MAC addresses fills no disk. Where it is full, the machine that was never taken in and was
-/// silent for longest makes room.
+/// The most machines kept. A network of more has more than one provisioner. Where it is full, the
+/// machine that was never taken in and was silent for longest makes room.
+///
+/// Somebody who invents MAC addresses can fill this and no more: of each machine 500 events of
+/// 2,400 bytes (1.2 MB), eight deaths of 64 KiB (0.5 MB), 4,096 ids of reports with their indices
+/// (some 0.9 MB) and the boot's progress (0.1 MB) make 2.7 MB, of all machines 27 GB. An inventory,
+/// at most 2 MiB as a request's body is, is kept of those alone that were taken in: 21 GB more
+/// where approval is automatic.
 const MAX_MACHINES: u64 = 10_000;
 
 /// A machine that enrolment compares a newcomer with.

@@ -58,23 +58,24 @@ fn modules(built: &Build, files: &Path, image: &Path) -> anyhow::Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let module = read(&folder.join("extra/nvidia.ko"))?;
     let (code, signature) = parts(&module).context("extra/nvidia.ko has no signature")?;
-    let flipped = |at: usize| {
-        let mut bytes = module.clone();
-        bytes[at] ^= 1;
-        bytes
-    };
-    let variants = [
-        ("nvidia-code", flipped(code / 2)),
-        ("nvidia-signature", flipped(code + signature / 2)),
-        ("nvidia-unsigned", module[..code].to_vec()),
-    ];
-    let mut tree = Tree::default();
-    let below = format!("/lib/modules/{release}");
+    let uvm = read(&folder.join("extra/nvidia-uvm.ko"))?;
+    let (uvm_code, _) = parts(&uvm).context("extra/nvidia-uvm.ko has no signature")?;
     let depends = String::from_utf8(read(&folder.join("modules.dep"))?)?;
     let needs = depends.lines().find_map(|line| line.strip_prefix("extra/nvidia.ko:"));
     let needs = needs.context("modules.dep does not tell of nvidia.ko")?;
+    let variants = [
+        ("nvidia-code", flipped(&module, code / 2), needs),
+        ("nvidia-signature", flipped(&module, code + signature / 2), needs),
+        ("nvidia-unsigned", module[..code].to_vec(), needs),
+        // By itself, as if it needed nothing: behind nvidia.ko, which finds no card, nothing is
+        // loaded.
+        ("nvidia-uvm-alone", uvm.clone(), ""),
+        ("nvidia-uvm-code", flipped(&uvm, uvm_code / 2), ""),
+    ];
+    let mut tree = Tree::default();
+    let below = format!("/lib/modules/{release}");
     let mut table = depends.clone();
-    for (name, bytes) in variants {
+    for (name, bytes, needs) in variants {
         tree.file(&format!("{below}/extra/{name}.ko"), bytes, false)?;
         table.push_str(&format!("extra/{name}.ko:{needs}\n"));
     }
@@ -92,8 +93,16 @@ fn modules(built: &Build, files: &Path, image: &Path) -> anyhow::Result<()> {
     let more = zstd_of(&tree)?;
     fs::write(probe.join("initramfs.zst"), [read(&image.join("initramfs.zst"))?, more].concat())?;
 
-    let words = "nvidia_code,nvidia_signature,nvidia_unsigned,nvidia,nvidia_uvm";
-    let words = format!("{}{words}", command_line::MODULES);
+    let names = [
+        "nvidia_code",
+        "nvidia_signature",
+        "nvidia_unsigned",
+        "nvidia",
+        "nvidia_uvm",
+        "nvidia_uvm_alone",
+        "nvidia_uvm_code",
+    ];
+    let words = format!("{}{}", command_line::MODULES, names.join(","));
     let said = accel::probe_kernel_within(Accelerator::Tcg, &probe, &words, LIMIT)
         .map_err(anyhow::Error::msg)?;
     let told: Vec<&str> =
@@ -110,7 +119,23 @@ fn modules(built: &Build, files: &Path, image: &Path) -> anyhow::Result<()> {
     hold(
         of("nvidia", taken),
         "nvidia.ko is taken, its signature and version hold, and finds no card",
-    )
+    )?;
+    hold(
+        of("nvidia_uvm", "the kernel refuses nvidia: it found no device"),
+        "nvidia-uvm.ko is not tried where nvidia.ko, which it needs, finds no card",
+    )?;
+    // The kernel looks at signature and version first, and then for what a module needs.
+    hold(
+        of("nvidia_uvm_alone", "wants what this kernel does not have"),
+        "nvidia-uvm.ko by itself is taken, its signature and version hold, and lacks what nvidia.ko has",
+    )?;
+    hold(of("nvidia_uvm_code", bad), "nvidia-uvm.ko with a changed byte is refused")
+}
+
+fn flipped(module: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = module.to_vec();
+    bytes[at] ^= 1;
+    bytes
 }
 
 /// How many bytes of a signed module are code, and how many its signature.

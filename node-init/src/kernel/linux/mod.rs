@@ -13,8 +13,8 @@ mod swap;
 mod variable;
 
 use super::{
-    End, Entry, Exit, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started, Stop,
-    TextScreen, Watchdog,
+    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
+    Stop, TextScreen, Watchdog,
 };
 use crate::firewall::{self, Firewall};
 use cage::Locked;
@@ -354,8 +354,8 @@ impl Kernel for Linux {
         root::mount_device(device, kind, on)
     }
 
-    fn switch_root(&self, root: &Path, moved: &[&str]) -> io::Result<()> {
-        root::switch(root, moved)
+    fn switch_root(&self, root: &Path, moved: &[&str], kept: &Kept) -> io::Result<()> {
+        root::switch(root, moved, kept)
     }
 
     fn firewall(&self, firewall: &Firewall) -> io::Result<()> {
