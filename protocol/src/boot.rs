@@ -380,7 +380,7 @@ mod tests {
         let bytes = signing_bytes(&chain, &config);
         assert!(bytes.ends_with(b"\x01\x00\x00\x00\x08\x00\x00\x0010.0.0.1\x01"));
         assert_eq!((NodeConfig::VERSION, bytes.len()), (3, 562));
-        let digest = "15b0d6cf0dafa154dd5d90bad6b52d3f0a8ea989ef37370d23e42e60cfc67095";
+        let digest = "99913360b60bdbf82817b3b689161e4b047fcc91db3b5bbaa2f1e7351ff4c16f";
         assert_eq!(Digest::of_bytes(&bytes).to_string(), digest);
     }
 }
