@@ -34,6 +34,9 @@ pub enum FloorError {
          the TPM in firmware"
     )]
     Unreadable(TpmError),
+    /// Firmware does not say.
+    #[error("the floor cannot be read: the UEFI variable: {0}; start the machine anew")]
+    UnreadableVariable(io::Error),
     /// What lies in its place was not written by us.
     #[error(
         "what the {keeper} keeps as the floor is none: {length} bytes, and not {LENGTH}; {}",
@@ -128,9 +131,11 @@ pub fn read(kernel: &dyn Kernel) -> Result<Floor, FloorError> {
     };
     match variable::read(kernel, variable::FLOOR) {
         Ok(bytes) => version(Keeper::UefiVariable, bytes).map(Floor::UefiVariable),
-        Err(error) => {
+        // Without UEFI there is no folder of it, and without the module no file system.
+        Err(error) if variable::absent(kernel) => {
             Ok(Floor::None(format!("no TPM ({no_chip}), and no UEFI variables ({error})")))
         }
+        Err(error) => Err(FloorError::UnreadableVariable(error)),
     }
 }
 

@@ -94,7 +94,16 @@ pub fn extend(kernel: &dyn Kernel, what: &[(u8, &str, String)]) -> Result<String
         (!log.contains(&each)).then_some(each)
     });
     let new: Vec<Measurement> = new.collect();
-    let Ok(mut tpm) = kernel.tpm() else { return Ok("not measured: no TPM".into()) };
+    let mut tpm = match kernel.tpm() {
+        Ok(tpm) => tpm,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok("not measured: no TPM".into());
+        }
+        Err(error) => {
+            let name = what.first().map_or_else(String::new, |(_, name, _)| (*name).to_owned());
+            return Err(MeasureError::Tpm { name, reason: error.into() });
+        }
+    };
     let done = format!("{} measured into the TPM", new.len());
     for each in new {
         let extended = tpm.extend(each.pcr, &measured::digest(&each));

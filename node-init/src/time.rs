@@ -16,9 +16,11 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// A server's time further than this, in seconds, from what the clock would be by the provisioner's
-/// signed time alone is not taken: a quartz drifts by that much in months. Rounds do not add up.
+/// By more than this, in seconds, and what [`DRIFT`] allows, servers do not move the clock from what
+/// the provisioner's signed time set it to, in however many rounds.
 pub const FAR: f64 = 300.0;
+/// How far a quartz may be off: seconds in a second. Few are off by half of it.
+const DRIFT: f64 = 200e-6;
 /// Servers agree where they are this close to the one in the middle, in seconds.
 const AGREE: f64 = 1.0;
 /// From this much on, in seconds, the clock is set; below, it is run faster or slower (RFC 5905's
@@ -54,12 +56,12 @@ pub enum Verdict {
 
 /// Judges a round: what is done, by which servers, and what is wrong with the others, for people.
 ///
-/// Seconds since 1970 are `now`, the clock's; `signed`, what it would be had no server moved it; and
-/// `floor`, the build's.
+/// `now` and `floor` are seconds since 1970: the clock's, and the build's. By `moved` seconds servers
+/// have moved the clock already, and by `most` they may, either way.
 pub fn judge(
     now: f64,
-    signed: f64,
     floor: f64,
+    (moved, most): (f64, f64),
     answers: &[Answer],
 ) -> (Verdict, Vec<String>, Vec<String>) {
     let mut wrong = Vec::new();
@@ -71,9 +73,9 @@ pub fn judge(
             wrong.push(format!("{server} gives no time"));
         } else if says < floor {
             wrong.push(format!("{server} says {}, before the image was built", whole(says)));
-        } else if (says - signed).abs() > FAR {
+        } else if (moved + offset).abs() > most {
             wrong.push(format!(
-                "{server} says {}, more than {FAR} s from the provisioner's signed time",
+                "{server} says {}, more than {most:.0} s from the provisioner's signed time",
                 whole(says)
             ));
         } else {
@@ -127,18 +129,22 @@ pub async fn keep(
     report: impl Fn(StageState, String),
 ) {
     let mut told = String::new();
-    let (set, begun) = (kernel.unix_time() as f64, kernel.since_start());
+    let (mut moved, begun) = (0.0, kernel.since_start());
     loop {
         let (answers, silent) = ask_all(&servers).await;
         let now = kernel.unix_time() as f64;
-        let signed = set + kernel.since_start().saturating_sub(begun).as_secs_f64();
-        let (verdict, by, mut wrong) = judge(now, signed, floor as f64, &answers);
+        let since = kernel.since_start().saturating_sub(begun).as_secs_f64();
+        let most = FAR + DRIFT * since;
+        let (verdict, by, mut wrong) = judge(now, floor as f64, (moved, most), &answers);
         wrong.extend(silent);
         let done = match verdict {
             Verdict::Step(by) => kernel.step_clock(nanoseconds(by)),
             Verdict::Slew(by) => kernel.slew_clock(nanoseconds(by)),
             Verdict::Leave => Ok(()),
         };
+        if let (Verdict::Step(by) | Verdict::Slew(by), Ok(())) = (&verdict, &done) {
+            moved += by;
+        }
         let by = by.join(", ");
         let what = match (&verdict, &done) {
             (_, Err(error)) => format!("the clock cannot be set by NTP: {error}"),
@@ -210,7 +216,7 @@ mod tests {
         let answer =
             |(n, offset): (usize, &f64)| Answer { server: format!("s{n}"), offset: *offset };
         let answers: Vec<Answer> = offsets.iter().enumerate().map(answer).collect();
-        let (verdict, by, wrong) = judge(NOW, NOW, FLOOR, &answers);
+        let (verdict, by, wrong) = judge(NOW, FLOOR, (0.0, FAR), &answers);
         (verdict, by.join(" "), wrong.join("; "))
     }
 
@@ -234,12 +240,14 @@ mod tests {
 
     #[test]
     fn a_server_that_walks_off_in_small_steps_gets_no_further_than_in_one() {
-        let walk = |now: f64| {
-            let answers = [Answer { server: "s".into(), offset: 200.0 }];
-            judge(now, NOW, FLOOR, &answers).0
+        let walk = |moved: f64, step: f64| {
+            let answers = [Answer { server: "s".into(), offset: step }];
+            judge(NOW + moved, FLOOR, (moved, FAR), &answers).0
         };
-        assert_eq!(walk(NOW), Verdict::Step(200.0));
-        assert_eq!(walk(NOW + 200.0), Verdict::Leave);
+        assert_eq!(walk(0.0, 200.0), Verdict::Step(200.0));
+        assert_eq!(walk(200.0, 200.0), Verdict::Leave);
+        assert_eq!(walk(299.95, 0.1), Verdict::Leave);
+        assert_eq!(walk(299.95, -0.1), Verdict::Slew(-0.1));
     }
 
     #[test]

@@ -54,6 +54,11 @@ fn open(kernel: &dyn Kernel) -> io::Result<()> {
     }
 }
 
+/// Whether this machine has no variables at all.
+pub fn absent(kernel: &dyn Kernel) -> bool {
+    open(kernel).is_err()
+}
+
 /// A variable of ours; none where it was never written.
 ///
 /// # Errors

@@ -453,7 +453,10 @@ fn identity(
             return Err(EnrolError::SameKey { node: newcomer.node.short(), holder });
         }
         let same_chip = newcomer.chip.is_some_and(|(chip, _)| other.chip == Some(chip));
-        if same_chip && !one_machine {
+        // One that boots by another of its NICs from now on, and is not heard by the old one.
+        let counted_on = newcomer.chip.is_some_and(|(_, resets)| resets >= other.resets);
+        let moved = has_nic(other.mac) && !there && counted_on;
+        if same_chip && !one_machine && !moved && !approved {
             return Err(EnrolError::SameChip { holder });
         }
         if let (Some(uuid), true, false) = (&newcomer.uuid, there, one_machine)
@@ -671,12 +674,17 @@ mod tests {
 
     #[test]
     fn a_copied_tpm_is_none_the_less_for_a_machine_that_lists_the_others_nic() {
-        let before = known_with_chip(5, 3);
+        let before = Known { node_seen: NOW - 1, ..known_with_chip(5, 3) };
         let copied = with_nic(with_chip(newcomer(2, OTHER_UUID, 2), 5, 9), 1);
         let error = judge(&copied, std::slice::from_ref(&before), NOW).unwrap_err();
         assert!(matches!(error, EnrolError::SameChip { .. }) && error.is_clone(), "{error}");
         // One boot that is heard by both of its NICs.
-        assert_eq!(judge(&in_boot(copied, 1), &[before], NOW), Ok(()));
+        assert_eq!(judge(&in_boot(copied, 1), std::slice::from_ref(&before), NOW), Ok(()));
+        // By the other NIC from now on: the first is silent, and the chip counted on.
+        let silent = [Known { node_seen: 0, ..before }];
+        let now_by = |resets| with_nic(with_chip(newcomer(2, UUID, 2), 5, resets), 1);
+        assert_eq!(judge(&now_by(4), &silent, NOW), Ok(()));
+        assert!(matches!(judge(&now_by(2), &silent, NOW), Err(EnrolError::SameChip { .. })));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct Stanza {
 /// A private apt tree for one suite.
 pub(super) struct Apt {
     folder: PathBuf,
+    cache: PathBuf,
     suite: String,
 }
 
@@ -66,7 +67,8 @@ impl Apt {
             let looked = "/etc/apt/sources.list and /etc/apt/sources.list.d".into();
             return Err(Error::NoSources { looked });
         }
-        let apt = Self { folder, suite: options.suite.clone() };
+        let (cache, suite) = (options.cache.clone(), options.suite.clone());
+        let apt = Self { folder, cache, suite };
         // Other sources than the last time: the lists that are there belong to those.
         if write_if_changed(&apt.path("sources.d/suite.sources"), &sources::write(&list))? {
             let _ = fs::remove_file(apt.path("updated"));
@@ -119,9 +121,10 @@ Acquire::https::Timeout "30";
         )
     }
 
-    /// Waits until no other process fetches for this suite.
+    /// Waits until no other process fetches: suites and components have lists of their own, and one
+    /// place for what is on its way.
     pub(super) fn lock(&self) -> Result<File, Error> {
-        let path = self.path("lock");
+        let path = self.cache.join("lock");
         let file = File::create(&path).at(&path)?;
         file.lock().at(&path)?;
         Ok(file)

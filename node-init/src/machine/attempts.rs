@@ -2,6 +2,7 @@
 
 use super::{Machine, internal};
 use crate::{
+    api::{Wish, Wished},
     crash, hotplug,
     http::Base,
     kernel::{Kernel, Program},
@@ -16,7 +17,9 @@ use crate::{
         command_line::{self, Arguments},
         compute, enrolment, firewall, hardening,
         identity::{self, Identity},
-        inventory, modules, mounts, network, registration, release, root, verified_by,
+        inventory, modules, mounts, network, registration, release,
+        root::{self, RootError},
+        verified_by,
     },
 };
 use protocol::{
@@ -26,8 +29,10 @@ use protocol::{
     release::TimeAnswer,
 };
 use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
-use tokio::task::spawn_blocking;
+use tokio::{sync::oneshot, task::spawn_blocking};
 
+/// Deaths that no provisioner wants and that stay in firmware's memory, which must not fill.
+const KEPT_CRASHES: usize = 8;
 /// Draws on the display that firmware set up.
 const DISPLAY: &str = "simpledrm";
 
@@ -240,8 +245,12 @@ impl<N: Network> Machine<N> {
         let digest = manifest.digest();
         let root_hash = Some(manifest.root.verity.root_hash);
         let measure = move |kernel: &dyn Kernel| measure::release(kernel, digest, root_hash);
-        // A machine goes on without what vouches for it.
         if let Err(error) = self.local(measure).await {
+            // With a chip that took nothing before a machine goes on without what vouches for it;
+            // another one is asked again, or no provisioner would believe its quote.
+            if !self.facts.borrow().unmeasured {
+                return Err(error);
+            }
             self.say("measure", StageState::Failed, &error.to_string());
         }
         self.facts.borrow_mut().manifest = Some(manifest);
@@ -262,7 +271,16 @@ impl<N: Network> Machine<N> {
             root.file.bytes as f64 / 1e6,
             root.verity.root_hash.short()
         );
-        self.local(move |kernel| root::enter(kernel, &file, &root)).await?;
+        let entered =
+            self.local(move |kernel| Ok::<_, Infallible>(root::enter(kernel, &file, &root)));
+        if let Err(error) = entered.await? {
+            // Half of the way there is no way back.
+            if matches!(error, RootError::Stranded(_)) {
+                let (answer, _) = oneshot::channel();
+                let _ = self.wishes.send(Wished { wish: Wish::Broken, answer }).await;
+            }
+            return Err(error.into());
+        }
         Ok(detail)
     }
 
@@ -282,7 +300,8 @@ impl<N: Network> Machine<N> {
             Ok(crashes) => crashes,
             Err(error) => return self.say("crash", StageState::Failed, &error.to_string()),
         };
-        for crash in crashes {
+        let count = crashes.len();
+        for (at, crash) in crashes.into_iter().enumerate() {
             let told = format!("the kernel died before this boot: {}", crash.reason);
             self.say("crash", StageState::Started, &told);
             let taken = self.reporter.deliver_crash(&provisioner, mac, self.boot_id, &crash).await;
@@ -291,7 +310,10 @@ impl<N: Network> Machine<N> {
                 // It stays where it is, for whoever looks for it there.
                 Err(detail) => {
                     self.say("crash", StageState::Failed, &detail);
-                    continue;
+                    if count - at <= KEPT_CRASHES {
+                        continue;
+                    }
+                    "one of the oldest, erased to make room".to_owned()
                 }
             };
             let erase = move |kernel: &dyn Kernel| {

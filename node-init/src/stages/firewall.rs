@@ -12,7 +12,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// The machine works without it, and says so loudly: somebody else's firewall may stand before it.
+/// The machine goes on without it, and says so loudly: its operator still reaches it. It does no work:
+/// the service, whose way out nothing would limit, is not started.
 #[derive(Debug, thiserror::Error)]
 #[error("NO FIREWALL: {reason}; {missing}this kernel needs nf_tables, nft_ct and nft_reject_inet")]
 pub struct FirewallError {

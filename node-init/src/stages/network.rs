@@ -126,8 +126,9 @@ pub async fn run<N: Network>(
     wanted: &Wanted,
 ) -> Result<Up<N::Dhcp>, NetworkError> {
     let Wanted { config, boot_nic, provisioner } = wanted;
-    let links = wait_for_links(kernel, network, waits, wanted).await?;
     let addressing = plan::addressing(config, *provisioner);
+    heed_routers(kernel.as_ref(), &network.links().await?, addressing.auto);
+    let links = wait_for_links(kernel, network, waits, wanted).await?;
     for way in plan::ways(config, &links, *boot_nic) {
         let at = kernel.clone();
         let modules = way.modules();
@@ -137,12 +138,6 @@ pub async fn run<N: Network>(
         network.unmake(&way).await;
         network.make(&way).await?;
         let link = settle(network, waits, &way).await?;
-        if !addressing.auto {
-            // Who has addresses of his own takes none that anybody on the link hands out; a kernel
-            // without IPv6 takes none anyway.
-            let heeds = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name);
-            let _ = kernel.set(Path::new(&heeds), "0");
-        }
         if let Some(held) = address(network, waits, &link, &addressing).await? {
             note_name_servers(kernel.as_ref(), &addressing, &held);
             let taken = way.ports.first().unwrap_or(&link);
@@ -160,6 +155,17 @@ pub async fn run<N: Network>(
         why = format!("{why}; the NIC that is configured ({mac}) is not there or has no driver");
     }
     Err(NetworkError::NoAddress(why))
+}
+
+/// Says whether links, and those that are made later, heed router advertisements: who has addresses
+/// of his own takes none that anybody on the link hands out. Before any is up.
+fn heed_routers(kernel: &dyn Kernel, links: &[Link], auto: bool) {
+    let names = links.iter().map(|link| link.name.as_str());
+    for name in ["default"].into_iter().chain(names) {
+        // A kernel without IPv6 heeds none.
+        let setting = format!("/proc/sys/net/ipv6/conf/{name}/accept_ra");
+        let _ = kernel.set(Path::new(&setting), if auto { "1" } else { "0" });
+    }
 }
 
 /// The link that was made, once it works or has been waited for.

@@ -65,6 +65,11 @@ pub enum RootError {
     /// The release's description makes no sense.
     #[error("the release describes its root wrongly: {0}; build it again")]
     Description(&'static str),
+    /// Between two roots.
+    #[error(
+        "going to the root failed on the way: {0}; the machine restarts; build the image with all of PID 1's mount points"
+    )]
+    Stranded(io::Error),
     /// The kernel cannot.
     #[error("{step} failed: {reason}; {mend}")]
     Kernel {
@@ -119,9 +124,7 @@ pub fn enter(kernel: &dyn Kernel, file: &File, root: &RootImage) -> Result<(), R
     };
     mount().inspect_err(|_| drop(kernel.unmap_device(NAME)))?;
     let moved: Vec<&str> = mounts::MOUNTS.iter().map(|mount| mount.on).filter(top).collect();
-    kernel
-        .switch_root(Path::new(ON), &moved, &KEPT)
-        .map_err(failed("going to the root", "build the image with all of PID 1's mount points"))
+    kernel.switch_root(Path::new(ON), &moved, &KEPT).map_err(RootError::Stranded)
 }
 
 /// Whether a mount point lies in the root itself.

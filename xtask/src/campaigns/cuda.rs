@@ -80,6 +80,10 @@ fn modules(built: &Build, files: &Path, image: &Path) -> anyhow::Result<()> {
         table.push_str(&format!("extra/{name}.ko:{needs}\n"));
     }
     for path in needs.split_whitespace().chain(["extra/nvidia.ko", "extra/nvidia-uvm.ko"]) {
+        // What the initramfs has the root has links to.
+        if folder.join(path).is_symlink() {
+            continue;
+        }
         tree.file(&format!("{below}/{path}"), read(&folder.join(path))?, false)?;
     }
     tree.file(&format!("{below}/modules.dep"), table.into_bytes(), false)?;

@@ -9,6 +9,8 @@
 ALIA_LINUX_VERSION = $(or $(ALIA_LINUX_SOURCE_VERSION),unset)
 ALIA_LINUX_SITE = $(patsubst %/,%,$(dir $(ALIA_LINUX_TARBALL)))
 ALIA_LINUX_SOURCE = $(notdir $(ALIA_LINUX_TARBALL))
+# All versions of the archive have one name: what was fetched for another is not to be taken.
+ALIA_LINUX_DL_SUBDIR = alia-linux/$(ALIA_LINUX_VERSION)
 # apt held the package that it lies in against the archive's signature.
 BR_NO_CHECK_HASH_FOR += $(ALIA_LINUX_SOURCE)
 ALIA_LINUX_LICENSE = GPL-2.0 WITH Linux-syscall-note

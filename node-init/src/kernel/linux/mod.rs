@@ -61,13 +61,14 @@ impl Linux {
         Path::new(CGROUPS).join(program.group)
     }
 
-    /// The file that a process joins the service's control group by, its limits set; none without
-    /// cgroup2.
+    /// The file that a process joins the service's control group by, its limits set; none where it is
+    /// to have no limits.
     fn cgroup_entrance(program: &Program) -> io::Result<Option<File>> {
-        let controllers = Path::new(CGROUPS).join("cgroup.subtree_control");
-        if put(&controllers, "+memory +pids +cpu").is_err() {
+        if program.cage.group.is_empty() {
             return Ok(None);
         }
+        let controllers = Path::new(CGROUPS).join("cgroup.subtree_control");
+        cage::named(controllers.display(), put(&controllers, "+memory +pids +cpu"))?;
         // The kernel makes it without a right to write for anybody, and PID 1 overrides no rights.
         cage::named(CGROUPS, fs::set_permissions(CGROUPS, Permissions::from_mode(0o755)))?;
         let group = Self::cgroup(program);
@@ -80,7 +81,7 @@ impl Linux {
         for (file, value) in &program.cage.group {
             match put(&group.join(file), value) {
                 // A kernel without swap has no limit for it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && file.contains("swap") => {}
                 other => cage::named(file, other)?,
             }
         }
@@ -388,9 +389,6 @@ impl Kernel for Linux {
     fn spawn(&self, program: &Program) -> io::Result<Started> {
         let (output, input) = io::pipe()?;
         let entrance = Self::cgroup_entrance(program)?;
-        if entrance.is_none() {
-            (&input).write_all(b"no control group: memory and tasks are not limited\n")?;
-        }
         let locked = Locked::prepare(&program.cage, entrance)?;
         let mut command = Command::new(&program.path);
         command
