@@ -297,6 +297,14 @@ async fn a_boot_by_http_is_told_stage_by_stage() {
     site.text(&format!("/boot/{MAC}.ipxe?uuid={UUID}&serial=S-1&arch=i386&platform=pcbios")).await;
     site.text(&format!("/image/{digest}/vmlinuz?mac={MAC}")).await;
     site.text(&format!("/image/{digest}/initramfs.zst?mac={MAC}")).await;
+    // A download is told once its last byte went out, which its reader may have before.
+    let told = |detail: &MachineDetail| {
+        let boot = detail.machine.boot.as_ref();
+        boot.is_some_and(|boot| boot.stages.iter().any(|stage| stage.name == "initramfs"))
+    };
+    while !told(&site.machine(MAC).await) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     site.report(MAC, &[event(0, "mounts", StageState::Done, 1_500)]).await;
     let detail = site.machine(MAC).await;
     let machine = detail.machine;
