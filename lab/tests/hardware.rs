@@ -328,7 +328,7 @@ impl Bed {
             )
         };
         let line = |mac: &str, network: &str| {
-            format!("{} alia.net={network}", script(mac).replace("10.77.0.1:8080", "10.9.0.1:8080"))
+            format!("{} alia.net={network}", script(mac).replace("10.77.0.1:8080", "10.9.0.1:7443"))
         };
         let ports =
             |n: u8| format!("nic=52:54:00:a1:1a:{n}1+52:54:00:a1:1a:{n}2,bond=802.3ad,vlan=42");
@@ -357,8 +357,12 @@ impl Bed {
             assert!(line.text.contains(told), "{line:?}");
             println!("{} after {:.1} s", line.text, line.at.as_secs_f32());
         }
-        // Nothing listens at the first one's port 8080; that it says so is what the VLAN carries.
-        two.wait("http://10.9.0.1:8080 cannot be reached (Connection refused");
+        assert!(
+            one.said(&["LACP with 52:54:00:a1:1a:2"]) && two.said(&["LACP with 52:54:00:a1:1a:1"])
+        );
+        // Nobody listens yet at the one port of the first that its packet filter lets through; that it
+        // says so is what the VLAN carries.
+        two.wait("http://10.9.0.1:7443 cannot be reached (Connection refused");
         // A phantom `bond0`, which the module makes by itself, is not asked on.
         assert!(!two.said(&["network", "bond0"]));
     }

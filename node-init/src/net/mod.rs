@@ -21,6 +21,8 @@ pub struct Waits {
     pub late_devices: Duration,
     /// For a DHCP server's answer on one link.
     pub dhcp: Duration,
+    /// For the other end of a bond to speak LACP.
+    pub partner: Duration,
     /// Between two looks at whether links are still there.
     pub watch: Duration,
     /// Before a DHCP client that failed is replaced.
@@ -36,6 +38,8 @@ pub const WAITS: Waits = Waits {
     // The client asks at 0, about 4 and about 12 s. A switch port that learns its spanning tree
     // (30 s) is met by the stage's next attempts.
     dhcp: Duration::from_secs(14),
+    // Both ends speak once a second.
+    partner: Duration::from_secs(3),
     watch: Duration::from_secs(2),
     client_pause: Duration::from_secs(5),
 };

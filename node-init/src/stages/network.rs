@@ -143,7 +143,7 @@ pub async fn run<N: Network>(
             let taken = way.ports.first().unwrap_or(&link);
             let why = match way.bond {
                 None => choose::explain_other(&links, taken, *boot_nic),
-                Some(_) => partner(kernel.as_ref(), &way),
+                Some(_) => partner(kernel.as_ref(), waits, &way).await,
             };
             return Ok(Up { link, way, held, why });
         }
@@ -231,12 +231,16 @@ async fn address<N: Network>(
 }
 
 /// What the other end of a bond says of itself, for people.
-fn partner(kernel: &dyn Kernel, way: &Way) -> String {
+async fn partner(kernel: &dyn Kernel, waits: &Waits, way: &Way) -> String {
     let file = format!("/sys/class/net/{}/bonding/ad_partner_mac", way.base());
-    match kernel::text(kernel, file).and_then(|text| text.parse::<Mac>().ok()) {
-        Some(Mac([0, 0, 0, 0, 0, 0])) => "; no switch speaks LACP with it".to_owned(),
-        Some(mac) => format!("; LACP with {mac}"),
-        None => String::new(),
+    let end = Instant::now() + waits.partner;
+    loop {
+        match kernel::text(kernel, &file).and_then(|text| text.parse::<Mac>().ok()) {
+            Some(Mac([0, 0, 0, 0, 0, 0])) if Instant::now() < end => sleep(POLL).await,
+            Some(Mac([0, 0, 0, 0, 0, 0])) => return "; no switch speaks LACP with it".to_owned(),
+            Some(mac) => return format!("; LACP with {mac}"),
+            None => return String::new(),
+        }
     }
 }
 
@@ -462,6 +466,7 @@ pub(crate) mod tests {
         late_devices: Duration::from_millis(50),
         dhcp: Duration::from_millis(80),
         watch: Duration::from_millis(20),
+        partner: Duration::ZERO,
         client_pause: Duration::from_millis(10),
     };
 
