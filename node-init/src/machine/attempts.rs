@@ -125,8 +125,8 @@ impl<N: Network> Machine<N> {
             verified_by::run(self.kernel.as_ref())
         );
         self.reporter.status().release = Some(arguments.release);
-        self.reporter.know(|status| status.release = Some(arguments.release.short()));
         self.facts.borrow_mut().arguments = Some(arguments);
+        self.show_release();
         Ok(detail)
     }
 
@@ -134,12 +134,16 @@ impl<N: Network> Machine<N> {
         let (build, detail) = clock::run(self.kernel.as_ref())?;
         self.facts.borrow_mut().build_time = build.unix_time;
         self.reporter.status().version = Some(build.version.clone());
-        let image = self.facts.borrow().arguments.as_ref().map(|a| a.release.short());
-        self.reporter.know(|status| {
-            let parts = [Some(build.version.clone()), image];
-            status.release = Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
-        });
+        self.show_release();
         Ok(format!("{detail}; image {}", build.version))
+    }
+
+    /// What of version and image is known by now, on the screen: either may be read first.
+    fn show_release(&self) {
+        let version = self.reporter.status().version.clone();
+        let image = self.facts.borrow().arguments.as_ref().map(|a| a.release.short());
+        let parts: Vec<String> = [version, image].into_iter().flatten().collect();
+        self.reporter.know(|status| status.release = Some(parts.join(", ")));
     }
 
     async fn make_identity(&self) -> Outcome {

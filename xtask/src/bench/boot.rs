@@ -111,6 +111,7 @@ pub(super) fn run(sources: &Sources, kernel: KernelFrom, is_json: bool) -> anyho
 /// An image with the same kernel, and nothing but PID 1 before it.
 fn bare(image: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
     let folder = workspace::target().join("bench-bare");
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let mut tree = cpio::Tree::default();
     tree.put("/dev/console", cpio::Node::Device { major: 5, minor: 1 })?;
@@ -126,9 +127,12 @@ fn bare(image: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
     };
     fs::write(folder.join("initramfs.zst"), initramfs)?;
     for file in fs::read_dir(image)? {
-        let name = file?.file_name();
-        if name != "initramfs.zst" {
-            fs::copy(image.join(&name), folder.join(&name))?;
+        let file = file?;
+        // The release is another image's.
+        let name = file.file_name();
+        let left = ["initramfs.zst", "release.bundle"].iter().any(|left| name == *left);
+        if file.file_type()?.is_file() && !left {
+            fs::copy(file.path(), folder.join(file.file_name()))?;
         }
     }
     fs::write(folder.join("manifest.json"), serde_json::to_vec_pretty(&manifest)?)?;
@@ -329,13 +333,23 @@ fn bare_boot(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<
 
 /// Seconds of the stages that wait for nobody: `alia 3.214s modules done 0.412s …`.
 fn own<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
-    let took = |line: &str| {
-        let mut words = line.split_whitespace().skip_while(|word| *word != "alia").skip(2);
-        let (stage, state, took) = (words.next()?, words.next()?, words.next()?);
+    let seconds = |word: &str| word.strip_suffix('s')?.parse::<f64>().ok();
+    let span = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "alia").skip(1);
+        let end = seconds(words.next()?)?;
+        let (stage, state, took) = (words.next()?, words.next()?, seconds(words.next()?)?);
         let is_own = OWN_STAGES.contains(&stage) && state == "done";
-        is_own.then(|| took.strip_suffix('s')?.parse::<f64>().ok()).flatten()
+        is_own.then_some((end - took, end))
     };
-    lines.filter_map(took).sum()
+    let mut spans: Vec<(f64, f64)> = lines.filter_map(span).collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Stages run beside one another: time is counted once.
+    let (mut all, mut until) = (0.0, f64::NEG_INFINITY);
+    for (from, to) in spans {
+        all += (to - from.max(until)).max(0.0);
+        until = until.max(to);
+    }
+    all
 }
 
 #[cfg(test)]
@@ -347,6 +361,7 @@ mod tests {
         let lines = [
             "alia 8.236s mounts done 0.044s 6 file systems",
             "alia 8.614s modules done 0.378s 4 loaded: failover",
+            "alia 8.500s identity done 0.200s node, beside it",
             "alia 8.617s network started",
             "alia 8.971s network done 0.357s eth0",
             "alia 9.1s compute retrying 0.100s why",
