@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// By more than this, in seconds, and what [`DRIFT`] allows, servers do not move the clock from what
+/// By more than this, in seconds, and what a quartz may be off, servers do not move the clock from what
 /// the provisioner's signed time set it to, in however many rounds.
 pub const FAR: f64 = 300.0;
 /// How far a quartz may be off: seconds in a second. Few are off by half of it.
