@@ -211,11 +211,16 @@ impl<N: Network> Machine<N> {
             let Err(error) = task.await else { return };
             if error.is_panic() {
                 machine.say(name, StageState::Failed, &internal(&error));
-                let (answer, _) = oneshot::channel();
-                let _ = machine.wishes.send(Wished { wish: Wish::Broken, answer }).await;
+                machine.broken().await;
             }
         });
         handle
+    }
+
+    /// Has the machine restart, which cannot go on as it is.
+    async fn broken(&self) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.wishes.send(Wished { wish: Wish::Broken, answer }).await;
     }
 
     /// Loads drivers for devices that appear from now on.

@@ -4,7 +4,7 @@
 //! In the cache, below `modules/`: a folder for each build, named by all that its bytes follow from.
 //! Paths, times and users are not among that: what a compiler would tell of them is replaced.
 
-use super::{Kernel, source};
+use super::{Built, Kernel, kept, source};
 use crate::{
     elf,
     error::{At, Error},
@@ -24,15 +24,6 @@ const SIGNED: &[u8] = b"~Module signature appended~\n";
 const HASH: &str = "sha512";
 /// Changes when the same inputs become other bytes than before.
 const MADE_BY: &str = "aliaOS external modules v1";
-
-/// A kernel from source that modules can be built for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Built {
-    /// Its unpacked source.
-    pub source: PathBuf,
-    /// What it signs modules with: a private key and its certificate, PEM.
-    pub key: PathBuf,
-}
 
 /// The source of modules.
 pub struct Inputs<'a> {
@@ -65,7 +56,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let Some(built) = &kernel.built else {
         return Err(Error::NoModulesFor { what: inputs.what.into() });
     };
-    let objects = kernel.root.join(KEPT);
+    let objects = kernel.root.join(kept::FOLDER);
     if !objects.join("Module.symvers").exists() {
         let detail = "this kernel was built before what modules are built with was kept of it: \
                       delete the folder, and it is built again";
@@ -98,9 +89,6 @@ pub fn build(inputs: &Inputs<'_>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     inputs.modules.iter().map(read).collect()
 }
 
-/// Where a kernel's folder keeps what modules are built with.
-pub(super) const KEPT: &str = "build";
-
 /// Builds below `work`; gives the folder of the modules.
 fn make(inputs: &Inputs<'_>, built: &Built, objects: &Path, work: &Path) -> Result<PathBuf, Error> {
     let (source, made) = (work.join("source"), work.join("made"));
@@ -111,7 +99,7 @@ fn make(inputs: &Inputs<'_>, built: &Built, objects: &Path, work: &Path) -> Resu
     (inputs.say)(&format!("building {} for the kernel", inputs.what));
     // A kernel's build writes into its object tree, and this one is to stay as it is.
     let copy = work.join("objects");
-    super::kept::keep(objects, &copy)?;
+    kept::keep(objects, &copy)?;
     let kernel = built.source.display().to_string();
     let objects = copy.display().to_string();
     let told = |argument: &&str| argument.replace("@SOURCE", &kernel).replace("@OBJECTS", &objects);

@@ -4,6 +4,8 @@
 use crate::error::{At, Error};
 use std::{fs, path::Path};
 
+/// Where a kernel's folder keeps it.
+pub(super) const FOLDER: &str = "build";
 /// Files and folders of the object tree that modules are built with.
 const KEPT: [&str; 6] = [
     ".config",

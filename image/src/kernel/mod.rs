@@ -31,7 +31,16 @@ pub struct Kernel {
     /// The package that it is of.
     pub origin: Origin,
     /// What modules of others are built for it with, where it was built here.
-    pub built: Option<external::Built>,
+    pub built: Option<Built>,
+}
+
+/// A kernel from source that modules can be built for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Its unpacked source.
+    pub source: PathBuf,
+    /// What it signs modules with: a private key and its certificate, PEM.
+    pub key: PathBuf,
 }
 
 impl Kernel {

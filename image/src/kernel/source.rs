@@ -8,7 +8,7 @@
 //! make holds an object to be made once the command that made it stands beside it.
 
 use super::{
-    Kernel, Kind, external, kept,
+    Built, Kernel, Kind, kept,
     options::{Options, Unmet},
 };
 use crate::{
@@ -124,10 +124,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Kernel, Error> {
         fs::rename(&made, &root).at(&root)?;
         fs::remove_dir_all(&work).at(&work)?;
     }
-    let built = external::Built {
-        source: source(inputs, &folder)?,
-        key: inputs.key.canonicalize().at(inputs.key)?,
-    };
+    let built =
+        Built { source: source(inputs, &folder)?, key: inputs.key.canonicalize().at(inputs.key)? };
     let origin = inputs.package.origin.clone();
     Ok(Kernel { kind: Kind::Source, root, origin, built: Some(built) })
 }
@@ -230,7 +228,7 @@ fn make(inputs: &Inputs<'_>, source: &Path, work: &Path) -> Result<PathBuf, Erro
     };
     copy(objects.join("arch/x86/boot/bzImage"), format!("vmlinuz-{release}"))?;
     copy(objects.join(".config"), format!("config-{release}"))?;
-    kept::keep(&objects, &tree.join(external::KEPT))?;
+    kept::keep(&objects, &tree.join(kept::FOLDER))?;
     for link in ["build", "source"] {
         // They lead to where it was built.
         let _ = fs::remove_file(tree.join("lib/modules").join(&release).join(link));

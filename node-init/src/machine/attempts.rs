@@ -2,7 +2,6 @@
 
 use super::{Machine, internal};
 use crate::{
-    api::{Wish, Wished},
     crash, hotplug,
     http::Base,
     kernel::{Kernel, Program},
@@ -29,7 +28,7 @@ use protocol::{
     release::TimeAnswer,
 };
 use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 /// Deaths that no provisioner wants and that stay in firmware's memory, which must not fill.
 const KEPT_CRASHES: usize = 8;
@@ -280,8 +279,7 @@ impl<N: Network> Machine<N> {
         if let Err(error) = entered.await? {
             // Half of the way there is no way back.
             if matches!(error, RootError::Stranded(_)) {
-                let (answer, _) = oneshot::channel();
-                let _ = self.wishes.send(Wished { wish: Wish::Broken, answer }).await;
+                self.broken().await;
             }
             return Err(error.into());
         }
