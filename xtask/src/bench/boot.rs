@@ -140,7 +140,7 @@ fn bare(image: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Seconds from power-on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Times {
     /// To the network's boot loader: firmware is over.
     loader: f64,
@@ -148,8 +148,8 @@ struct Times {
     init: f64,
     enrolled: f64,
     registered: f64,
-    /// Of PID 1, where it waits for nobody.
-    own: f64,
+    /// Of PID 1, where it waits for nobody: each stage's, some of them beside one another.
+    stages: Vec<Span>,
     /// Megabytes in use, of a machine that waits for work.
     memory: f64,
 }
@@ -191,7 +191,13 @@ pub(super) fn inside(plan: &Path, show: Show<'_>) -> anyhow::Result<()> {
             show(Line::time("boot", case, "bare netboot, all of it".into(), "s", of));
         }
         let goal = if plan.kvm { GOAL_OWN.1 } else { GOAL_OWN.0 };
-        let of = Pair { ours: times.own, theirs: goal };
+        let own = own(&times.stages);
+        for Span { stage, from, to } in times.stages {
+            let of = Pair { ours: to - from, theirs: own };
+            let case = format!("{name}: init's stage {stage}");
+            show(Line::time("boot", case, "init's own time, all of it".into(), "s", of));
+        }
+        let of = Pair { ours: own, theirs: goal };
         show(Line::time("boot", format!("{name}: init's own time"), "goal".into(), "s", of));
         let of = Pair { ours: times.memory, theirs: GOAL_MEMORY };
         let case = format!("{name}: memory of an idle node");
@@ -314,6 +320,9 @@ fn at(lines: &[console::Line], text: &str) -> anyhow::Result<f64> {
 fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Times> {
     let done = " registration done ";
     let (lines, memory) = boot(plan, firmware, folder, &plan.image, &[], done, true)?;
+    let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    let log = workspace::target().join(format!("bench-boot-{}.log", firmware.name()));
+    fs::write(log, text.join("\n"))?;
     Ok(Times {
         memory,
         loader: at(&lines, "iPXE")?,
@@ -321,7 +330,7 @@ fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Time
         init: at(&lines, " mounts done ")?,
         enrolled: at(&lines, " enrolment done ")?,
         registered: at(&lines, " registration done ")?,
-        own: own(lines.iter().map(|line| line.text.as_str())),
+        stages: spans(lines.iter().map(|line| line.text.as_str())),
     })
 }
 
@@ -331,23 +340,35 @@ fn bare_boot(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<
     at(&lines, accel::PROBE_LINE)
 }
 
-/// Seconds of the stages that wait for nobody: `alia 3.214s modules done 0.412s …`.
-fn own<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
+/// A stage that waits for nobody, in seconds since the kernel's start.
+#[derive(Clone, Debug, PartialEq)]
+struct Span {
+    stage: String,
+    from: f64,
+    to: f64,
+}
+
+/// Reads those of [`OWN_STAGES`] off a console: `alia 3.214s modules done 0.412s …`.
+fn spans<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Span> {
     let seconds = |word: &str| word.strip_suffix('s')?.parse::<f64>().ok();
     let span = |line: &str| {
         let mut words = line.split_whitespace().skip_while(|word| *word != "alia").skip(1);
-        let end = seconds(words.next()?)?;
+        let to = seconds(words.next()?)?;
         let (stage, state, took) = (words.next()?, words.next()?, seconds(words.next()?)?);
         let is_own = OWN_STAGES.contains(&stage) && state == "done";
-        is_own.then_some((end - took, end))
+        is_own.then(|| Span { stage: stage.into(), from: to - took, to })
     };
-    let mut spans: Vec<(f64, f64)> = lines.filter_map(span).collect();
-    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Stages run beside one another: time is counted once.
+    lines.filter_map(span).collect()
+}
+
+/// Seconds in which one of them ran, counted once where several did.
+fn own(spans: &[Span]) -> f64 {
+    let mut spans: Vec<&Span> = spans.iter().collect();
+    spans.sort_by(|a, b| a.from.total_cmp(&b.from));
     let (mut all, mut until) = (0.0, f64::NEG_INFINITY);
-    for (from, to) in spans {
+    for Span { from, to, .. } in spans {
         all += (to - from.max(until)).max(0.0);
-        until = until.max(to);
+        until = until.max(*to);
     }
     all
 }
@@ -367,6 +388,7 @@ mod tests {
             "alia 9.1s compute retrying 0.100s why",
             "[    1.0] random: crng init done",
         ];
-        assert!((own(lines.into_iter()) - 0.422).abs() < 1e-9);
+        let spans = spans(lines.into_iter());
+        assert!((own(&spans) - 0.422).abs() < 1e-9, "{spans:?}");
     }
 }
