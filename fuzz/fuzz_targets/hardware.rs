@@ -5,6 +5,7 @@
 use fuzz::{files::Files, parts};
 use libfuzzer_sys::fuzz_target;
 use node_init::{
+    kernel::Probe,
     power,
     stages::{clock, inventory, modules},
 };
@@ -63,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
     let json = serde_json::to_string(&found).expect("plain JSON");
     assert_eq!(serde_json::from_str::<protocol::inventory::Inventory>(&json).ok(), Some(found));
     inventory::undriven_nics(&kernel);
-    if let Ok(loaded) = modules::run(&kernel) {
+    if let Ok(loaded) = modules::run(&kernel, Probe::Aside) {
         loaded.detail();
     }
     if let Ok((build, _)) = clock::run(&kernel) {

@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
     let Ok(modules) = kmod::closure(&wanted, &order, &Default::default(), read) else { return };
     let (alias, dep, softdep) =
         (kmod::alias_file(&modules), kmod::dep_file(&modules), kmod::softdep_file(&modules));
-    let catalogue = Catalogue::parse(&alias, &dep, &softdep);
+    let catalogue = Catalogue::parse(alias.clone(), &dep, &softdep);
     let aliases: usize = modules.values().map(|module| module.aliases.len()).sum();
     assert_eq!(alias.lines().count(), 1 + aliases, "a line an alias: {alias:?}");
     let mut loaded = BTreeSet::new();

@@ -3,8 +3,8 @@
 use node_init::{
     firewall::Firewall,
     kernel::{
-        End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
-        Stop, TextScreen, Watchdog,
+        End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
+        Started, Stop, TextScreen, Watchdog,
     },
 };
 use std::{
@@ -177,7 +177,7 @@ impl Kernel for Files {
         none()
     }
 
-    fn load_module(&self, path: &Path) -> io::Result<()> {
+    fn load_module(&self, path: &Path, _probe: Probe) -> io::Result<()> {
         assert!(path.starts_with("/lib/modules"), "{path:?}");
         Ok(())
     }

@@ -56,6 +56,7 @@ pub mod firewall;
 pub mod floor;
 pub mod hotplug;
 pub mod http;
+pub mod hurry;
 pub mod keep;
 pub mod kernel;
 pub mod lines;

@@ -8,7 +8,7 @@ mod settled;
 
 use crate::{
     api::{Wish, Wished},
-    hotplug,
+    hotplug, hurry,
     kernel::{End, Kernel},
     net::Network,
     plan::{PLAN, Row, Stage},
@@ -158,6 +158,7 @@ impl<N: Network> Machine<N> {
                             dog = dog.take().or_else(|| self.arm_watchdog());
                         }
                         if (stage, state) == (Stage::Compute, StageState::Done) {
+                            let _ = hurry::end(self.kernel.as_ref());
                             self.row(&mut row, rescue::Event::Ready);
                         }
                         if stage == Stage::Modules && state != StageState::Started {
@@ -238,6 +239,7 @@ impl<N: Network> Machine<N> {
         let (row, told) = rescue::State::new(number);
         if row == rescue::State::Rescue {
             runner.rescue(&[Stage::Registration, Stage::Compute]);
+            let _ = hurry::end(self.kernel.as_ref());
         }
         if let Some((state, detail)) = told {
             self.say("rescue", state, &detail);

@@ -4,6 +4,7 @@ use anyhow::Context;
 use node_init::{
     capabilities,
     console::Console,
+    hurry,
     kernel::{End, Kernel, Linux},
     machine::Machine,
     net::linux::Rtnetlink,
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     for mount in &mounts::MOUNTS[..2] {
         let _ = Linux.mount(mount);
     }
+    let _ = hurry::begin(&Linux);
     let _ = hardening::run(&Linux);
     // Before there is another thread, which would keep them.
     let dropped = capabilities::drop_others();

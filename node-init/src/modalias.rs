@@ -3,18 +3,27 @@
 //! Formats: `modules.alias`, `modules.dep` and `modules.softdep` as depmod(8) writes them;
 //! patterns are those of fnmatch(3) without flags.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::OnceLock,
+};
 
 /// The modules of one kernel release, as depmod lists them.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    /// By the part of the pattern before the first colon (the bus): pattern and module's name.
-    aliases: BTreeMap<String, Vec<(String, String)>>,
+    aliases: String,
+    /// Where things stand in `aliases`; made when it is first asked for, since loading by name
+    /// needs none of it and it is most of the work.
+    index: OnceLock<Index>,
     /// By name: the file below `/lib/modules/RELEASE`, and the names of what it needs.
     files: BTreeMap<String, (String, Vec<String>)>,
     /// By name: what is loaded before and after it where it is there.
     soft: BTreeMap<String, Soft>,
 }
+
+/// By the part of the pattern before the first colon (the bus): where pattern and module's name are.
+type Index = BTreeMap<String, Vec<(Range<usize>, Range<usize>)>>;
 
 #[derive(Clone, Debug, Default)]
 struct Soft {
@@ -22,20 +31,36 @@ struct Soft {
     after: Vec<String>,
 }
 
+/// Reads `alias PATTERN MODULE`, line by line. Lines that say nothing to us are passed over.
+fn index(aliases: &str) -> Index {
+    let mut index = Index::new();
+    // Lines of one bus follow one another.
+    let (mut of, mut lines) = ("", Vec::new());
+    let within = |part: &str| {
+        let from = part.as_ptr() as usize - aliases.as_ptr() as usize;
+        from..from + part.len()
+    };
+    for line in aliases.lines() {
+        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let (Some("alias"), Some(pattern), Some(module)) =
+            (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        if bus(pattern) != of {
+            index.entry(of.to_owned()).or_default().append(&mut lines);
+            of = bus(pattern);
+        }
+        lines.push((within(pattern), within(module)));
+    }
+    index.entry(of.to_owned()).or_default().append(&mut lines);
+    index
+}
+
 impl Catalogue {
     /// Reads the three files. Lines that say nothing to us are passed over.
-    pub fn parse(alias: &str, dep: &str, softdep: &str) -> Self {
-        let mut catalogue = Self::default();
-        for line in alias.lines() {
-            let mut words = line.split_ascii_whitespace();
-            let (Some("alias"), Some(pattern), Some(module)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            let entry = (pattern.to_owned(), normal(module));
-            catalogue.aliases.entry(bus(pattern).to_owned()).or_default().push(entry);
-        }
+    pub fn parse(aliases: String, dep: &str, softdep: &str) -> Self {
+        let mut catalogue = Self { aliases, ..Self::default() };
         for line in dep.lines() {
             let Some((file, needs)) = line.split_once(':') else { continue };
             let needs = needs.split_ascii_whitespace().map(name_of_file).collect();
@@ -58,28 +83,35 @@ impl Catalogue {
         catalogue
     }
 
-    /// The modules that say they drive a device of this modalias, in depmod's order.
+    /// The modules that say they drive a device of this modalias, in depmod's order, by the names
+    /// that it writes.
     pub fn matching(&self, modalias: &str) -> Vec<&str> {
-        let same_bus = self.aliases.get(bus(modalias)).into_iter().flatten();
+        let index = self.index.get_or_init(|| index(&self.aliases));
+        let same_bus = index.get(bus(modalias)).into_iter().flatten();
         // A pattern whose bus is itself a pattern matches any.
-        let any_bus = self.aliases.get("*").into_iter().flatten();
+        let any_bus = index.get("*").into_iter().flatten();
         same_bus
             .chain(any_bus)
-            .filter(|(pattern, _)| matches(pattern, modalias))
-            .map(|(_, module)| module.as_str())
+            .filter(|(pattern, _)| matches(&self.aliases[pattern.clone()], modalias))
+            .map(|(_, module)| &self.aliases[module.clone()])
             .collect()
+    }
+
+    /// The module's file below `/lib/modules/RELEASE`.
+    pub fn file(&self, module: &str) -> Option<&str> {
+        Some(&self.files.get(&normal(module))?.0)
     }
 
     /// Whether the module's file is there.
     pub fn has(&self, module: &str) -> bool {
-        self.files.contains_key(module)
+        self.file(module).is_some()
     }
 
     /// The files to load for a module, in order: what it needs first. Those whose names stand in
     /// `loaded` are left out, and the rest are added to it. A circle of needs is cut, not followed.
     pub fn load_order(&self, module: &str, loaded: &mut BTreeSet<String>) -> Vec<(&str, &str)> {
         let mut order = Vec::new();
-        self.visit(module, loaded, &mut order);
+        self.visit(&normal(module), loaded, &mut order);
         order
     }
 
@@ -201,7 +233,7 @@ mod tests {
     const SOFTDEP: &str = "# Soft dependencies\nsoftdep e1000e pre: failover none post: b-b a\n";
 
     fn catalogue() -> Catalogue {
-        Catalogue::parse(ALIAS, DEP, SOFTDEP)
+        Catalogue::parse(ALIAS.into(), DEP, SOFTDEP)
     }
 
     #[test]
@@ -274,7 +306,7 @@ mod tests {
             softdep in "(softdep |pre: |post: |[a-z]{1,3}[ \n]){0,20}",
             device in ".{0,40}",
         ) {
-            let catalogue = Catalogue::parse(&alias, &dep, &softdep);
+            let catalogue = Catalogue::parse(alias, &dep, &softdep);
             for module in catalogue.matching(&device) {
                 catalogue.load_order(module, &mut BTreeSet::new());
             }

@@ -9,7 +9,6 @@ use crate::{
     stages::modules,
 };
 use std::{
-    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -43,11 +42,7 @@ fn open(kernel: &dyn Kernel) -> io::Result<()> {
     match kernel.mount(&MOUNT) {
         Err(error) if error.raw_os_error() == Some(BUSY) => Ok(()),
         Err(_) => {
-            if let Ok((folder, catalogue)) = modules::catalogue(kernel) {
-                for (_, file) in catalogue.load_order("efivarfs", &mut BTreeSet::new()) {
-                    let _ = kernel.load_module(&folder.join(file));
-                }
-            }
+            let _ = modules::load(kernel, &["efivarfs"]);
             kernel.mount(&MOUNT)
         }
         Ok(()) => Ok(()),

@@ -1,8 +1,8 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
 use super::{
-    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
-    Stop, TextScreen, Watchdog,
+    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
+    Started, Stop, TextScreen, Watchdog,
 };
 use crate::firewall::Firewall;
 use std::{
@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// Files that appear with the root.
     pub(crate) in_root: Vec<(PathBuf, Vec<u8>)>,
     pub(crate) modules: Vec<String>,
+    /// Those of them whose devices were not waited for.
+    pub(crate) aside: Vec<String>,
     /// Files that appear when a module is loaded: the devices its driver finds.
     pub(crate) appear: BTreeMap<String, Vec<(PathBuf, Vec<u8>)>>,
     /// Device files that were made: path, number, owner.
@@ -83,6 +85,7 @@ impl Fake {
             root: None,
             in_root: Vec::new(),
             modules: Vec::new(),
+            aside: Vec::new(),
             appear: BTreeMap::new(),
             character_devices: Vec::new(),
             owners: BTreeMap::new(),
@@ -334,7 +337,7 @@ impl Kernel for Fake {
         Ok(Watchdog { device, timeout, reset_us, name: "a fake".to_owned() })
     }
 
-    fn load_module(&self, path: &Path) -> io::Result<()> {
+    fn load_module(&self, path: &Path, probe: Probe) -> io::Result<()> {
         self.check(path)?;
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let mut world = self.world();
@@ -343,6 +346,9 @@ impl Kernel for Fake {
         }
         let shown = format!("/sys/module/{}/refcnt", name.trim_end_matches(".ko"));
         world.files.insert(shown.into(), b"0".to_vec());
+        if probe == Probe::Aside {
+            world.aside.push(name.clone());
+        }
         world.modules.push(name);
         Ok(())
     }

@@ -134,6 +134,15 @@ pub trait Pixels {
     fn show(&mut self, pixels: &[u32]) -> io::Result<()>;
 }
 
+/// Whether loading a module waits until it looked at its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// And until all those before it did, too.
+    Waited,
+    /// They come when they come: disks take seconds until they turn.
+    Aside,
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -240,7 +249,7 @@ pub trait Kernel: Send + Sync {
     fn watchdog(&self, device: &Path, timeout: Duration) -> io::Result<Watchdog>;
 
     /// Loads a module; one that is loaded already is no error.
-    fn load_module(&self, path: &Path) -> io::Result<()>;
+    fn load_module(&self, path: &Path, probe: Probe) -> io::Result<()>;
 
     /// Starts a service in its cage: no capability, no new privileges, a session and a control group
     /// of its own, nothing open but its output, working directory `/`, an empty environment.

@@ -2,9 +2,11 @@
 
 use super::{Machine, internal};
 use crate::{
-    crash, hotplug,
+    crash,
+    firewall::MODULES as FILTER,
+    hotplug,
     http::Base,
-    kernel::{Kernel, Program},
+    kernel::{Kernel, Probe, Program},
     mac::Mac,
     measure,
     net::{Network, WAITS},
@@ -16,7 +18,9 @@ use crate::{
         command_line::{self, Arguments},
         compute, enrolment, firewall, hardening,
         identity::{self, Identity},
-        inventory, modules, mounts, network, registration, release,
+        inventory,
+        modules::{self, ModulesError},
+        mounts, network, registration, release,
         root::{self, RootError},
         verified_by,
     },
@@ -27,13 +31,17 @@ use protocol::{
     inventory::Inventory,
     release::TimeAnswer,
 };
-use std::{convert::Infallible, error::Error, net::Ipv4Addr, rc::Rc};
+use std::{convert::Infallible, error::Error, net::Ipv4Addr, path::Path, rc::Rc};
 use tokio::task::spawn_blocking;
 
 /// Deaths that no provisioner wants and that stay in firmware's memory, which must not fill.
 const KEPT_CRASHES: usize = 8;
 /// Draws on the display that firmware set up.
 const DISPLAY: &str = "simpledrm";
+/// The device that the kernel makes of it.
+const FRAME_BUFFER: &str = "/sys/bus/platform/devices/simple-framebuffer.0";
+/// Of disks that are connected by SATA, SAS or USB.
+const DISKS: &str = "sd_mod";
 
 /// What the stages found out for one another.
 #[derive(Default)]
@@ -70,7 +78,7 @@ impl<N: Network> Machine<N> {
             Stage::Mounts => self.local(mounts::run).await,
             Stage::Hardening => self.harden().await,
             Stage::CommandLine => self.read_command_line().await,
-            Stage::Modules => self.load_modules().await,
+            Stage::Modules => self.clone().load_modules().await,
             Stage::Clock => self.floor_clock(),
             Stage::Identity => self.make_identity().await,
             Stage::Firewall => self.local(firewall::run).await,
@@ -156,7 +164,7 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
-    async fn load_modules(&self) -> Outcome {
+    async fn load_modules(self: Rc<Self>) -> Outcome {
         match hotplug::Listener::open() {
             Ok(listener) => *self.appearing.borrow_mut() = Some(listener),
             Err(error) => {
@@ -165,16 +173,38 @@ impl<N: Network> Machine<N> {
             }
         }
         let load = |kernel: &dyn Kernel| {
-            // No device's name asks for it; where the kernel has another way to the display it is no
-            // module.
-            let _ = modules::load(kernel, &[DISPLAY]);
-            modules::run(kernel).map(|loaded| loaded.detail())
+            // Asked for by later stages, which would wait for the disks then.
+            let _ = modules::load(kernel, &[&FILTER[..], &root::MODULES].concat());
+            modules::run(kernel, Probe::Aside).map(|loaded| loaded.detail())
         };
-        self.local(load).await
+        let detail = self.local(load).await?;
+        self.aside("display", self.clone().open_display());
+        Ok(detail)
+    }
+
+    /// Drives the display that firmware set up, if it did; no device's name asks for that. Where the
+    /// kernel has another way to the display the driver is no module.
+    async fn open_display(self: Rc<Self>) {
+        let open = |kernel: &dyn Kernel| {
+            if kernel.list(Path::new(FRAME_BUFFER)).is_ok() {
+                let _ = modules::load(kernel, &[DISPLAY]);
+            }
+            Ok::<_, Infallible>(())
+        };
+        let _ = self.local(open).await;
     }
 
     async fn load_drivers(self: Rc<Self>) -> Outcome {
-        let loaded = self.local(modules::run).await?;
+        let load = |kernel: &dyn Kernel| {
+            // It waits for the disks that were looked for in the meantime: their drivers' other
+            // devices are there then.
+            let disks = modules::load(kernel, &[DISKS])?;
+            let mut loaded = modules::run(kernel, Probe::Waited)?;
+            loaded.modules.splice(..0, disks.modules);
+            loaded.failed.splice(..0, disks.failed);
+            Ok::<_, ModulesError>(loaded)
+        };
+        let loaded = self.local(load).await?;
         let user = compute::user(self.kernel.as_ref()).unwrap_or(0);
         let cards = self.local(move |kernel| Ok::<_, Infallible>(cards::run(kernel, user))).await?;
         if let Some(mut cards) = cards {

@@ -8,7 +8,7 @@
 //! **Never** keeps a node from working: whatever fails here, it works on its processor, and says why.
 
 use crate::{
-    kernel::{self, Kernel, Program},
+    kernel::{self, Kernel, Probe, Program},
     modalias::Catalogue,
     nvidia::{branch, told},
     sandbox::{self, SandboxError},
@@ -156,7 +156,7 @@ pub fn try_module(kernel: &dyn Kernel, module: &str) -> String {
 /// Loads the driver's modules, with what they need.
 fn load(kernel: &dyn Kernel, driver: &Driver) -> Result<(), Refused> {
     let (folder, catalogue) = modules::catalogue(kernel)?;
-    let mut seen = loaded(kernel);
+    let mut seen = modules::there(kernel);
     for module in &driver.modules {
         if !catalogue.has(module) {
             return Err(Refused::Lacks(module.clone()));
@@ -174,18 +174,14 @@ fn load_one(
     seen: &mut BTreeSet<String>,
 ) -> Result<(), Refused> {
     for (name, file) in catalogue.load_order(module, seen) {
-        kernel.load_module(&folder.join(file)).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENODEV) if name == module => Refused::NoDevice,
-            _ => Refused::Kernel { module: name.into(), why: why(&error), error },
+        kernel.load_module(&folder.join(file), Probe::Waited).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::ENODEV) if name == module => Refused::NoDevice,
+                _ => Refused::Kernel { module: name.into(), why: why(&error), error },
+            }
         })?;
     }
     Ok(())
-}
-
-/// The modules that are there already.
-fn loaded(kernel: &dyn Kernel) -> BTreeSet<String> {
-    let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
-    there.into_iter().map(|entry| entry.name).collect()
 }
 
 /// What the kernel means by an error of finit_module(2) (kernel/module/main.c, signing.c).

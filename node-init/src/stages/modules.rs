@@ -7,7 +7,7 @@
 //! network stage comes back here for want of a link too.
 
 use crate::{
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Probe},
     modalias::Catalogue,
 };
 use std::{
@@ -45,10 +45,11 @@ pub struct Loaded {
     pub failed: Vec<String>,
 }
 
-/// Loads the drivers of all devices that are there.
-pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
+/// Loads the drivers of all devices that are there; those of disks as `disks` says, and last, since
+/// all that is loaded afterwards may wait for them.
+pub fn run(kernel: &dyn Kernel, disks: Probe) -> Result<Loaded, ModulesError> {
     let (folder, catalogue) = catalogue(kernel)?;
-    Ok(coldplug(kernel, &folder, &catalogue))
+    Ok(coldplug(kernel, &folder, &catalogue, disks))
 }
 
 /// Loads modules by name, with what they need. One that the image does not have is passed over: the
@@ -56,7 +57,7 @@ pub fn run(kernel: &dyn Kernel) -> Result<Loaded, ModulesError> {
 pub fn load(kernel: &dyn Kernel, modules: &[&str]) -> Result<Loaded, ModulesError> {
     let (folder, catalogue) = catalogue(kernel)?;
     let mut loaded = Loaded::default();
-    let mut seen = BTreeSet::new();
+    let mut seen = there(kernel);
     for module in modules {
         load_one(kernel, &folder, &catalogue, module, &mut seen, &mut loaded);
     }
@@ -74,30 +75,49 @@ pub fn catalogue(kernel: &dyn Kernel) -> Result<(PathBuf, Catalogue), ModulesErr
         kernel::text(kernel, &path).ok_or(ModulesError::NoTables(release.clone(), path))
     };
     let softdep = table("modules.softdep").unwrap_or_default();
-    let catalogue = Catalogue::parse(&table("modules.alias")?, &table("modules.dep")?, &softdep);
+    let catalogue = Catalogue::parse(table("modules.alias")?, &table("modules.dep")?, &softdep);
     Ok((folder, catalogue))
 }
 
-fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue) -> Loaded {
-    let mut seen = BTreeSet::new();
-    // What is loaded already stays out of the account, what the kernel has built in among it.
+/// Names of the modules that are there already, some of those among them that are built in.
+pub(crate) fn there(kernel: &dyn Kernel) -> BTreeSet<String> {
     let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
-    let mut names: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+    there.into_iter().map(|entry| entry.name).collect()
+}
+
+fn coldplug(kernel: &dyn Kernel, folder: &Path, catalogue: &Catalogue, disks: Probe) -> Loaded {
+    let mut devices = Devices::default();
+    // What is there already stays out of the account.
+    let mut names = there(kernel);
     names.extend(HELD_BACK.map(str::to_owned));
-    let mut loaded = Loaded::default();
+    let (mut loaded, mut late) = (Loaded::default(), Vec::new());
     for _ in 0..MAX_ROUNDS {
-        let new: Vec<String> = modaliases(kernel)
-            .into_iter()
-            .filter(|modalias| seen.insert(modalias.clone()))
-            .collect();
+        let new = devices.appeared(kernel);
         if new.is_empty() {
             break;
         }
+        let before = loaded.modules.len();
         for module in new.iter().flat_map(|modalias| catalogue.matching(modalias)) {
-            load_one(kernel, folder, catalogue, module, &mut names, &mut loaded);
+            match disks {
+                Probe::Aside if catalogue.file(module).is_some_and(drives_disks) => {
+                    late.push(module);
+                }
+                _ => load_one(kernel, folder, catalogue, module, &mut names, &mut loaded),
+            }
+        }
+        if loaded.modules.len() == before {
+            break;
         }
     }
+    for module in late {
+        load_as(kernel, folder, catalogue, module, disks, &mut names, &mut loaded);
+    }
     loaded
+}
+
+/// Controllers of disks, which take long to answer.
+fn drives_disks(file: &str) -> bool {
+    ["kernel/drivers/ata/", "kernel/drivers/nvme/"].iter().any(|folder| file.starts_with(folder))
 }
 
 /// Loads a module and what it needs, but for those whose names are `seen` already.
@@ -109,8 +129,20 @@ pub(crate) fn load_one(
     seen: &mut BTreeSet<String>,
     loaded: &mut Loaded,
 ) {
+    load_as(kernel, folder, catalogue, module, Probe::Waited, seen, loaded);
+}
+
+fn load_as(
+    kernel: &dyn Kernel,
+    folder: &Path,
+    catalogue: &Catalogue,
+    module: &str,
+    probe: Probe,
+    seen: &mut BTreeSet<String>,
+    loaded: &mut Loaded,
+) {
     for (name, file) in catalogue.load_order(module, seen) {
-        match kernel.load_module(&folder.join(file)) {
+        match kernel.load_module(&folder.join(file), probe) {
             Ok(()) => loaded.modules.push(name.to_owned()),
             // Several drivers match by broad patterns and find, once loaded, that the machine has
             // nothing for them (ENODEV).
@@ -126,22 +158,42 @@ fn failure(name: &str, error: &io::Error) -> String {
     format!("{name} ({error})")
 }
 
-/// What every device calls itself. Buses and classes hold all of /sys/devices that can have a
-/// driver, in a tenth of the directories.
+/// What every device calls itself.
 pub(crate) fn modaliases(kernel: &dyn Kernel) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let below = |path: &Path| -> Vec<PathBuf> {
-        let entries = kernel.list(path).unwrap_or_default();
-        entries.into_iter().map(|entry| path.join(entry.name)).collect()
-    };
-    let buses = below(Path::new("/sys/bus")).into_iter().map(|bus| bus.join("devices"));
-    for folder in buses.chain(below(Path::new("/sys/class"))) {
-        for device in below(&folder) {
-            found.extend(kernel::text(kernel, device.join("modalias")));
+    Devices::default().appeared(kernel)
+}
+
+/// Devices that were looked at. Buses and classes hold all of /sys/devices that can have a driver,
+/// in a tenth of the directories.
+#[derive(Default)]
+struct Devices {
+    paths: BTreeSet<PathBuf>,
+    modaliases: BTreeSet<String>,
+}
+
+impl Devices {
+    /// What those call themselves that were not there before, where no other did.
+    fn appeared(&mut self, kernel: &dyn Kernel) -> BTreeSet<String> {
+        let below = |path: &Path| -> Vec<PathBuf> {
+            let entries = kernel.list(path).unwrap_or_default();
+            entries.into_iter().map(|entry| path.join(entry.name)).collect()
+        };
+        let buses = below(Path::new("/sys/bus")).into_iter().map(|bus| bus.join("devices"));
+        let mut found = BTreeSet::new();
+        for folder in buses.chain(below(Path::new("/sys/class"))) {
+            for device in below(&folder) {
+                if self.paths.contains(&device) {
+                    continue;
+                }
+                let modalias = kernel::text(kernel, device.join("modalias")).unwrap_or_default();
+                if !modalias.is_empty() && self.modaliases.insert(modalias.clone()) {
+                    found.insert(modalias);
+                }
+                self.paths.insert(device);
+            }
         }
+        found
     }
-    found.remove("");
-    found
 }
 
 impl Loaded {
@@ -183,10 +235,36 @@ mod tests {
         let appears =
             ("/sys/bus/virtio/devices/virtio0/modalias".into(), b"virtio:d00000001v1".into());
         kernel.world().appear.insert("virtio_pci.ko".into(), vec![appears]);
-        let loaded = run(&kernel).unwrap();
+        let loaded = run(&kernel, Probe::Waited).unwrap();
         assert_eq!(loaded.modules, ["virtio_pci", "failover", "virtio_net"]);
         assert_eq!(kernel.world().modules, ["virtio_pci.ko", "failover.ko", "virtio_net.ko"]);
         assert_eq!(loaded.detail(), "3 loaded: virtio_pci failover virtio_net");
+    }
+
+    #[test]
+    fn disks_are_looked_for_last_and_nobody_waits_for_them() {
+        let alias = "alias pci:v00008086d00002922* ahci\nalias pci:v00008086d00001533* igb\n";
+        let dep = "kernel/drivers/ata/ahci.ko: kernel/drivers/ata/libahci.ko\n\
+                   kernel/drivers/ata/libahci.ko:\nkernel/drivers/net/igb.ko:\n";
+        let devices = [
+            ("/sys/bus/pci/devices/0000:00:01.0/modalias", "pci:v00008086d00002922\n"),
+            ("/sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v00008086d00001533\n"),
+        ];
+        let tables = [RELEASE, (ALIAS.0, alias), (DEP.0, dep)];
+        let kernel = Fake::new(&[tables.as_slice(), &devices].concat());
+        assert_eq!(run(&kernel, Probe::Aside).unwrap().modules, ["igb", "libahci", "ahci"]);
+        assert_eq!(kernel.world().aside, ["libahci.ko", "ahci.ko"]);
+        let kernel = Fake::new(&[tables.as_slice(), &devices].concat());
+        assert_eq!(run(&kernel, Probe::Waited).unwrap().modules, ["libahci", "ahci", "igb"]);
+        assert!(kernel.world().aside.is_empty());
+    }
+
+    #[test]
+    fn what_is_loaded_by_name_is_loaded_once() {
+        let kernel = Fake::new(&[RELEASE, ALIAS, DEP]);
+        assert_eq!(load(&kernel, &["virtio_net", "absent"]).unwrap().modules.len(), 2);
+        assert!(load(&kernel, &["virtio_net"]).unwrap().modules.is_empty());
+        assert_eq!(kernel.world().modules, ["failover.ko", "virtio_net.ko"]);
     }
 
     #[test]
@@ -194,7 +272,7 @@ mod tests {
         let igb = ("/sys/bus/pci/devices/0000:00:03.0/modalias", "pci:v00008086d00001533\n");
         let kernel = Fake::new(&[RELEASE, ALIAS, DEP, DEVICE, igb])
             .failing("/lib/modules/6.12.1/kernel/virtio_pci.ko", 8);
-        let loaded = run(&kernel).unwrap();
+        let loaded = run(&kernel, Probe::Waited).unwrap();
         assert_eq!(loaded.modules, ["igb"]);
         assert!(loaded.detail().contains("failed: virtio_pci (Exec format error"), "{loaded:?}");
     }
@@ -203,14 +281,15 @@ mod tests {
     fn a_driver_that_finds_no_device_is_no_failure() {
         let kernel = Fake::new(&[RELEASE, ALIAS, DEP, DEVICE])
             .failing("/lib/modules/6.12.1/kernel/virtio_pci.ko", NO_SUCH_DEVICE);
-        assert_eq!(run(&kernel).unwrap(), Loaded::default());
+        assert_eq!(run(&kernel, Probe::Waited).unwrap(), Loaded::default());
     }
 
     #[test]
     fn an_image_with_another_kernels_modules_is_said_so() {
-        let error = run(&Fake::new(&[("/proc/sys/kernel/osrelease", "6.1\n"), ALIAS, DEP]));
+        let error =
+            run(&Fake::new(&[("/proc/sys/kernel/osrelease", "6.1\n"), ALIAS, DEP]), Probe::Waited);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("no modules for kernel 6.1"), "{error}");
-        assert!(matches!(run(&Fake::new(&[])), Err(ModulesError::NoRelease)));
+        assert!(matches!(run(&Fake::new(&[]), Probe::Waited), Err(ModulesError::NoRelease)));
     }
 }

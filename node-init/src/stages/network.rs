@@ -2,7 +2,7 @@
 //! boot script says; and keeping it from then on.
 
 use crate::{
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Probe},
     mac::Mac,
     net::{
         Dhcp, DhcpEvent, Link, NetError, Network, Waits, choose,
@@ -264,7 +264,7 @@ async fn wait_for_links<N: Network>(
         if links.is_empty() && !searched && begun.elapsed() >= waits.late_devices {
             searched = true;
             let kernel = kernel.clone();
-            let _ = spawn_blocking(move || modules::run(kernel.as_ref())).await;
+            let _ = spawn_blocking(move || modules::run(kernel.as_ref(), Probe::Aside)).await;
         }
         sleep(POLL).await;
     }

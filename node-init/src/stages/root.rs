@@ -16,7 +16,6 @@ use protocol::{
     boot::{INITRAMFS_DRIVERS, RootImage, VERITY_BLOCK, Verity},
 };
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{self, Write},
     path::Path,
@@ -31,7 +30,8 @@ const NAME: &str = "alia-root";
 const FILE_SYSTEM: &str = "erofs";
 /// Drivers of it all, where the kernel has them as modules. It would ask for digests by a program
 /// that there is none of.
-const MODULES: [&str; 5] = ["sha256_ssse3", "crc32c_generic", "loop", "dm_verity", "erofs"];
+pub(crate) const MODULES: [&str; 5] =
+    ["sha256_ssse3", "crc32c_generic", "loop", "dm_verity", "erofs"];
 /// Sectors of the device mapper.
 const SECTOR: u64 = 512;
 
@@ -154,13 +154,7 @@ fn table(root: &RootImage) -> Result<impl Fn(&Path) -> Mapping, RootError> {
 
 /// What the kernel has built in is in no table, and what fails shows in the next step.
 fn load_drivers(kernel: &dyn Kernel) {
-    let Ok((folder, catalogue)) = modules::catalogue(kernel) else { return };
-    let mut seen = BTreeSet::new();
-    for module in MODULES {
-        for (_, file) in catalogue.load_order(module, &mut seen) {
-            let _ = kernel.load_module(&folder.join(file));
-        }
-    }
+    let _ = modules::load(kernel, &MODULES);
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn told(kernel: &Fake) -> Vec<String> {
-        let catalogue = Catalogue::parse(ALIAS, "kernel/igb.ko:\n", "");
+        let catalogue = Catalogue::parse(ALIAS.into(), "kernel/igb.ko:\n", "");
         let tell = |device: Undriven| {
             let module = device.module.map(|module| format!(" {module}")).unwrap_or_default();
             format!("{} {} {} ({}){module}", device.bus, device.address, device.id, device.class)

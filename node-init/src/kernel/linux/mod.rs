@@ -13,8 +13,8 @@ mod swap;
 mod variable;
 
 use super::{
-    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Program, Started,
-    Stop, TextScreen, Watchdog,
+    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
+    Started, Stop, TextScreen, Watchdog,
 };
 use crate::firewall::{self, Firewall};
 use cage::Locked;
@@ -379,8 +379,13 @@ impl Kernel for Linux {
         card::open()
     }
 
-    fn load_module(&self, path: &Path) -> io::Result<()> {
-        match finit_module(File::open(path)?, c"", ModuleInitFlags::empty()) {
+    fn load_module(&self, path: &Path, probe: Probe) -> io::Result<()> {
+        // A parameter that every module has (admin-guide/kernel-parameters).
+        let parameters = match probe {
+            Probe::Waited => c"",
+            Probe::Aside => c"async_probe",
+        };
+        match finit_module(File::open(path)?, parameters, ModuleInitFlags::empty()) {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
