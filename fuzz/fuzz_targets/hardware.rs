@@ -6,13 +6,13 @@ use fuzz::{files::Files, parts};
 use libfuzzer_sys::fuzz_target;
 use node_init::{
     kernel::Probe,
-    power,
+    medium, power,
     stages::{clock, inventory, modules},
 };
 use std::path::PathBuf;
 
 /// The files whose contents an input has, in turn.
-const FILES: [&str; 30] = [
+const FILES: [&str; 31] = [
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/sys/kernel/osrelease",
@@ -41,6 +41,7 @@ const FILES: [&str; 30] = [
     "/sys/bus/usb/devices/1-1/idProduct",
     "/sys/bus/usb/devices/1-1:1.0/bInterfaceClass",
     "/sys/bus/usb/devices/1-1:1.0/bInterfaceSubClass",
+    "/sys/class/block/sda1/uevent",
     "/sys/bus/acpi/devices/MSFT0101:00/physical_node/modalias",
     "link",
 ];
@@ -70,6 +71,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok((build, _)) = clock::run(&kernel) {
         let _ = clock::take(&kernel, build.unix_time, build.unix_time / 2);
     }
+    let _ = medium::find(&kernel);
     let (asked, _) = tokio::sync::mpsc::channel(1);
     power::listen_to_buttons(&kernel, &asked);
 });

@@ -1,12 +1,17 @@
-//! The content of a stick that firmware boots from: a GPT with one EFI System Partition, FAT32.
+//! The content of a stick that firmware boots from: a GPT with an EFI System Partition, FAT32, and an
+//! empty partition for the node's key, where its machine has no better place for it.
 //!
 //! The same bytes for the same files: no clock is read, and the identifiers come of the content.
 
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::{
-    GptConfig, disk::LogicalBlockSize, mbr::ProtectiveMBR, partition::Partition,
-    partition_types::EFI,
+    GptConfig,
+    disk::LogicalBlockSize,
+    mbr::ProtectiveMBR,
+    partition::Partition,
+    partition_types::{EFI, OperatingSystem, Type},
 };
+use protocol::boot::KEY_PARTITION;
 use std::{
     collections::BTreeMap,
     io::{self, Cursor, Write as _},
@@ -18,6 +23,9 @@ const SECTOR: u64 = 512;
 const FIRST: u64 = 2_048;
 /// What stands behind it: the second copy of the partition table.
 const LAST: u64 = 33;
+/// The key's partition, in sectors, and its type: one of ours, which no system mounts by itself.
+const KEY: u64 = 2_048;
+const KEY_TYPE: Uuid = Uuid::from_u128(0xa11a_05d4_6c1e_4d8b_9f2a_3b7e_5c90_d1f7);
 /// FAT32 has 65,525 clusters at least.
 const LEAST: u64 = 64 << 20;
 
@@ -50,9 +58,10 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
     let identity: [u8; 32] = hash.finalize().into();
     let partition = file_system(files, identity)?;
     let sectors = partition.len() as u64 / SECTOR;
-    let mut disk = Cursor::new(vec![0; ((FIRST + sectors + LAST) * SECTOR) as usize]);
+    let key = FIRST + sectors;
+    let mut disk = Cursor::new(vec![0; ((key + KEY + LAST) * SECTOR) as usize]);
 
-    let all = u32::try_from(FIRST + sectors + LAST - 1).unwrap_or(u32::MAX);
+    let all = u32::try_from(key + KEY + LAST - 1).unwrap_or(u32::MAX);
     let protective = ProtectiveMBR::with_lb_size(all);
     protective.overwrite_lba0(&mut disk).map_err(|error| StickError(error.to_string()))?;
     let uuid = |bytes: &[u8]| {
@@ -61,19 +70,28 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
         uuid::Builder::from_random_bytes(sixteen).into_uuid()
     };
     let (first, second): (Uuid, Uuid) = (uuid(&identity[..16]), uuid(&identity[16..]));
+    let third = uuid(&blake3::hash(&identity).as_bytes()[..16]);
     let mut table = GptConfig::new()
         .writable(true)
         .logical_block_size(LogicalBlockSize::Lb512)
         .create_from_device(disk, Some(first))?;
-    let entry = Partition {
+    let system = Partition {
         part_type_guid: EFI,
         part_guid: second,
         first_lba: FIRST,
-        last_lba: FIRST + sectors - 1,
+        last_lba: key - 1,
         flags: 0,
         name: "aliaOS".into(),
     };
-    table.update_partitions(BTreeMap::from([(1, entry)]))?;
+    let keeps = Partition {
+        part_type_guid: Type { guid: KEY_TYPE, os: OperatingSystem::Custom("aliaOS".into()) },
+        part_guid: third,
+        first_lba: key,
+        last_lba: key + KEY - 1,
+        flags: 0,
+        name: KEY_PARTITION.into(),
+    };
+    table.update_partitions(BTreeMap::from([(1, system), (2, keeps)]))?;
     let mut bytes = table.write()?.into_inner();
     let at = (FIRST * SECTOR) as usize;
     bytes[at..at + partition.len()].copy_from_slice(&partition);
@@ -160,6 +178,17 @@ mod tests {
             system.root_dir().open_file(path).unwrap().read_to_end(&mut read).unwrap();
             assert_eq!(read, content, "{path}");
         }
+    }
+
+    #[test]
+    fn a_stick_has_an_empty_place_for_a_key() {
+        let stick = build(&FILES).unwrap();
+        let table = GptConfig::new().open_from_device(Cursor::new(stick.clone())).unwrap();
+        let entry = &table.partitions()[&2];
+        assert_eq!((entry.name.as_str(), entry.part_type_guid.guid), (KEY_PARTITION, KEY_TYPE));
+        let range = entry.first_lba as usize * 512..(entry.last_lba as usize + 1) * 512;
+        assert_eq!(range.len(), 1 << 20);
+        assert!(stick[range].iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
                 ("with neither, each boot has a fresh key that waits for approval", &|| {
                     bed.bios_without_tpm()
                 }),
+                ("with neither and a stick, the stick keeps the key", &|| bed.bios_with_medium()),
             ],
         );
     }
@@ -272,6 +273,24 @@ impl Bed {
         again(&mut machine);
         let second = self.approve_when_it_waits(&mut machine);
         assert_ne!(first, second);
+    }
+
+    fn bios_with_medium(&self) {
+        let _provisioner = self.serve(&[]);
+        let stick = self.folder.path().join("stick.img");
+        fs::write(&stick, image::stick::owned(b"boots by itself on UEFI alone").unwrap()).unwrap();
+        let drive = format!("-drive if=none,id=key,format=raw,file={}", stick.display());
+        let mut spec = self.spec(&Kind { number: 8, firmware: &Firmware::SeaBios, tpm: false });
+        spec.devices = vec!["qemu-xhci".into(), format!("usb-storage,drive=key {drive}")];
+        let mut machine = Machine::start(spec).unwrap();
+        let mac = machine.spec().mac.clone();
+        line(&mut machine, "fresh, from now on kept in a medium");
+        let first = self.approve_when_it_waits(&mut machine);
+        again(&mut machine);
+        line(&mut machine, " kept in a medium");
+        line(&mut machine, " enrolment done ");
+        let status = detail(&mac).machine;
+        assert_eq!((status.node, status.held.as_deref()), (Some(first), Some("medium")));
     }
 }
 

@@ -1,6 +1,11 @@
-//! Where the node's key lies between boots: in the TPM, else in a UEFI variable, else nowhere.
+//! Where the node's key lies between boots: in the TPM, else in a UEFI variable, else on a medium that
+//! was made for it, else nowhere.
 
-use crate::{kernel::Kernel, variable};
+use crate::{
+    kernel::Kernel,
+    medium::{self, MediumError},
+    variable,
+};
 use protocol::evidence::{Held, PCR_CONFIGURATION};
 use std::io;
 use tpm::{Tpm, TpmError, code, nv::index};
@@ -110,6 +115,14 @@ fn in_variable(kernel: &dyn Kernel, fresh: [u8; SEED]) -> io::Result<Kept> {
     Ok(Kept { seed: fresh, held, known: false, why })
 }
 
+/// As [`node_key`] where neither chip nor firmware keeps it: from a medium, once disks are there.
+/// None where there is no medium.
+pub fn on_medium(kernel: &dyn Kernel, fresh: [u8; SEED]) -> Result<Option<Kept>, MediumError> {
+    let Some(partition) = medium::find(kernel)? else { return Ok(None) };
+    let (seed, known) = medium::key(kernel, &partition, fresh)?;
+    Ok(Some(Kept { seed, held: Held::Medium, known, why: None }))
+}
+
 impl Kept {
     /// For people: `kept in the TPM`.
     pub fn detail(&self) -> String {
@@ -158,6 +171,18 @@ mod tests {
             let detail = kept.detail();
             assert!(detail.contains("this boot alone: no TPM, and no UEFI variable"), "{detail}");
         }
+    }
+
+    #[test]
+    fn without_either_the_key_comes_back_from_a_medium() {
+        let kernel = Fake::new(&[("/sys/class/block/sda2/uevent", "PARTNAME=alia-key\n")]);
+        kernel.world().files.insert("/dev/sda2".into(), vec![0; 4096]);
+        let first = on_medium(&kernel, [1; 32]).unwrap().unwrap();
+        assert_eq!((first.seed, first.held, first.known), ([1; 32], Held::Medium, false));
+        let second = on_medium(&kernel, [2; 32]).unwrap().unwrap();
+        assert_eq!((second.seed, second.known), ([1; 32], true));
+        assert_eq!(second.detail(), "kept in a medium");
+        assert!(on_medium(&Fake::new(&[]), [3; 32]).unwrap().is_none());
     }
 
     #[test]

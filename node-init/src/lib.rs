@@ -63,6 +63,7 @@ pub mod lines;
 pub mod mac;
 pub mod machine;
 pub mod measure;
+pub mod medium;
 pub mod modalias;
 pub mod net;
 pub mod nvidia;

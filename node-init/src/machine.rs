@@ -68,6 +68,8 @@ pub struct Machine<N: Network> {
     sign: Rc<Cell<Duration>>,
     /// How often the kernel killed it for want of memory.
     memory_kills: Cell<u64>,
+    /// Whether a medium with the node's key was looked for.
+    sought: Cell<bool>,
     /// Which boot in a row this is that none before it came to stand, once the provisioner said so.
     boot_number: Cell<Option<u32>>,
 }
@@ -106,6 +108,7 @@ impl<N: Network> Machine<N> {
             settled: Cell::new(false),
             sign: Rc::default(),
             memory_kills: Cell::new(0),
+            sought: Cell::default(),
             boot_number: Cell::default(),
         }
     }

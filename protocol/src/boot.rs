@@ -33,6 +33,10 @@ pub const ARG_RELEASE: &str = "alia.release";
 /// Kernel command line, in PXELINUX's form: `BOOTIF=01-52-54-00-12-34-56`, the NIC that booted us.
 pub const ARG_BOOTIF: &str = "BOOTIF";
 
+/// What the partition of a GPT is called that keeps a node's key, on machines with neither TPM nor
+/// UEFI variables.
+pub const KEY_PARTITION: &str = "alia-key";
+
 /// Where a machine keeps the drivers and firmware that came in its initramfs, once it is on its root:
 /// the root has links to them.
 pub const INITRAMFS_DRIVERS: &str = "/run/initramfs/lib";

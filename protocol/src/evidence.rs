@@ -44,6 +44,8 @@ pub enum Held {
     /// In memory alone: it ends with this boot.
     #[default]
     Memory,
+    /// On a medium that was made for it, which whoever has the medium reads.
+    Medium,
 }
 
 impl Held {
@@ -53,6 +55,7 @@ impl Held {
             Self::Tpm => "tpm",
             Self::UefiVariable => "uefi-variable",
             Self::Memory => "memory",
+            Self::Medium => "medium",
         }
     }
 
@@ -62,6 +65,7 @@ impl Held {
             Self::Tpm => "TPM",
             Self::UefiVariable => "UEFI variable",
             Self::Memory => "memory, for this boot alone",
+            Self::Medium => "medium",
         }
     }
 }

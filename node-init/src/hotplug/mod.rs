@@ -27,6 +27,8 @@ const BATCHES: usize = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 /// The most names that wait; beyond them everything is searched, as at the boot.
 const MAX_WAITING: usize = 512;
+/// What has no driver within this time is the inventory's to tell.
+const BOOT: Duration = Duration::from_secs(5);
 /// `ENOBUFS`: the kernel had more to tell than its buffer holds.
 const NO_BUFFER: i32 = 105;
 
@@ -135,11 +137,17 @@ pub async fn run(
     report: impl Fn(StageState, String),
 ) {
     let mut intake = Intake::default();
-    // Those of the boot stand in the inventory.
-    let mut known = search(&kernel, Search::Names(BTreeSet::new())).await.1;
+    // Devices without a driver that were told of. Those of the boot stand in the inventory, and are
+    // counted when it has better things to do no more.
+    let mut known: Option<Vec<Undriven>> = None;
+    let counted = kernel.since_start() + BOOT;
     loop {
         let now = kernel.since_start();
-        let pause = intake.due().map_or(Duration::MAX, |due| due.saturating_sub(now));
+        if known.is_none() && now >= counted {
+            known = Some(search(&kernel, Search::Names(BTreeSet::new())).await.1);
+        }
+        let due = [intake.due(), known.is_none().then_some(counted)].into_iter().flatten().min();
+        let pause = due.map_or(Duration::MAX, |due| due.saturating_sub(now));
         match timeout(pause, listener.next()).await {
             Ok(Ok(modalias)) => intake.push(kernel.since_start(), &modalias),
             Ok(Err(error)) if error.raw_os_error() == Some(NO_BUFFER) => {
@@ -157,15 +165,16 @@ pub async fn run(
         if !loaded.modules.is_empty() || !loaded.failed.is_empty() {
             report(StageState::Done, loaded.detail());
         }
+        let Some(before) = &known else { continue };
         let new: Vec<String> = undriven
             .iter()
-            .filter(|device| device.module.is_none() && !known.contains(device))
+            .filter(|device| device.module.is_none() && !before.contains(device))
             .map(|device| format!("{device} at {}", device.address))
             .collect();
         if !new.is_empty() {
             report(StageState::Failed, format!("no driver for {}", new.join(", ")));
         }
-        known = undriven;
+        known = Some(undriven);
     }
 }
 

@@ -243,7 +243,15 @@ impl Kernel for Fake {
 
     fn write_at(&self, path: &Path, at: u64, content: &[u8]) -> io::Result<()> {
         self.check(path)?;
-        self.world().written.push((path.into(), at, content.to_vec()));
+        let mut world = self.world();
+        world.written.push((path.into(), at, content.to_vec()));
+        let held = world.files.get_mut(path).and_then(|file| {
+            let from = usize::try_from(at).ok()?;
+            file.get_mut(from..from + content.len())
+        });
+        if let Some(held) = held {
+            held.copy_from_slice(content);
+        }
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use crate::{
     http::Base,
     kernel::{Kernel, Probe, Program},
     mac::Mac,
-    measure,
+    measure, medium,
+    medium::MediumError,
     net::{Network, WAITS},
     plan::Stage,
     stages::{
@@ -28,10 +29,13 @@ use crate::{
 use protocol::{
     Digest,
     boot::{ImageManifest, NodeConfig, StageState},
+    evidence::Held,
     inventory::Inventory,
     release::TimeAnswer,
 };
-use std::{convert::Infallible, error::Error, net::Ipv4Addr, path::Path, rc::Rc};
+use std::{
+    convert::Infallible, error::Error, net::Ipv4Addr, path::Path, rc::Rc, thread, time::Duration,
+};
 use tokio::task::spawn_blocking;
 
 /// Deaths that no provisioner wants and that stay in firmware's memory, which must not fill.
@@ -42,6 +46,10 @@ const DISPLAY: &str = "simpledrm";
 const FRAME_BUFFER: &str = "/sys/bus/platform/devices/simple-framebuffer.0";
 /// Of disks that are connected by SATA, SAS or USB.
 const DISKS: &str = "sd_mod";
+/// How long a medium with the node's key is waited for, where one may come.
+const MEDIUM_COMES: Duration = Duration::from_secs(5);
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the stages found out for one another.
 #[derive(Default)]
@@ -357,7 +365,40 @@ impl<N: Network> Machine<N> {
         }
     }
 
+    /// A key that is in memory alone gives way to that of a medium, once disks are there.
+    async fn seek_medium(&self) {
+        let unmeasured = self.facts.borrow().unmeasured;
+        let identity = self.facts.borrow().identity.clone();
+        let Some(mut identity) = identity.filter(|each| each.held == Held::Memory) else { return };
+        if unmeasured {
+            return;
+        }
+        let may_wait = !self.sought.replace(true);
+        let seek = move |kernel: &dyn Kernel| {
+            let until = kernel.since_start() + MEDIUM_COMES;
+            loop {
+                let found = identity.take_from_medium(kernel)?;
+                let waits = may_wait && medium::may_come(kernel) && kernel.since_start() < until;
+                if found || !waits {
+                    return Ok::<_, MediumError>(found.then_some(identity));
+                }
+                thread::sleep(LOOK);
+            }
+        };
+        match self.local(seek).await {
+            Ok(None) => {}
+            Ok(Some(identity)) => {
+                let node = identity.node.public();
+                self.say("identity", StageState::Done, &format!("node {node}, {}", identity.kept));
+                self.reporter.status().node = Some(node);
+                self.facts.borrow_mut().identity = Some(identity);
+            }
+            Err(error) => self.say("identity", StageState::Failed, &error.to_string()),
+        }
+    }
+
     async fn enrol(self: Rc<Self>) -> Outcome {
+        self.seek_medium().await;
         let (arguments, identity, mac, inventory) = {
             let facts = self.facts.borrow();
             (

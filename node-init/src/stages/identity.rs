@@ -1,7 +1,7 @@
 //! Stage `identity`: the node's key from where it is kept, and the work key of this boot. Of the
 //! processes PID 1 alone has the node's key; the work key it gives to the compute service.
 
-use crate::{keep, kernel::Kernel};
+use crate::{keep, kernel::Kernel, medium::MediumError};
 use protocol::{ChainId, Digest, SecretKey, Signed, evidence::Held, receipt::WorkKeyCertificate};
 use std::io;
 
@@ -42,6 +42,16 @@ pub fn run(
 }
 
 impl Identity {
+    /// Takes over the key of a medium, where this one is in memory alone; gives whether there is such
+    /// a medium.
+    pub fn take_from_medium(&mut self, kernel: &dyn Kernel) -> Result<bool, MediumError> {
+        let fresh = kernel.random().map_err(MediumError::Random)?;
+        let Some(kept) = keep::on_medium(kernel, fresh)? else { return Ok(false) };
+        self.node = SecretKey::from_seed(kept.seed);
+        (self.held, self.kept) = (kept.held, kept.detail());
+        Ok(true)
+    }
+
     /// Lets the work key sign for the node.
     pub fn certificate(&self, chain: &ChainId) -> Signed<WorkKeyCertificate> {
         let body = WorkKeyCertificate { work_key: self.work.public(), boot_id: self.boot_id };
