@@ -110,16 +110,8 @@ impl Network {
         comet.init()?;
         start(comet.service())?;
 
-        let server_key = delegated(&folder("paramserver"), &chain, &owner)?;
-        start(
-            ServiceSpec::new("paramserver", program("paramserver"), folder("paramserver"))
-                .args(["--chain", CHAIN, "--ledger", &ledger_url(), "--data"])
-                .arg(folder("paramserver"))
-                .arg("--delegation")
-                .arg(folder("paramserver").join("delegation.json"))
-                .args(["--listen", &format!("0.0.0.0:{SERVER_PORT}")])
-                .ready(Ready::Http(SocketAddr::from((SERVER, SERVER_PORT)), "/healthz".into())),
-        )?;
+        let (server_key, spec) = parameter_server(&folder("paramserver"), &chain, &owner)?;
+        start(spec)?;
         let provisioner = Provisioner {
             program: program("provisioner"),
             folder: folder("provisioner"),
@@ -215,6 +207,23 @@ fn tap(at: usize) -> String {
 }
 
 /// A node key in a folder, with the owner's delegation to it beside.
+/// A parameter server of an owner's; gives its key and how it is started.
+pub fn parameter_server(
+    folder: &Path,
+    chain: &ChainId,
+    owner: &SecretKey,
+) -> anyhow::Result<(SecretKey, ServiceSpec)> {
+    let key = delegated(folder, chain, owner)?;
+    let spec = ServiceSpec::new("paramserver", program("paramserver"), folder)
+        .args(["--chain", CHAIN, "--ledger", &ledger_url(), "--data"])
+        .arg(folder)
+        .arg("--delegation")
+        .arg(folder.join("delegation.json"))
+        .args(["--listen", &format!("0.0.0.0:{SERVER_PORT}")])
+        .ready(Ready::Http(SocketAddr::from((SERVER, SERVER_PORT)), "/healthz".into()));
+    Ok((key, spec))
+}
+
 fn delegated(folder: &Path, chain: &ChainId, owner: &SecretKey) -> anyhow::Result<SecretKey> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let key = keyfile::read_or_create(&folder.join("node.key"))?;
