@@ -1,8 +1,8 @@
 //! Machines with and without a TPM, from real firmware, through the real provisioner: what keeps a
 //! node's key, what a TPM vouches for, and what a copy comes to.
 //!
-//! A campaign (`cargo xtask test --long tpm`), which gives ALIA_CACHE, ALIA_IMAGE and
-//! ALIA_PROVISIONER as for `boot.rs`, and ALIA_TPM_BOOTS.
+//! A campaign (`cargo xtask test --long tpm`), which gives ALIA_CACHE, ALIA_IMAGE,
+//! ALIA_PROVISIONER and ALIA_COMMAND as for `boot.rs`, and ALIA_TPM_BOOTS.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod bed;
@@ -16,15 +16,15 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools,
 };
-use protocol::{PublicKey, SecretKey, Signed, evidence::Approval, fleet::MachineDetail};
+use protocol::{PublicKey, SecretKey, fleet::MachineDetail};
 use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread::sleep,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// From power-on to enrolment, on a busy machine under software emulation.
@@ -150,17 +150,23 @@ impl Bed {
         Machine::start(self.spec(kind)).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// As the owner does it, by a command and a signature.
     fn approve(&self, mac: &str, node: PublicKey) {
-        let issued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let approval = Approval { mac: mac.into(), node, issued };
-        let signed = Signed::sign(&self.provisioner.chain, approval, &self.provisioner.owner);
-        let body = serde_json::to_string(&signed).unwrap();
-        let answer = http(&format!(
-            "POST /v1/machines/{mac}/approve HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let key = self.folder.path().join("owner.key");
+        if !key.exists() {
+            let mut options = File::options();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&key).unwrap();
+            writeln!(file, "{}", self.provisioner.owner.to_hex()).unwrap();
+        }
+        let output = Command::new(given("ALIA_COMMAND"))
+            .args(["--json", "node", "approve", mac, "--yes", "--key"])
+            .arg(&key)
+            .args(["--provisioner", &format!("http://{}", self.provisioner.http())])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains(&node.to_string()), "{said}");
     }
 
     /// Waits until a machine's key waits, approves it, and waits until it is in; gives the key.
@@ -335,14 +341,6 @@ fn told(detail: &MachineDetail, text: &str) {
 
 fn detail(mac: &str) -> MachineDetail {
     Provisioner::machine(mac).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn http(request: &str) -> String {
-    let mut stream = TcpStream::connect((net::SERVER, 8080)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -273,8 +273,8 @@ pub enum EnrolError {
     Silent,
     /// An operator has to say yes.
     #[error(
-        "node key {node}, kept in {held}, waits for approval: `provisioner approve --database \
-         FILE {mac} {node}`"
+        "node key {node}, kept in {held}, waits for approval: `alia node approve {mac}`, or \
+         here `provisioner approve --database FILE {mac} {node}`"
     )]
     Waits {
         /// The machine.

@@ -276,6 +276,8 @@ fn waits(mac: &str, node: &PublicKey) -> Markup {
     html! {
         p.problem role="alert" {
             "Node key " code { (node.short()) } " waits for approval: "
+            code { "alia node approve " (mac) }
+            ", or on the provisioner's host "
             code { "provisioner approve --database FILE " (mac) " " (node) }
         }
     }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use cli::{
     Error, Exit, Home,
     home::HomeError,
-    node::{self, Node, TargetError, Wanted, show, target},
+    node::{self, Node, TargetError, Wanted, approve, show, target},
 };
 use identity::keyfile;
 use protocol::{
@@ -53,6 +53,18 @@ pub(crate) enum NodeCommand {
     /// The machines that the provisioner knows.
     #[command(after_help = "Example: alia node list --provisioner http://10.0.0.1:8080")]
     List(With),
+    /// Let a machine's key in that waits at the provisioner. Its owner's signature does that.
+    #[command(after_help = "Example: alia node approve bear --yes")]
+    Approve {
+        /// A machine's name or MAC address, or the beginning of the key that waits.
+        #[arg(value_name = "NODE")]
+        node: Wanted,
+        #[command(flatten)]
+        with: With,
+        /// Do not ask whether it is meant.
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// How a node is.
     #[command(after_help = "Example: alia node status bear")]
     Status(Of),
@@ -204,6 +216,7 @@ impl NodeCommand {
     pub(crate) async fn run(self, home: &HomeFlag, output: &Output) -> Result<Exit, Error> {
         match self {
             Self::List(with) => list(&with, home, output).await,
+            Self::Approve { node, with, yes } => approve_key(&node, &with, yes, home, output).await,
             Self::Status(of) => status(&of, home, output).await,
             Self::Stages(of) => {
                 let show = |stages: &Vec<NodeStage>| show::stages(stages);
@@ -249,6 +262,38 @@ async fn list(with: &With, home: &HomeFlag, output: &Output) -> Result<Exit, Err
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     show::machines(&machines, now).into_iter().for_each(|line| output.say(line));
+    Ok(Exit::Ok)
+}
+
+async fn approve_key(
+    wanted: &Wanted,
+    with: &With,
+    yes: bool,
+    home: &HomeFlag,
+    output: &Output,
+) -> Result<Exit, Error> {
+    let provisioner = with.provisioner(home)?;
+    let provisioner = provisioner.ok_or_else(|| TargetError::NoProvisioner(wanted.to_string()))?;
+    let waiting = approve::find(wanted, &node::machines(&provisioner).await?)?;
+    let key = with.key(home)?;
+    output.note(format_args!("{} ({}): key {}", waiting.name, waiting.mac, waiting.node));
+    if let Some(before) = &waiting.before {
+        output.note(format_args!("it takes the place of {before}"));
+    }
+    if let Some(problem) = &waiting.problem {
+        output.note(problem);
+    }
+    let question =
+        format!("Approve {}? Compare the key with the one on its console.", waiting.name);
+    if !yes && !asked(&question)? {
+        output.note("nothing was done");
+        return Ok(Exit::Failed);
+    }
+    let chain = approve::chain(&provisioner).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    approve::approve(&provisioner, &chain, &waiting, &key, now).await?;
+    output.give(&json!({"mac": waiting.mac, "node": waiting.node}));
+    output.say(format_args!("{} was approved; it comes in at its next try", waiting.name));
     Ok(Exit::Ok)
 }
 
@@ -325,13 +370,17 @@ impl End {
     }
 }
 
-/// Asks on a terminal; elsewhere nobody can answer.
 fn is_meant(what: &str, node: &Wanted) -> Result<bool, Error> {
+    asked(&format!("{what} {node}? The work that it has in hand is lost."))
+}
+
+/// Asks on a terminal; elsewhere nobody can answer.
+fn asked(question: &str) -> Result<bool, Error> {
     if !stdin().is_terminal() {
-        let text = format!("{what} {node}? Say --yes where nobody can be asked");
+        let text = format!("{question} Say --yes where nobody can be asked");
         return Err(Error::Refused(text));
     }
-    let _ = write!(stderr(), "{what} {node}? The work that it has in hand is lost. [y/N] ");
+    let _ = write!(stderr(), "{question} [y/N] ");
     let _ = stderr().flush();
     let mut answer = String::new();
     stdin().read_line(&mut answer).map_err(Error::file("the terminal"))?;

@@ -3,6 +3,7 @@
 //! The provisioner says where a node is and which key it was taken in with; TLS 1.3 then proves
 //! that key ([`mtls`]), so whoever else answers at that address is refused before a word.
 
+pub mod approve;
 pub mod client;
 pub mod show;
 pub mod target;
@@ -21,14 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it does not answer.
 pub async fn machines(provisioner: &str) -> Result<Vec<MachineStatus>, TargetError> {
+    get(provisioner, "/v1/machines").await
+}
+
+fn base(provisioner: &str) -> String {
     let base = provisioner.trim_end_matches('/');
-    let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+    if base.contains("://") { base.to_owned() } else { format!("http://{base}") }
+}
+
+async fn get<T: serde::de::DeserializeOwned>(
+    provisioner: &str,
+    path: &str,
+) -> Result<T, TargetError> {
+    let base = base(provisioner);
     let failed = |error: reqwest::Error| TargetError::Provisioner {
         provisioner: base.clone(),
         why: told(&error),
     };
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(failed)?;
-    let answer = client.get(format!("{base}/v1/machines")).send().await.map_err(failed)?;
+    let answer = client.get(format!("{base}{path}")).send().await.map_err(failed)?;
     let answer = answer.error_for_status().map_err(failed)?;
     answer.json().await.map_err(failed)
 }

@@ -62,12 +62,33 @@ pub enum TargetError {
         "{0} was not taken in yet, so it has no key to be known by: `alia node list` shows its problem"
     )]
     NotTakenIn(String),
+    /// Nothing to approve.
+    #[error("no key of {0} waits for approval: `alia node list` shows what its machines wait for")]
+    NothingWaits(String),
+    /// The provisioner does not take the approval.
+    #[error(
+        "{name} was not approved ({why}); approve with the owner's key (--key FILE, --home DIR)"
+    )]
+    NotApproved {
+        /// The machine.
+        name: String,
+        /// What the provisioner says.
+        why: String,
+    },
     /// Known, but nowhere.
     #[error("where {0} is, is not known: give it as KEY@ADDRESS")]
     Nowhere(String),
     /// The text is nothing of these.
     #[error("{0:?} is no node: KEY@ADDRESS has a key of 64 hex digits and a host")]
     Malformed(String),
+}
+
+impl TargetError {
+    pub(super) fn several(wanted: String, machines: &[&MachineStatus]) -> Self {
+        let name = |machine: &&MachineStatus| format!("{} ({})", machine.name, machine.mac);
+        let several = machines.iter().take(5).map(name).collect::<Vec<_>>().join(" or ");
+        Self::Several { wanted, several }
+    }
 }
 
 impl fmt::Display for Target {
@@ -140,7 +161,7 @@ fn place_of(text: &str) -> Option<(String, u16)> {
 }
 
 /// The least digits of a key that name it.
-const LEAST_DIGITS: usize = 6;
+pub(super) const LEAST_DIGITS: usize = 6;
 
 /// Finds the node that is wanted among a provisioner's machines.
 ///
@@ -173,9 +194,7 @@ pub fn find(wanted: &Wanted, machines: &[MachineStatus]) -> Result<Target, Targe
         [machine] => machine,
         [] => return Err(TargetError::Unknown(text)),
         several => {
-            let name = |machine: &&MachineStatus| format!("{} ({})", machine.name, machine.mac);
-            let several = several.iter().take(5).map(name).collect::<Vec<_>>().join(" or ");
-            return Err(TargetError::Several { wanted: text, several });
+            return Err(TargetError::several(text, several));
         }
     };
     let key = machine.node.ok_or_else(|| TargetError::NotTakenIn(machine.name.clone()))?;
