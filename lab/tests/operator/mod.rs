@@ -8,8 +8,8 @@ use protocol::{
 use serde_json::Value;
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    io::{BufRead, BufReader, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -25,6 +25,8 @@ const RESTART_LIMIT: Duration = Duration::from_secs(300);
 /// How long a port may take to say that it is open or closed, and how many are asked at a time.
 const PORT_LIMIT: Duration = Duration::from_millis(300);
 const SCANNERS: u32 = 512;
+/// How late an answer may come.
+const LATE: Duration = Duration::from_secs(2);
 /// The user processes of a working node (PID 1 among them).
 const MOST_PROCESSES: usize = 4;
 
@@ -126,6 +128,7 @@ impl Operator {
         let open = open_ports(address);
         println!("{address}: ports {open:?} are open ({:.1} s)", at.elapsed().as_secs_f32());
         assert_eq!(open, [u32::from(NODE_API_PORT)]);
+        assert_eq!(answering_ports(address), [0; 0], "by UDP");
 
         let _: Value = self.ask(&["drain", node]);
         line(machine, "service done drained: process");
@@ -173,6 +176,37 @@ impl Operator {
         let again = machine.console().wait_from(mark, again, RESTART_LIMIT);
         again.unwrap_or_else(|error| panic!("{error:?}"));
     }
+}
+
+/// Every UDP port that answers a datagram of zeros, be it by one alone.
+fn answering_ports(address: IpAddr) -> Vec<u16> {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut answering = Vec::new();
+    let mut hear = || {
+        let mut datagram = [0; 2_048];
+        while let Ok((_, from)) = socket.recv_from(&mut datagram) {
+            answering.push(from.port());
+        }
+    };
+    for port in 1..=u16::MAX {
+        while let Err(error) = socket.send_to(&[0; 64], (address, port)) {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        // An emulated machine's queue holds some hundred.
+        if port % 64 == 0 {
+            thread::sleep(Duration::from_millis(2));
+            hear();
+        }
+    }
+    thread::sleep(LATE);
+    hear();
+    answering
 }
 
 /// Every TCP port that takes a connection.
