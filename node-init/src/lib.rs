@@ -15,7 +15,7 @@
 //!   service, both pure: `step(state, event) -> actions`, with times as values;
 //! - [`stages`] holds one file for each stage; [`kernel`] and [`net`] are the tables of functions
 //!   behind which the kernel stands, so that each stage is tested without one;
-//! - [`api`] is the only way in, [`status`] what it and the screen show;
+//! - [`api`] is the only way in, [`status`] what it tells; [`screen`] is what the display shows;
 //! - [`machine`] is the edge that carries out what was decided; [`report`] tells console and
 //!   provisioner.
 //!

@@ -344,4 +344,4 @@ fn internal(error: &tokio::task::JoinError) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

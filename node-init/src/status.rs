@@ -1,5 +1,5 @@
-//! How the node is, in one place: what screen and node API show. Fed by whatever PID 1 reports,
-//! and by what the stages found out; pure.
+//! How the node is, as the node API tells it. Fed by whatever PID 1 reports, and by what the stages
+//! found out; pure. The display has a shorter view of its own, [`crate::screen::Status`].
 
 use protocol::{
     Digest, PublicKey,

@@ -290,6 +290,27 @@ async fn the_time_is_signed_for_the_nonce_of_whoever_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_boot_is_counted_once_by_its_script_or_by_its_question_for_the_time() {
+    let site = start(|_| {}).await;
+    // The first makes the machine known: boots of others are not counted.
+    for _ in 0..3 {
+        site.text(&format!("/boot/{MAC}.ipxe?uuid={UUID}&arch=i386&platform=pcbios")).await;
+        site.running.timeline.flush(Duration::from_secs(5));
+    }
+    let detail: MachineDetail = site.json(&format!("/v1/machines/{MAC}")).await;
+    assert!(detail.timeline[0].text.contains("boot 2 in a row"), "{:?}", detail.timeline);
+    let attempt = async |scripted: bool| {
+        let request = TimeRequest { scripted, ..time_request() };
+        let (status, text) = site.post("/v1/time", &request).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        let answer: Signed<TimeAnswer> = serde_json::from_str(&text).unwrap();
+        answer.verify(&chain()).unwrap().attempt
+    };
+    assert_eq!((attempt(true).await, attempt(true).await), (2, 2));
+    assert_eq!((attempt(false).await, attempt(false).await), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_boot_by_http_is_told_stage_by_stage() {
     let site = start(|_| {}).await;
     let status: ProvisionerStatus = site.json("/v1/status").await;

@@ -67,6 +67,17 @@ const STEPS: &[Step] = &[
         arguments.extend(["--quiet", "--", "-D", "warnings"]);
         build::run(&arguments, &bench.environment)
     }),
+    // What they are run with (cargo-fuzz, a nightly) not everybody has; that they compile, everybody
+    // can see.
+    ("fuzz targets", |_| {
+        let folder = workspace::target().join("fuzz-check");
+        let mut check = vec!["check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"];
+        check.extend(["--target", build::TARGET, "--bins", "--examples", "--target-dir"]);
+        check.push(folder.to_str().context("the target folder's name is not UTF-8")?);
+        // Nothing is linked: libFuzzer itself, in C++, can be named without being there.
+        let library = ("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a".into());
+        build::run(&check, &[("RUSTFLAGS", "--cfg fuzzing".into()), library])
+    }),
     ("documentation", |_| {
         let deny = [("RUSTDOCFLAGS", OsString::from("-D warnings"))];
         build::run(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &deny)

@@ -120,7 +120,11 @@ impl Servers {
     }
 }
 
-async fn exchange(mut stream: TcpStream, answer: impl Fn(&str, &[u8]) -> (u16, Vec<u8>)) {
+/// Takes one request and answers it, by its path and body.
+pub(crate) async fn exchange(
+    mut stream: TcpStream,
+    answer: impl Fn(&str, &[u8]) -> (u16, Vec<u8>),
+) {
     let mut request = Vec::new();
     loop {
         let mut part = [0; 4096];
@@ -144,7 +148,8 @@ async fn exchange(mut stream: TcpStream, answer: impl Fn(&str, &[u8]) -> (u16, V
 
 const ROOT: [u8; 8192] = [9; 8192];
 
-fn manifest() -> ImageManifest {
+/// An image for kernel 6.12.
+pub(crate) fn manifest() -> ImageManifest {
     let file = |name: &str, content: &[u8]| ImageFile {
         file: name.into(),
         digest: Digest::of_bytes(content),
@@ -174,6 +179,7 @@ struct Bench {
     screen: Screen,
     seen: Arc<Mutex<Seen>>,
     requests: mpsc::Sender<power::Request>,
+    machine: Rc<Machine<FakeNetwork>>,
 }
 
 impl Bench {
@@ -240,12 +246,13 @@ async fn boot(
         ..FakeNetwork::default()
     };
     let (requests, requested) = mpsc::channel(1);
-    let bench = Bench { kernel: kernel.clone(), screen, seen: servers.seen.clone(), requests };
+    let machine = Rc::new(Machine::with_api_port(kernel.clone(), network, reporter, boot_id, 0));
+    let bench = Bench { kernel, screen, seen: servers.seen.clone(), requests, machine };
     let local = LocalSet::new();
     let end = local
         .run_until(async {
             spawn_local(servers.serve());
-            let machine = Rc::new(Machine::with_api_port(kernel, network, reporter, boot_id, 0));
+            let machine = bench.machine.clone();
             let running = spawn_local(machine.run(bench.requests.clone(), requested));
             test(&bench).await;
             running.await.unwrap().unwrap()
@@ -257,6 +264,11 @@ async fn boot(
 /// Ends a machine whose service runs.
 async fn power_off(bench: &Bench) {
     bench.requests.send((End::PowerOff, "a test")).await.unwrap();
+    service_ends(bench).await;
+}
+
+/// Has the service end as the machine asks it to.
+async fn service_ends(bench: &Bench) {
     let pid = 100 + bench.kernel.world().spawned.len() as Pid;
     // Other tests' signals make this machine look for ended children as well: an end that came
     // before it was asked for would be a crash.
@@ -266,7 +278,6 @@ async fn power_off(bench: &Bench) {
         }
     };
     timeout(Duration::from_secs(20), asked).await.expect("the service is asked to end");
-    // The fake service ends as it is asked to.
     bench.kernel.world().exits.push_back((pid, Exit::Status(0)));
     child_ended();
 }
@@ -394,6 +405,24 @@ async fn a_panic_in_a_stage_is_reported_as_ours_and_the_machine_goes_on() {
         power_off(bench).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_panic_in_what_runs_aside_is_told_and_the_machine_restarts() {
+    let (end, bench) = boot(
+        Servers::start(1, 0).await,
+        |_| {},
+        async |bench| {
+            bench.line("compute done").await;
+            bench.machine.aside("lease", async { panic!("told to panic") });
+            bench.line("lease failed a mistake of ours ended it").await;
+            bench.line("power started asked by a part of PID 1 that ended by a mistake").await;
+            service_ends(bench).await;
+        },
+    )
+    .await;
+    assert_eq!(end, End::Restart);
+    assert!(bench.told().contains(&("lease".to_owned(), StageState::Failed)));
 }
 
 #[tokio::test]

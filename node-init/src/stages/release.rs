@@ -217,3 +217,64 @@ fn detail(verified: &Verified, floor: &str) -> String {
         clock::date(verified.expires)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::fake::Fake,
+        machine::tests::{exchange, manifest},
+        stages::enrolment::tests::{BOOT, arguments, key},
+    };
+    use protocol::release::{Manifest, TrustRoot};
+    use release::sign::testing;
+    use tokio::{net::TcpListener, task::LocalSet};
+
+    /// What a machine whose boot script names `alia-test` makes of a release for this chain.
+    async fn known(chain: &str) -> Result<Known, ReleaseError> {
+        let chain = TrustRoot {
+            chain: chain.parse().unwrap(),
+            genesis_hash: Digest([2; 32]),
+            height: 4,
+            header_hash: Digest([3; 32]),
+            trusting_period_seconds: 100,
+        };
+        let manifest = Manifest { version: 3, image: manifest(), floor: 2, chain: Some(chain) };
+        let image = manifest.image.digest();
+        let released = testing::released(manifest, 4_000_000_000).unwrap();
+        let bundle = released.bundle().unwrap().to_bytes();
+        let root = String::from_utf8(testing::root_json()).unwrap();
+        let kernel = Fake::new(&[(ROOT_FILE, &root), ("/proc/sys/kernel/osrelease", "6.12")]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let arguments = Arguments { release: image, ..arguments(&server) };
+        let local = LocalSet::new();
+        local.spawn_local(async move {
+            let answer = |path: &str, body: &[u8]| {
+                if path != "/v1/time" {
+                    return (200, bundle.clone());
+                }
+                let TimeRequest { nonce, .. } = serde_json::from_slice(body).unwrap();
+                let time = TimeAnswer { nonce, unix_time: 1_999_999_000, attempt: 1 };
+                let chain = "alia-test".parse().unwrap();
+                (200, serde_json::to_vec(&Signed::sign(&chain, time, &key(1))).unwrap())
+            };
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                exchange(stream, answer).await;
+            }
+        });
+        local.run_until(run(&kernel, &arguments, Mac([2; 6]), BOOT, |_| {})).await
+    }
+
+    #[tokio::test]
+    async fn a_release_for_another_chain_is_refused_and_both_chains_are_named() {
+        let taken = known("alia-test").await.unwrap();
+        assert!(taken.detail.starts_with("release 3 (0.1.0 "), "{}", taken.detail);
+        let error = known("alia-other").await.unwrap_err();
+        assert!(matches!(error, ReleaseError::Chain { .. }), "{error}");
+        let error = error.to_string();
+        let wanted = "is for chain alia-other, and the boot script names alia-test";
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -5,7 +5,6 @@ use crate::{
     machine::{Mac, usable_uuid},
     progress::{self, Mark},
     script,
-    store::Store,
     timeline::{Kind, Record, Sighting, unix_ms},
 };
 use axum::{
@@ -68,14 +67,8 @@ pub(super) async fn machine(
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
     let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
     let (script, record) = if supported {
-        let attempt = match app.setup.image.as_ref().map(|image| image.digest) {
-            Some(image) => {
-                let count = move |store: &Store| store.count_attempt(mac, &image, None, unix_ms());
-                // A full disk is no reason to boot nothing.
-                app.store.run(count).await.unwrap_or(1)
-            }
-            None => 1,
-        };
+        let attempt =
+            app.attempt(move |store, image| store.count_attempt(mac, image, None, unix_ms())).await;
         let script = script::machine(&app.setup, mac);
         let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())

@@ -42,7 +42,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use protocol::{fleet::UpstreamStatus, version};
+use protocol::{Digest, fleet::UpstreamStatus, version};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{Semaphore, watch};
 
@@ -79,6 +79,17 @@ impl App {
     /// Places for as many watchers as there may be.
     pub fn places() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_WATCHERS))
+    }
+
+    /// Which boot in a row a machine is told that this is: what `count` says for the image served.
+    /// Without an image, or where the store fails, it is the first: a full disk is no reason to
+    /// boot nothing, or to tell no time.
+    async fn attempt(
+        &self,
+        count: impl FnOnce(&Store, &Digest) -> Result<u32, StoreError> + Send + 'static,
+    ) -> u32 {
+        let Some(image) = self.setup.image.as_ref().map(|image| image.digest) else { return 1 };
+        self.store.run(move |store| count(store, &image)).await.unwrap_or(1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The time for machines whose own clock may say anything.
 
 use super::{App, Problem, nodes::body, speaks};
-use crate::{machine::Mac, store::Store, timeline::unix_ms};
+use crate::{machine::Mac, timeline::unix_ms};
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
@@ -30,18 +30,13 @@ pub(super) async fn time(
                     --delegation and --chain";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
     };
-    let attempt = match app.setup.image.as_ref().map(|image| image.digest) {
-        Some(image) => {
-            let boot = (!scripted).then_some(boot_id);
-            let count = move |store: &Store| match boot {
-                None => store.attempt(mac),
-                boot => store.count_attempt(mac, &image, boot, unix_ms()),
-            };
-            // A full disk is no reason to tell no time.
-            app.store.run(count).await.unwrap_or(1)
-        }
-        None => 1,
-    };
+    let boot = (!scripted).then_some(boot_id);
+    let attempt = app
+        .attempt(move |store, image| match boot {
+            None => store.attempt(mac),
+            boot => store.count_attempt(mac, image, boot, unix_ms()),
+        })
+        .await;
     let answer = TimeAnswer { nonce, unix_time: unix_ms() / 1000, attempt };
     Ok(Json(Signed::sign(&authority.chain, answer, &authority.key)))
 }
