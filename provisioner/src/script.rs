@@ -53,8 +53,16 @@ pub fn entry(base_url: &str) -> String {
     retrying(&format!("asking {base_url} what to boot"), &[], &[must(&ask)])
 }
 
-/// `GET /boot/{mac}.ipxe`: loads the image.
-pub fn machine(setup: &Setup, mac: Mac) -> String {
+/// Boots in a row that did not come to stand, after which the next ones are slowed down. Long before
+/// that a machine is told to be a rescue, which does not end by itself: what boots still dies before it
+/// is told.
+pub const MOST_IN_A_ROW: u32 = 8;
+/// Minutes between two boots then.
+pub const SLOWED: u32 = 10;
+
+/// `GET /boot/{mac}.ipxe`: loads the image; `attempt` says which boot in a row this is that none
+/// before it came to stand.
+pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let base = &setup.base_url;
     let Some(image) = &setup.image else {
         // Asked for anew, not only tried anew: there may be an image by then.
@@ -75,7 +83,23 @@ pub fn machine(setup: &Setup, mac: Mac) -> String {
         must("boot"),
     ];
     let what = format!("aliaOS {} (Linux {})", manifest.version, manifest.kernel_release);
-    retrying(&format!("loading {what} from {base}"), &choose_microcode(microcode), &steps)
+    let mut before = choose_microcode(microcode);
+    if is_slowed(attempt) {
+        let failed = attempt - 1;
+        before.extend([
+            format!("echo aliaOS: {failed} boots in a row died before the machine could say why"),
+            format!("echo aliaOS: {base}/machines/{mac} has what is known of them"),
+            format!("echo aliaOS: trying again in {SLOWED} minutes; a key does so now"),
+            // A key ends it with an error.
+            format!("sleep {} ||", SLOWED * 60),
+        ]);
+    }
+    retrying(&format!("loading {what} from {base}"), &before, &steps)
+}
+
+/// Whether a boot is held up: an end to machines that restart for ever.
+pub fn is_slowed(attempt: u32) -> bool {
+    attempt > MOST_IN_A_ROW
 }
 
 /// Sets `microcode` to the archive of this processor's maker, by what iPXE can ask of a processor

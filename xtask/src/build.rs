@@ -151,6 +151,18 @@ pub enum KernelFrom {
 }
 
 impl KernelFrom {
+    /// What campaigns boot: the distribution's, or what ALIA_KERNEL names.
+    ///
+    /// # Errors
+    /// Where that is neither.
+    pub fn of_campaign() -> anyhow::Result<Self> {
+        match env::var("ALIA_KERNEL").ok().as_deref() {
+            None | Some("prebuilt") => Ok(Self::Prebuilt),
+            Some("source") => Ok(Self::Source),
+            Some(other) => bail!("ALIA_KERNEL is prebuilt or source, and not {other:?}"),
+        }
+    }
+
     /// What has to be on the host for it.
     pub fn purpose(self) -> Purpose {
         match self {

@@ -111,6 +111,7 @@ pub(crate) fn run(name: &str, sources: &Sources) -> anyhow::Result<()> {
     for (name, what, _) in CAMPAIGNS {
         println!("{name:<12} {what}");
     }
+    println!("Those that boot machines boot the source kernel with ALIA_KERNEL=source.");
     if name == "list" { Ok(()) } else { bail!("there is no campaign {name:?}") }
 }
 
@@ -137,13 +138,16 @@ fn machines(
     purpose: Purpose,
     more: &[&str],
 ) -> anyhow::Result<Option<Packages>> {
+    let kernel = KernelFrom::of_campaign()?;
+    let purpose = purpose.max(kernel.purpose());
     if !setup::announce(sources, purpose, more)? {
         return Ok(None);
     }
     setup::install(purpose)?;
     let packages = setup::packages(sources)?;
     build::programs()?;
-    build::image(&packages, KernelFrom::Prebuilt)?;
+    build::image(&packages, kernel)?;
+    println!("machines boot the {kernel:?} kernel (ALIA_KERNEL)");
     Ok(Some(packages))
 }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use lab::tools::Purpose;
+use node_init::sysctl::SYSCTLS;
 use protocol::Digest;
 use std::{
     cell::Cell,
@@ -236,7 +237,8 @@ fn dependencies(_: &image::Packages) -> anyhow::Result<()> {
 }
 
 /// What the source kernel's options come to is harder than its best peer, and each of its failures
-/// has its reason. That a kernel really comes to it is `--long kernel`'s to show.
+/// has its reason, PID 1's settings among them. That a kernel really comes to it is `--long kernel`'s
+/// to show.
 fn hardened(bench: &Bench) -> anyhow::Result<()> {
     let recipe = setup::recipe()?;
     let checker = Checker::fetch(&bench.sources, &recipe.suite)?;
@@ -254,8 +256,30 @@ fn hardened(bench: &Bench) -> anyhow::Result<()> {
             strays.join(", ")
         );
     }
+    let folder = tempfile::tempdir()?;
+    let settings = folder.path().join("settings");
+    let lines: Vec<String> =
+        SYSCTLS.iter().map(|each| format!("{} = {}", each.name, each.value)).collect();
+    fs::write(&settings, lines.join("\n"))?;
+    let checks = checker.run(&hardening::resolved(), Some(&settings))?;
+    // What PID 1 does not set a kernel may have by itself: the guest of `--long kernel` shows it.
+    let sets = |name: &str| SYSCTLS.iter().any(|each| each.name == name);
+    let wrong: Vec<&str> = checks
+        .iter()
+        .filter(|check| check.kind == "sysctl" && check.failed() && sets(&check.option_name))
+        .map(|check| check.option_name.as_str())
+        .collect();
+    let passed = checks.iter().filter(|check| check.kind == "sysctl" && !check.failed()).count();
+    println!("node-init/src/sysctl.rs by {CHECKER}: {passed} OK");
+    if !wrong.is_empty() || passed < LEAST_SETTINGS {
+        bail!("node-init/src/sysctl.rs: {CHECKER} has other values for {}", wrong.join(", "));
+    }
     Ok(())
 }
+
+/// Settings of [`SYSCTLS`] that the checker knows and agrees to, at least: none would be a file that
+/// it did not read.
+const LEAST_SETTINGS: usize = 20;
 
 /// That what is built for xtask alone serves all of the workspace: where another member has a
 /// crate with more features, most of the tree would be compiled twice.

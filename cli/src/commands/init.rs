@@ -6,18 +6,42 @@ use clap::Args;
 use cli::{
     Error, Exit, Home, ParameterServer,
     home::{DEFAULT_PARAMETER_SERVER, Settings},
+    release::check,
 };
 use ledger_client::{
     Client, TxHash,
     verify::{Prover, TrustRoot},
 };
+use protocol::ChainId;
 use serde_json::json;
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The header that a signed release of this chain's network names.
+async fn trusted(place: &str, root: &Path, chain: &ChainId) -> Result<(TxHash, u64), Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let manifest = check(place, root, Some(now), 0).await?.verified.manifest;
+    match manifest.chain {
+        Some(root) if root.chain == *chain => Ok((TxHash(root.header_hash.0), root.height)),
+        Some(root) => Err(Error::Refused(format!(
+            "the release is for chain {}, and the ledger servers are of {chain}: name servers of its \
+             chain by --ledger",
+            root.chain
+        ))),
+        None => Err(Error::Refused(
+            "the release is for no chain in particular: it names no header to pin".into(),
+        )),
+    }
+}
 
 /// Set up the home folder: make the account's key and pin the chain's trust root.
 ///
 /// The first header that a ledger server shows is pinned, and everything later is proven from it.
 /// So this first contact is what all trust rests on: compare the hash with one had from somebody
-/// else, or give that one with --trust-hash and --trust-height.
+/// else, or give that one with --trust-hash and --trust-height, or have it from a signed release of
+/// the network (--release with --root).
 #[derive(Args)]
 #[command(after_help = "Example: alia init --ledger http://10.0.0.1:26657 --parameter-server \
     http://10.0.0.1:8070")]
@@ -37,6 +61,13 @@ pub(crate) struct Init {
     /// The height of that header.
     #[arg(long, value_name = "HEIGHT", requires = "trust_hash")]
     trust_height: Option<u64>,
+    /// Pin the header that a release names: a release.bundle, an image's folder, or the address of
+    /// either. The server must show it.
+    #[arg(long, value_name = "PLACE", requires = "root", conflicts_with = "trust_hash")]
+    release: Option<String>,
+    /// The network's TUF root.json by which the release is believed.
+    #[arg(long, value_name = "FILE", requires = "release")]
+    root: Option<PathBuf>,
     /// Pin anew where the folder is set up already; the key is kept.
     #[arg(long)]
     force: bool,
@@ -52,7 +83,11 @@ impl Init {
         // What cannot be one is said now, and not with the first job.
         ParameterServer::new(&self.parameter_server)?;
         let mut pinned = TrustRoot::pin(&client).await?;
-        let elsewhere = self.trust_hash.zip(self.trust_height);
+        let signed = match self.release.as_deref().zip(self.root.as_deref()) {
+            Some((place, root)) => Some(trusted(place, root, &pinned.chain).await?),
+            None => None,
+        };
+        let elsewhere = signed.or(self.trust_hash.zip(self.trust_height));
         if let Some((header_hash, height)) = elsewhere {
             pinned = TrustRoot { height, header_hash, ..pinned };
             // Refuses a server that shows another header at that height.

@@ -5,6 +5,7 @@
 //! (Documentation/kbuild/kconfig-language.rst) is held against it: an option that another one
 //! forbids, or that this kernel no longer has, is an error and not a silent difference.
 
+use protocol::Digest;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{collections::BTreeMap, fmt};
 
@@ -128,6 +129,11 @@ impl Options {
         self.iter().map(line).collect()
     }
 
+    /// Names them by their digest, for [`kept_of`].
+    fn named(&self) -> String {
+        format!("{OF}{}", Digest::of_bytes(self.fragment().as_bytes()))
+    }
+
     /// Those that a configuration has otherwise.
     pub fn unmet(&self, configuration: &str) -> Vec<Unmet> {
         let set: BTreeMap<&str, &str> = configuration
@@ -153,6 +159,8 @@ impl Options {
 
 /// What the line has that names a configuration's kernel.
 pub const TITLE: &str = "Kernel Configuration";
+/// What the line has that names the options that a kept configuration came of.
+const OF: &str = "# Of the options of digest ";
 /// What follows from the host's compiler and its linker, and differs from host to host.
 const OF_TOOLS: [&str; 14] = [
     "AS_",
@@ -170,6 +178,16 @@ const OF_TOOLS: [&str; 14] = [
     "HAVE_RUST",
     "ARCH_HAS_ELFCORE",
 ];
+
+/// A configuration as the repository keeps it: a head of `#` lines, whose options they are, and what
+/// [`kept`] has.
+pub fn kept_of(options: &Options, head: &str, configuration: &str) -> String {
+    let head = head.lines().filter(|line| !line.starts_with(OF));
+    let of = options.named();
+    head.chain([of.as_str()])
+        .chain(kept(configuration))
+        .fold(String::new(), |all, line| all + line + "\n")
+}
 
 /// A configuration's lines without its comments, the builder's key and the compiler's words of
 /// itself: what a repository can keep, and the checker can read.
@@ -239,6 +257,9 @@ mod tests {
         let options = recipe.kernel.source.options;
         let unmet: Vec<_> = options.unmet(kept).iter().map(ToString::to_string).collect();
         assert_eq!(unmet, [""; 0], "build it and see: cargo xtask test --long kernel");
+        // An option that is gone leaves what it was for behind, which nothing above asks for.
+        let of = kept.lines().find(|line| line.starts_with(OF));
+        assert_eq!(of, Some(options.named().as_str()), "have --long kernel write it anew");
         assert!(resolved(kept).count() > 1_000);
     }
 

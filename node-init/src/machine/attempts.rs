@@ -66,6 +66,8 @@ pub(super) struct Facts {
     pub(super) service: Option<Program>,
     /// Whether what configures this boot could not be measured into a TPM that is there.
     pub(super) unmeasured: bool,
+    /// Whether the kernel is locked down and took every setting that it has.
+    pub(super) hardened: bool,
     /// NVIDIA's, on images for them.
     pub(super) cards: Option<Cards>,
     /// NTP servers that DHCP named.
@@ -119,6 +121,7 @@ impl<N: Network> Machine<N> {
 
     async fn harden(&self) -> Outcome {
         let hardened = self.local(|kernel| Ok::<_, Infallible>(hardening::run(kernel))).await?;
+        self.facts.borrow_mut().hardened = hardened.whole();
         match hardened.whole() {
             true => Ok(hardened.detail()),
             false => Err(hardened.detail().into()),

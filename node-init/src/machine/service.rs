@@ -32,6 +32,9 @@ impl<N: Network> Machine<N> {
         let program = compute::program(kernel, &config, &cards)?;
         let user = program.cage.user;
         // A service that nothing holds is worse than none.
+        if !self.facts.borrow().hardened {
+            return Err(compute::UNHARDENED.into());
+        }
         compute::limits(kernel)?;
         match compute::let_through(kernel, &config, user) {
             // Those that are named by address are reached.

@@ -21,6 +21,10 @@ pub const CONFIG: &str = "/run/alia/compute.json";
 /// The service's name, and its control group's.
 pub const SERVICE: &str = "compute";
 
+/// Why the service waits where the kernel is not as hard as it is to be.
+pub(crate) const UNHARDENED: &str = "the service is not started: the kernel is not locked down, or refused a \
+     setting (the stage \"hardening\" says which); boot the image's own kernel";
+
 /// The controllers of control groups that the kernel has.
 const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// Its program.

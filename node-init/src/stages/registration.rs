@@ -79,6 +79,16 @@ mod tests {
         assert_eq!(body.role, NodeRole::Worker);
         assert_eq!((body.inventory, body.release), (Digest([4; 32]), Digest([3; 32])));
         assert!(body.ownership.verify(&config.chain, &signed.signer).is_ok());
+        assert_eq!(body.boot_evidence, None);
+    }
+
+    #[test]
+    fn what_a_tpm_vouched_for_is_on_the_ledger_by_its_digest() {
+        let (config, identity) = parts();
+        let evidence = Some(Digest([5; 32]));
+        let made = transaction(&config, &identity, Digest::default(), Digest::default(), evidence);
+        let Transaction::RegisterNode(signed) = made else { panic!("{made:?}") };
+        assert_eq!(signed.verify(&config.chain).unwrap().boot_evidence, evidence);
     }
 
     #[tokio::test]

@@ -69,12 +69,17 @@ pub(super) async fn machine(
     let (script, record) = if supported {
         let attempt =
             app.attempt(move |store, image| store.count_attempt(mac, image, None, unix_ms())).await;
-        let script = script::machine(&app.setup, mac);
+        let script = script::machine(&app.setup, mac, attempt);
         let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())
         });
         let row = match attempt {
             1 => String::new(),
+            _ if script::is_slowed(attempt) => format!(
+                ", boot {attempt} in a row that none before it came to stand: it waits {} minutes \
+                 now; see the machine's screen or serial line, mend it or give it another image",
+                script::SLOWED
+            ),
             _ => format!(", boot {attempt} in a row that none before it came to stand"),
         };
         let on = format!("iPXE for {} on {}", or_unknown(&told.arch), or_unknown(&told.platform));

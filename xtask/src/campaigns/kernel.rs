@@ -98,9 +98,9 @@ fn resolved(kernel: &Kernel) -> anyhow::Result<()> {
     let (wanted, built) = (read(&path)?, read(&built)?);
     if env::var_os(WRITE).is_some() {
         let head = wanted.lines().take_while(|line| !line.contains(options::TITLE));
-        let text: Vec<&str> = head.chain(options::kept(&built)).collect();
-        return fs::write(&path, text.join("\n") + "\n")
-            .with_context(|| path.display().to_string());
+        let head = head.collect::<Vec<_>>().join("\n");
+        let text = options::kept_of(&recipe()?.kernel.source.options, &head, &built);
+        return fs::write(&path, text).with_context(|| path.display().to_string());
     }
     let set = |text| options::resolved(text).collect::<BTreeSet<&str>>();
     let (wanted, built) = (set(&wanted), set(&built));

@@ -21,10 +21,12 @@ pub(super) fn console(sources: &Sources) -> anyhow::Result<()> {
 }
 
 fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
-    if !setup::announce(sources, Purpose::Test, &[])? {
+    let kernel = KernelFrom::of_campaign()?;
+    let purpose = Purpose::Test.max(kernel.purpose());
+    if !setup::announce(sources, purpose, &[])? {
         return Ok(());
     }
-    setup::install(Purpose::Test)?;
+    setup::install(purpose)?;
     let packages = setup::packages(sources)?;
     setup::tools(&packages)?;
     build::programs()?;
@@ -36,7 +38,7 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
     build::init_with(&["--features", "faults"])?;
     let image = |name: &str, compute: &Path| {
         let output = folder.join(name);
-        build::image_with(&packages, KernelFrom::Prebuilt, build::CPU, compute, &output)
+        build::image_with(&packages, kernel, build::CPU, compute, &output)
     };
     let images = image("image", &workspace::program("compute"))
         .and_then(|good| Ok((good, image("bad-image", &bad)?)));
