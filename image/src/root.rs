@@ -237,7 +237,7 @@ mod tests {
         tree.file("/usr/bin/compute", b"x".to_vec(), true).unwrap();
         let to = folder.path().join("files");
         stage(&tree, &to).unwrap();
-        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("proc"), mode("usr/bin/compute")), (0o755, 0o755));
         tree.put("/dev/null", Node::Device { major: 1, minor: 3 }).unwrap();
         let error = stage(&tree, &folder.path().join("again")).unwrap_err().to_string();

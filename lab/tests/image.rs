@@ -10,7 +10,7 @@ use protocol::boot::{ImageManifest, RootImage, VERITY_BLOCK};
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     path::PathBuf,
     process::Command,
@@ -132,6 +132,93 @@ fn the_real_root_is_what_its_hash_vouches_for_and_one_flipped_byte_is_not() {
     }
     for folder in ["dev", "proc", "run", "sys", "tmp"] {
         assert_eq!(fs::read_dir(files.join(folder)).unwrap().count(), 0, "{folder} is empty");
+    }
+}
+
+/// Something in an image.
+struct Entry {
+    path: String,
+    /// With its kind, as `stat` has it.
+    mode: u32,
+    /// Its content, of a file.
+    bytes: Vec<u8>,
+}
+
+/// All that lies below a folder.
+fn below(top: &Path) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut folders = vec![top.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let found = fs::symlink_metadata(&path).unwrap();
+            let bytes = if found.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+            let name = path.strip_prefix(top).unwrap().display().to_string();
+            entries.push(Entry { path: name, mode: found.mode(), bytes });
+            if found.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    entries
+}
+
+/// All that an initramfs has: archives of cpio's format `newc`, one after the other.
+fn archived(initramfs: &[u8]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while at < initramfs.len() {
+        let header = str::from_utf8(&initramfs[at..at + 110]).unwrap();
+        assert!(header.starts_with("070701"), "{header}");
+        let field = |number: usize| {
+            let from = 6 + 8 * number;
+            u32::from_str_radix(&header[from..from + 8], 16).unwrap()
+        };
+        let (mode, size, name) = (field(1), field(6) as usize, field(11) as usize);
+        // The name ends with a zero.
+        let path = String::from_utf8(initramfs[at + 110..at + 109 + name].to_vec()).unwrap();
+        let content = (at + 110 + name).next_multiple_of(4);
+        let bytes = initramfs[content..content + size].to_vec();
+        entries.push(Entry { path, mode, bytes });
+        at = (content + size).next_multiple_of(4);
+    }
+    entries
+}
+
+#[test]
+fn of_the_real_image_our_programs_alone_can_be_executed_and_none_as_another_user() {
+    const KIND: u32 = 0o170_000;
+    const FILE: u32 = 0o100_000;
+    const AS_ANOTHER: u32 = 0o6_000;
+    let given = |name: &str| std::env::var_os(name).map(|path| fs::canonicalize(path).unwrap());
+    let [Some(cache), Some(image)] = ["ALIA_CACHE", "ALIA_IMAGE"].map(given) else {
+        println!("skipped: ALIA_CACHE or ALIA_IMAGE is not set");
+        return;
+    };
+    let recipe = recipe();
+    let options = Options::new(&cache, recipe.suite.clone());
+    let packages = Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap();
+    let roots = Builder::new(&packages, &recipe.root).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    roots.unpack(&image.join("root.erofs"), &files).unwrap_or_else(|error| panic!("{error}"));
+    let packed = fs::read(image.join("initramfs.zst")).unwrap();
+    let initramfs = archived(&zstd::decode_all(packed.as_slice()).unwrap());
+    // No shell, then, and nothing else that interprets.
+    let trees: [(Vec<Entry>, &[&str]); 2] = [
+        (below(&files), &["lib64/ld-linux-x86-64.so.2", "usr/bin/compute"]),
+        (initramfs, &["init"]),
+    ];
+    for (entries, wanted) in trees {
+        let mut executable = Vec::new();
+        for Entry { path, mode, bytes } in &entries {
+            assert_eq!(mode & AS_ANOTHER, 0, "{path} has mode {mode:o}");
+            if mode & KIND == FILE {
+                assert!(!bytes.starts_with(b"#!"), "{path} is a script");
+                executable.extend((mode & 0o111 != 0).then_some(path.as_str()));
+            }
+        }
+        executable.sort_unstable();
+        assert_eq!(executable, wanted, "of {} entries", entries.len());
     }
 }
 

@@ -207,6 +207,7 @@ impl Bed {
         assert!(identity.contains("does not give the node's key out"), "{identity}");
         let second = self.approve_when_it_waits(&mut machine);
         assert_ne!(second, first);
+        told(&detail(&mac), "does not give the node's key out");
     }
 
     fn copied_chip(&self) {

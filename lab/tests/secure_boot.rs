@@ -21,6 +21,7 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools::{self, SecureBootFiles},
 };
+use node_init::stages::verified_by::VerifiedBy;
 use protocol::{SecretKey, boot::ImageManifest};
 use std::{
     cell::Cell,
@@ -226,13 +227,17 @@ impl Bed {
         assert!(self.tools.verify(&other.certificate(), &signed).is_err());
     }
 
-    /// Boots `uki`, and holds the kernel to what it says of Secure Boot.
+    /// Boots `uki`, and holds kernel and node-init to what they say of Secure Boot.
     fn enrols(&self, uki: &[u8], boots: BootsFrom, variables: &Path) {
         let mut run = self.start(uki, boots, variables);
         run.says("EFI stub: UEFI Secure Boot is enabled.", BOOT_LIMIT);
         run.says("Linux version", BOOT_LIMIT);
         run.says("Kernel is locked down from EFI Secure Boot", SERVICE_LIMIT);
+        let verified = VerifiedBy::Firmware.to_string();
+        assert!(verified.starts_with("Secure Boot is on: firmware verified "), "{verified}");
+        run.says(&verified, BOOT_LIMIT);
         run.says(" enrolment done ", BOOT_LIMIT);
+        run.provisioner_says(&verified);
         for line in run.transfers() {
             println!("  {line}");
         }

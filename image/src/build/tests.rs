@@ -179,6 +179,26 @@ fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
 }
 
 #[test]
+fn the_programs_and_their_loader_alone_can_be_executed_and_nothing_is_a_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let Content { base, ours, root, .. } = assemble_in(folder.path()).unwrap();
+    let trees: [(Tree, &[&str]); 3] = [
+        (base, &[]),
+        (ours, &["init"]),
+        (root, &["lib64/ld-linux-x86-64.so.2", "usr/bin/compute"]),
+    ];
+    for (tree, wanted) in trees {
+        let mut executed = Vec::new();
+        for (path, node) in tree.iter() {
+            let Node::File { bytes, executable } = node else { continue };
+            assert!(!bytes.starts_with(b"#!"), "{path} is a script");
+            executed.extend(executable.then_some(path));
+        }
+        assert_eq!(executed, wanted);
+    }
+}
+
+#[test]
 fn two_builds_in_two_folders_give_identical_bytes() {
     let build = || {
         let folder = tempfile::tempdir().unwrap();

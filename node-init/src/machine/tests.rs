@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use std::{path::Path, sync::Mutex};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Notify,
     task::LocalSet,
 };
 
@@ -37,6 +38,8 @@ struct Servers {
     refusals: u32,
     /// Which boot in a row it says that this is.
     attempt: u32,
+    /// Is gone from the midst of its first answer at a path with this end, until it is called back.
+    leaves: Option<(&'static str, Arc<Notify>)>,
 }
 
 #[derive(Default)]
@@ -50,19 +53,34 @@ struct Seen {
 impl Servers {
     async fn start(provisioner: u8, refusals: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, seen: Arc::default(), provisioner, refusals, attempt: 1 }
+        Self { listener, seen: Arc::default(), provisioner, refusals, attempt: 1, leaves: None }
     }
 
     fn address(&self) -> String {
         format!("http://{}", self.listener.local_addr().unwrap())
     }
 
-    async fn serve(self) {
+    async fn serve(mut self) {
         let address = self.address();
         loop {
-            let (stream, _) = self.listener.accept().await.unwrap();
-            let answer = |path: &str, body: &[u8]| self.answer(&address, path, body);
-            exchange(stream, answer).await;
+            let (mut stream, _) = self.listener.accept().await.unwrap();
+            let Some((path, body)) = request(&mut stream).await else { continue };
+            let (status, content) = self.answer(&address, &path, &body);
+            let whole = response(status, &content);
+            let leaves = self.leaves.take_if(|(end, _)| path.ends_with(*end));
+            let Some((_, back)) = leaves else {
+                stream.write_all(&whole).await.unwrap();
+                continue;
+            };
+            stream.write_all(&whole[..whole.len() / 2]).await.unwrap();
+            let port = self.listener.local_addr().unwrap();
+            drop((stream, self.listener));
+            // Nobody else gets the port meanwhile, and whoever connects to it is refused.
+            let held = TcpSocket::new_v4().unwrap();
+            held.set_reuseaddr(true).unwrap();
+            held.bind(port).unwrap();
+            back.notified().await;
+            self.listener = held.listen(64).unwrap();
         }
     }
 
@@ -125,25 +143,33 @@ pub(crate) async fn exchange(
     mut stream: TcpStream,
     answer: impl Fn(&str, &[u8]) -> (u16, Vec<u8>),
 ) {
+    let Some((path, body)) = request(&mut stream).await else { return };
+    let (status, content) = answer(&path, &body);
+    stream.write_all(&response(status, &content)).await.unwrap();
+}
+
+/// Takes one request: its path and its body.
+async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut request = Vec::new();
     loop {
         let mut part = [0; 4096];
-        let Ok(read @ 1..) = stream.read(&mut part).await else { return };
+        let Ok(read @ 1..) = stream.read(&mut part).await else { return None };
         request.extend_from_slice(&part[..read]);
         let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let head = String::from_utf8(request[..end].to_vec()).unwrap();
         let body = &request[end + 4..];
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() < length.map_or(0, |length| length.parse::<usize>().unwrap()) {
-            continue;
+        if body.len() >= length.map_or(0, |length| length.parse::<usize>().unwrap()) {
+            return Some((head.split(' ').nth(1).unwrap().to_owned(), body.to_vec()));
         }
-        let (status, content) = answer(head.split(' ').nth(1).unwrap(), body);
-        let length = content.len();
-        let head =
-            format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-        stream.write_all(&[head.into_bytes(), content].concat()).await.unwrap();
-        return;
     }
+}
+
+fn response(status: u16, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let head =
+        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    [head.as_bytes(), content].concat()
 }
 
 const ROOT: [u8; 8192] = [9; 8192];
@@ -185,13 +211,19 @@ struct Bench {
 impl Bench {
     /// Waits for a line on the console that holds this text.
     async fn line(&self, text: &str) {
+        self.line_of(&[text]).await;
+    }
+
+    /// Waits for a line on the console that holds all of these texts.
+    async fn line_of(&self, texts: &[&str]) {
+        let wanted = |line: &str| texts.iter().all(|text| line.contains(text));
         let shown = async {
-            while !self.screen.text().contains(text) {
+            while !self.screen.text().lines().any(wanted) {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        if timeout(Duration::from_secs(20), shown).await.is_err() {
-            panic!("no {text:?} on the console:\n{}", self.screen.text());
+        if timeout(Duration::from_secs(30), shown).await.is_err() {
+            panic!("no {texts:?} on the console:\n{}", self.screen.text());
         }
     }
 
@@ -538,30 +570,77 @@ async fn a_clock_at_1970_or_2099_ends_in_a_working_machine_on_the_provisioners_t
     }
 }
 
-#[tokio::test]
-async fn a_server_that_is_gone_at_a_stage_is_waited_for_in_a_state_that_is_shown() {
-    // No provisioner where the release is asked for; then it comes.
-    let servers = Servers::start(1, 0).await;
-    let address = servers.listener.local_addr().unwrap();
-    let seen = servers.seen.clone();
-    // What answers nobody: its connections are closed at once.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = Servers { listener, seen, provisioner: 1, refusals: 0, attempt: 1 };
-    drop(servers);
-    let late = async |bench: &Bench| {
-        bench.line("release retrying").await;
-        bench.line("cannot be reached").await;
-        let listener = TcpListener::bind(address).await.unwrap();
-        let seen = bench.seen.clone();
-        spawn_local(Servers { listener, seen, provisioner: 1, refusals: 0, attempt: 1 }.serve());
-        bench.line("compute done").await;
-        bench.line("registration done").await;
+/// Who is away when a machine comes to a stage.
+#[derive(Clone, Copy)]
+enum Away {
+    /// What is at the other end of the NIC's cable.
+    Link,
+    /// The DHCP server.
+    Dhcp,
+    /// Provisioner and ledger, from the midst of their first answer at a path with this end.
+    Servers(&'static str),
+}
+
+/// Boots a machine that finds somebody away at a stage, until it has said who and what to do; it
+/// works in the end, and the provisioner hears of it. Gives the stage.
+async fn waits_at(stage: Stage, away: Away, mend: &str) -> Stage {
+    let mut servers = Servers::start(1, 0).await;
+    let (address, back) = (servers.address(), Arc::new(Notify::new()));
+    if let Away::Servers(end) = away {
+        servers.leaves = Some((end, back.clone()));
+    }
+    let retrying = format!(" {stage} retrying ");
+    let test = async |bench: &Bench| {
+        let network = &bench.machine.network;
+        let mut who = "eth1 (52:54:00:00:00:01), which booted us, has ";
+        match away {
+            // Up already: the fake gives a carrier to what it sets up.
+            Away::Link => network.links.borrow_mut()[0].up = true,
+            Away::Dhcp => network.answers.borrow_mut().clear(),
+            Away::Servers(_) => {
+                who = &address;
+                bench.line_of(&[&retrying, who, "HTTP answer"]).await;
+            }
+        }
+        bench.line_of(&[&retrying, who, mend, "; tried again in "]).await;
+        match away {
+            Away::Link => network.links.borrow_mut()[0].carrier = true,
+            Away::Dhcp => {
+                network.answers.borrow_mut().insert(1, [given(3)].into());
+            }
+            Away::Servers(_) => back.notify_one(),
+        }
+        for stage in [stage, Stage::Registration, Stage::Compute] {
+            bench.line(&format!(" {stage} done ")).await;
+        }
         power_off(bench).await;
     };
-    let elsewhere = move |fake: &Fake| {
-        let mut world = fake.world();
-        let line = world.files.get_mut(Path::new("/proc/cmdline")).unwrap();
-        line.extend(format!(" alia.provisioner=http://{address}").bytes());
-    };
-    boot(gone, elsewhere, late).await;
+    let (end, bench) = boot(servers, |_| {}, test).await;
+    assert_eq!(end, End::PowerOff, "{stage}");
+    let told = bench.told();
+    for state in [StageState::Retrying, StageState::Done] {
+        assert!(told.contains(&(stage.name().to_owned(), state)), "{stage} {state:?} in {told:?}");
+    }
+    stage
+}
+
+#[tokio::test]
+async fn a_stage_that_finds_somebody_gone_says_who_and_the_machine_works_once_they_are_back() {
+    const PROVISIONER: &str =
+        "Connection refused (os error 111)); is it running, and on this network?";
+    const LEDGER: &str =
+        "Connection refused (os error 111)): check the network, or name other servers";
+    // All at once: each takes seconds.
+    let held = tokio::join!(
+        waits_at(Stage::Network, Away::Link, "no link: look at its cable and switch port"),
+        waits_at(Stage::Network, Away::Dhcp, "no DHCP server answered: look at the DHCP server"),
+        waits_at(Stage::Release, Away::Servers("/v1/time"), PROVISIONER),
+        waits_at(Stage::Root, Away::Servers("/root.erofs"), PROVISIONER),
+        waits_at(Stage::Enrolment, Away::Servers("/enrol"), PROVISIONER),
+        waits_at(Stage::Registration, Away::Servers("/"), LEDGER),
+    );
+    let held = <[Stage; 6]>::from(held);
+    for row in PLAN.iter().filter(|row| row.waits) {
+        assert!(held.contains(&row.stage), "{} waits for somebody", row.stage);
+    }
 }

@@ -243,12 +243,12 @@ mod tests {
 
     #[test]
     fn disks_are_looked_for_last_and_nobody_waits_for_them() {
-        let alias = "alias pci:v00008086d00002922* ahci\nalias pci:v00008086d00001533* igb\n";
+        let alias = "alias pci:v00008086d00001111* ahci\nalias pci:v00008086d00002222* igb\n";
         let dep = "kernel/drivers/ata/ahci.ko: kernel/drivers/ata/libahci.ko\n\
                    kernel/drivers/ata/libahci.ko:\nkernel/drivers/net/igb.ko:\n";
         let devices = [
-            ("/sys/bus/pci/devices/0000:00:01.0/modalias", "pci:v00008086d00002922\n"),
-            ("/sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v00008086d00001533\n"),
+            ("/sys/bus/pci/devices/0000:00:01.0/modalias", "pci:v00008086d00001111\n"),
+            ("/sys/bus/pci/devices/0000:00:02.0/modalias", "pci:v00008086d00002222\n"),
         ];
         let tables = [RELEASE, (ALIAS.0, alias), (DEP.0, dep)];
         let kernel = Fake::new(&[tables.as_slice(), &devices].concat());
