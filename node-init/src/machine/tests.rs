@@ -458,6 +458,24 @@ async fn a_panic_in_what_runs_aside_is_told_and_the_machine_restarts() {
 }
 
 #[tokio::test]
+async fn on_a_kernel_that_is_not_locked_down_no_service_is_started() {
+    let (_, bench) = boot(
+        Servers::start(1, 0).await,
+        |fake| {
+            fake.world().failing.insert("/sys/kernel/security/lockdown".into(), 1);
+        },
+        async |bench| {
+            bench.line("hardening failed").await;
+            bench.line("compute retrying the service is not started: the kernel is not").await;
+            bench.line("api done").await;
+            bench.requests.send((End::Restart, "a test")).await.unwrap();
+        },
+    )
+    .await;
+    assert!(bench.kernel.world().spawned.is_empty());
+}
+
+#[tokio::test]
 async fn after_three_failed_boots_the_machine_stays_in_a_rescue_that_does_no_work() {
     let servers = Servers { attempt: 4, ..Servers::start(1, 0).await };
     let (_, bench) = boot(
