@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     if pattern.len() < 10 && device.len() < 10 && !pattern.contains(['[', '\\']) {
         assert_eq!(found, plainly(pattern.as_bytes(), device.as_bytes()));
     }
-    let catalogue = Catalogue::parse(pattern, &dep, &softdep);
+    let catalogue = Catalogue::parse(pattern.into_owned(), &dep, &softdep);
     for module in catalogue.matching(&device) {
         let mut loaded = BTreeSet::new();
         let order = catalogue.load_order(module, &mut loaded);

@@ -43,7 +43,7 @@ fn programs(folder: &Path) -> anyhow::Result<()> {
     let other = Place {
         root: folder.join("elsewhere/checkout"),
         target: folder.join("elsewhere/built"),
-        cargo_home: folder.join("another cargo's folder"),
+        cargo_home: folder.join("another-cargo"),
     };
     copy(&ours.root, &other.root)?;
     fs::create_dir_all(&other.cargo_home)?;
