@@ -2,7 +2,7 @@
 //! of a GPT that is called [`NAME`], as sticks of ours have one.
 //!
 //! What it is worth: whoever has the medium has the key. No file system lies on it, so nothing of it
-//! is parsed but one record: [`MAGIC`], the key, and the BLAKE3 of both. Zeros are an empty one;
+//! is parsed but one record: `MAGIC`, the key, and the BLAKE3 of both. Zeros are an empty one;
 //! anything else is somebody else's, and is left alone.
 
 use crate::kernel::{Kernel, text};

@@ -466,7 +466,7 @@ async fn on_a_kernel_that_is_not_locked_down_no_service_is_started() {
         },
         async |bench| {
             bench.line("hardening failed").await;
-            bench.line("compute retrying the service is not started: the kernel is not").await;
+            bench.line("s the service is not started: the kernel is not locked down").await;
             bench.line("api done").await;
             bench.requests.send((End::Restart, "a test")).await.unwrap();
         },
