@@ -6,9 +6,19 @@ mod common;
 
 use common::{Network, SmallJob, cometbft, liar::Liar};
 use job::Terms;
-use protocol::{BatchPart, PublicKey};
+use ledger_client::TxHash;
+use protocol::{
+    BatchPart, Digest, PublicKey,
+    boot::{ImageFile, ImageManifest, Microcode, RootImage, Verity},
+    release::{Manifest, TrustRoot},
+};
+use release::sign::testing;
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// The receipts of a job as the listing has them.
 fn receipts(network: &Network, job: &str) -> Vec<Value> {
@@ -43,10 +53,55 @@ print(elements, Tokenizer.from_file(sys.argv[2]).get_vocab_size())
     assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
+/// The header that a signed release names is pinned, and one that the chain does not have is not.
+fn pins_what_a_release_names(network: &Network) {
+    let (rpc, url) = (network.rpc(), network.url());
+    let init = ["--json", "init", "--force", "--ledger", &rpc, "--parameter-server", &url];
+    let pinned = network.alia(&init).ok().json();
+    let file = ImageFile { file: "a".into(), digest: Digest([1; 32]), bytes: 1 << 20 };
+    let verity = Verity { root_hash: Digest([2; 32]), salt: Digest([3; 32]), data_blocks: 1 };
+    let image = ImageManifest {
+        version: "0.1.0".into(),
+        kernel_release: "6.12.0".into(),
+        kernel: file.clone(),
+        initramfs: ImageFile { file: "b".into(), ..file.clone() },
+        root: RootImage { file: ImageFile { file: "c".into(), ..file }, verity },
+        microcode: Microcode::default(),
+        unix_time: 1_700_000_000,
+    };
+    let header: TxHash = pinned["header_hash"].as_str().unwrap().parse().unwrap();
+    fs::write(network.path("1.root.json"), testing::root_json()).unwrap();
+    let with = |header_hash: [u8; 32]| {
+        let chain = TrustRoot {
+            chain: pinned["chain"].as_str().unwrap().parse().unwrap(),
+            genesis_hash: Digest([4; 32]),
+            height: pinned["height"].as_u64().unwrap(),
+            header_hash: Digest(header_hash),
+            trusting_period_seconds: 86_400,
+        };
+        let manifest = Manifest { version: 1, image: image.clone(), floor: 0, chain: Some(chain) };
+        let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 86_400;
+        let bundle = testing::released(manifest, expires).unwrap().bundle().unwrap().to_bytes();
+        fs::write(network.path("release.bundle"), bundle).unwrap();
+        let from = ["--release", "release.bundle", "--root", "1.root.json"];
+        network.alia(&[&init[..], &from].concat())
+    };
+    let again = with(header.0).ok().json();
+    assert_eq!(
+        (&again["height"], &again["header_hash"]),
+        (&pinned["height"], &pinned["header_hash"])
+    );
+    let mut other = header.0;
+    other[0] ^= 1;
+    let refused = with(other);
+    assert!(refused.code != 0 && refused.err.contains("header"), "{}", refused.err);
+}
+
 #[test]
 fn a_job_is_submitted_trained_fetched_proven_replayed_and_its_model_translates() {
     let Some(comet) = cometbft() else { return };
     let mut network = Network::start(comet);
+    pins_what_a_release_names(&network);
     network.start_worker(None);
     let small = SmallJob { nonce: 0, epochs: 2 };
     let job = network.submit(&small);
