@@ -232,7 +232,8 @@ impl Bed {
         let mut run = self.start(uki, boots, variables);
         run.says("EFI stub: UEFI Secure Boot is enabled.", BOOT_LIMIT);
         run.says("Linux version", BOOT_LIMIT);
-        run.says("Kernel is locked down from EFI Secure Boot", SERVICE_LIMIT);
+        // By Secure Boot, or by its own configuration.
+        run.says("Kernel is locked down from ", SERVICE_LIMIT);
         let verified = VerifiedBy::Firmware.to_string();
         assert!(verified.starts_with("Secure Boot is on: firmware verified "), "{verified}");
         run.says(&verified, BOOT_LIMIT);
