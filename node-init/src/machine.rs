@@ -17,7 +17,7 @@ use crate::{
     rescue,
     runner::{Action, Event, Runner},
     supervise, watchdog,
-    watchdog::Dog,
+    watchdog::Watchdogs,
 };
 use attempts::Facts;
 use protocol::{
@@ -132,7 +132,7 @@ impl<N: Network> Machine<N> {
         let mut runner = Runner::new(&PLAN);
         let mut service = supervise::State::Idle;
         let mut attempts: BTreeMap<Stage, AbortHandle> = BTreeMap::new();
-        let mut dog: Option<Dog> = None;
+        let mut dogs = Watchdogs::default();
         let mut row: Option<rescue::State> = None;
         let mut event = Event::Tick;
         let end = 'working: loop {
@@ -158,7 +158,8 @@ impl<N: Network> Machine<N> {
                         if matches!(stage, Stage::Modules | Stage::Drivers)
                             && state != StageState::Started
                         {
-                            dog = dog.take().or_else(|| self.arm_watchdog());
+                            let last = (stage, state) == (Stage::Drivers, StageState::Done);
+                            self.arm_watchdogs(&mut dogs, last);
                         }
                         if (stage, state) == (Stage::Compute, StageState::Done) {
                             let _ = hurry::end(self.kernel.as_ref());
@@ -176,9 +177,8 @@ impl<N: Network> Machine<N> {
                 self.row(&mut row, rescue::Event::Tick);
                 let stands = row.and_then(|row| row.wake());
                 let due = [runner.wake(), service.wake(), stands].into_iter().flatten().min();
-                self.feed(&mut dog, due, &service);
-                let meal = dog.as_ref().and_then(Dog::wake);
-                let wake = [due, meal].into_iter().flatten().min();
+                self.feed(&mut dogs, due, &service);
+                let wake = [due, dogs.wake()].into_iter().flatten().min();
                 let now = self.kernel.since_start();
                 let pause = wake.map_or(Duration::MAX, |wake| wake.saturating_sub(now));
                 tokio::select! {
@@ -257,27 +257,23 @@ impl<N: Network> Machine<N> {
         }
     }
 
-    /// The hardware's watchdog, once its driver is there.
-    fn arm_watchdog(&self) -> Option<Dog> {
-        match Dog::arm(self.kernel.as_ref()) {
-            Ok((dog, detail)) => {
-                self.say("watchdog", StageState::Done, &detail);
-                Some(dog)
+    /// The hardware's watchdogs, as far as their drivers are there; after the `last` none comes.
+    fn arm_watchdogs(&self, dogs: &mut Watchdogs, last: bool) {
+        for told in dogs.arm(self.kernel.as_ref()) {
+            match told {
+                Ok(detail) => self.say("watchdog", StageState::Done, &detail),
+                Err(detail) => self.say("watchdog", StageState::Failed, &detail),
             }
-            Err(error) => {
-                let file = watchdog::DEVICE;
-                let detail = format!("{file}: {error}; a machine that hangs is not reset");
-                self.say("watchdog", StageState::Failed, &detail);
-                None
-            }
+        }
+        if last && dogs.is_empty() {
+            self.say("watchdog", StageState::Failed, "none; a machine that hangs is not reset");
         }
     }
 
-    /// Feeds the watchdog by the loop's progress.
-    fn feed(&self, dog: &mut Option<Dog>, due: Option<Duration>, service: &supervise::State) {
-        let Some(dog) = dog else { return };
+    /// Feeds the watchdogs by the loop's progress.
+    fn feed(&self, dogs: &mut Watchdogs, due: Option<Duration>, service: &supervise::State) {
         let progress = watchdog::Progress { due, unkillable: service.unkillable() };
-        if let Some(reason) = dog.look(self.kernel.since_start(), &progress) {
+        if let Some(reason) = dogs.look(self.kernel.since_start(), &progress) {
             self.say("watchdog", StageState::Failed, &reason);
         }
     }

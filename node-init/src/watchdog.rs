@@ -1,20 +1,23 @@
-//! The hardware's watchdog, fed by progress: pure decisions, with times as values, and the device.
+//! The hardware's watchdogs, fed by progress: pure decisions, with times as values, and the devices.
 //!
-//! It is fed by the event loop itself, so that a loop that hangs feeds nothing; and only while
+//! They are fed by the event loop itself, so that a loop that hangs feeds nothing; and only while
 //! what the loop should do gets done. A watchdog that is not fed resets the machine after
-//! [`TIMEOUT`]. It is never stopped before the machine ends: writing back what is not written
+//! [`TIMEOUT`]. All that the machine has are armed: firmware may have told a chipset's own to count
+//! without resetting (iTCO's `noreboot`), which its driver may not see. None is ever stopped before the machine ends: writing back what is not written
 //! (`sync`) may hang too. The kernel's driver stops it once the restart itself has begun.
 
 use crate::kernel::{Kernel, Watchdog};
 use std::{
+    collections::BTreeSet,
     fs::File,
-    io::{self, Write},
-    path::Path,
+    io::Write,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-/// The device; the kernel numbers them as their drivers find them.
-pub const DEVICE: &str = "/dev/watchdog0";
+/// The kernel's watchdogs by name, numbered as their drivers find them; each is a device of that
+/// name too (Documentation/ABI/testing/sysfs-class-watchdog).
+const CLASS: &str = "/sys/class/watchdog";
 /// Without food for so long the machine is reset. The loop's turns take milliseconds; its longest
 /// silence of its own is the half minute before a restart in which a person reads why.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,6 +64,12 @@ impl State {
         Self { timeout, next: now, starves: false }
     }
 
+    /// One more device is to be fed from `now` on; the most impatient sets the pace.
+    fn join(&mut self, now: Duration, timeout: Duration) {
+        self.timeout = self.timeout.min(timeout);
+        self.next = now;
+    }
+
     /// When the next step is due.
     pub fn wake(&self) -> Option<Duration> {
         (!self.starves).then_some(self.next)
@@ -93,50 +102,75 @@ impl State {
     }
 }
 
-/// An armed watchdog.
-#[derive(Debug)]
-pub struct Dog {
-    device: File,
-    state: State,
+/// The machine's watchdogs.
+#[derive(Debug, Default)]
+pub struct Watchdogs {
+    tried: BTreeSet<PathBuf>,
+    armed: Vec<File>,
+    state: Option<State>,
 }
 
-impl Dog {
-    /// Arms the machine's watchdog, where it has one; with what people are told. From then on the
-    /// machine is reset unless the dog is fed.
-    pub fn arm(kernel: &dyn Kernel) -> io::Result<(Self, String)> {
-        let Watchdog { device, timeout, reset_us, name } =
-            kernel.watchdog(Path::new(DEVICE), TIMEOUT)?;
+impl Watchdogs {
+    /// Arms those that it did not try yet, and gives what people are told of each. From then on the
+    /// machine is reset unless it is fed.
+    pub fn arm(&mut self, kernel: &dyn Kernel) -> Vec<Result<String, String>> {
+        let found = devices(kernel).into_iter().filter(|device| self.tried.insert(device.clone()));
+        let found: Vec<PathBuf> = found.collect();
+        found.iter().map(|device| self.arm_one(kernel, device)).collect()
+    }
+
+    fn arm_one(&mut self, kernel: &dyn Kernel, device: &Path) -> Result<String, String> {
+        let Watchdog { device, timeout, reset_us, name } = match kernel.watchdog(device, TIMEOUT) {
+            Ok(watchdog) => watchdog,
+            Err(error) => return Err(format!("{}: {error}", device.display())),
+        };
+        let now = kernel.since_start();
+        self.state.get_or_insert_with(|| State::new(now, timeout)).join(now, timeout);
+        self.armed.push(device.into());
         let last = if reset_us { "; it reset the machine before this boot" } else { "" };
-        let detail = format!("{name} resets the machine after {} s{last}", timeout.as_secs());
-        let state = State::new(kernel.since_start(), timeout);
-        Ok((Self { device: device.into(), state }, detail))
+        Ok(format!("{name} resets the machine after {} s{last}", timeout.as_secs()))
     }
 
-    /// When [`Dog::look`] is due.
+    /// Whether nothing resets a machine that hangs.
+    pub fn is_empty(&self) -> bool {
+        self.armed.is_empty()
+    }
+
+    /// When [`Watchdogs::look`] is due.
     pub fn wake(&self) -> Option<Duration> {
-        self.state.wake()
+        self.state.as_ref()?.wake()
     }
 
-    /// Feeds it, or gives why not.
+    /// Feeds them, or gives why not.
     pub fn look(&mut self, now: Duration, progress: &Progress) -> Option<String> {
-        match self.state.step(now, progress)? {
+        match self.state.as_mut()?.step(now, progress)? {
             // Any byte but `V`, by which a driver would stop it when the device is closed.
-            Action::Feed => self.device.write_all(b"a").err().map(|error| {
-                format!("the watchdog takes no food ({error}); it resets the machine soon")
-            }),
+            Action::Feed => {
+                let refused =
+                    self.armed.iter_mut().filter_map(|device| device.write_all(b"a").err());
+                let error = refused.last()?;
+                Some(format!("a watchdog takes no food ({error}); it resets the machine soon"))
+            }
             Action::Starve(reason) => Some(reason),
         }
     }
+}
+
+fn devices(kernel: &dyn Kernel) -> Vec<PathBuf> {
+    let named = kernel.list(Path::new(CLASS)).unwrap_or_default();
+    named.into_iter().map(|entry| Path::new("/dev").join(entry.name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+    use nix::errno::Errno;
     use proptest::prelude::*;
     use std::io::Read;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const FIRST: (&str, &str) = ("/sys/class/watchdog/watchdog0/identity", "iTCO_wdt");
 
     #[test]
     fn a_machine_that_gets_on_feeds_it_four_times_as_often_as_it_must() {
@@ -170,23 +204,56 @@ mod tests {
 
     #[test]
     fn feeding_writes_to_the_device_and_says_who_reset_the_machine() {
-        let kernel = Fake::new(&[]);
+        let kernel = Fake::new(&[FIRST]);
         kernel.world().reset_by_watchdog = true;
-        let (mut dog, told) = Dog::arm(&kernel).unwrap();
-        assert_eq!(
-            told,
-            "a fake resets the machine after 60 s; it reset the machine before this boot"
-        );
-        assert_eq!(dog.look(kernel.since_start(), &Progress::default()), None);
-        let mut food = File::from(kernel.world().watchdog.take().unwrap());
-        let mut byte = [0; 8];
-        assert_eq!(food.read(&mut byte).unwrap(), 1);
-        assert_ne!(byte[0], b'V');
+        let mut dogs = Watchdogs::default();
+        let told = "a fake resets the machine after 60 s; it reset the machine before this boot";
+        assert_eq!(dogs.arm(&kernel), [Ok(told.into())]);
+        assert_eq!(dogs.look(kernel.since_start(), &Progress::default()), None);
+        assert_eq!(meals(&kernel, "/dev/watchdog0"), 1);
     }
 
     #[test]
-    fn a_machine_without_one_is_said_so() {
-        assert!(Dog::arm(&Fake::new(&[]).failing(DEVICE, 2)).is_err());
+    fn each_that_the_machine_has_is_armed_once_and_fed() {
+        let kernel = Fake::new(&[FIRST]);
+        let mut dogs = Watchdogs::default();
+        assert_eq!(dogs.arm(&kernel).len(), 1);
+        // A second driver was loaded.
+        let second = "/sys/class/watchdog/watchdog1/identity";
+        kernel.world().files.insert(second.into(), b"i6300ESB timer".to_vec());
+        assert_eq!(dogs.arm(&kernel), [Ok("a fake resets the machine after 60 s".into())]);
+        assert_eq!(dogs.arm(&kernel), []);
+        assert_eq!(dogs.look(kernel.since_start(), &Progress::default()), None);
+        assert_eq!(meals(&kernel, "/dev/watchdog0"), 1);
+        assert_eq!(meals(&kernel, "/dev/watchdog1"), 1);
+    }
+
+    #[test]
+    fn one_that_refuses_is_told_of_and_leaves_the_others_armed() {
+        let files = ["watchdog0", "watchdog1"].map(|name| format!("{CLASS}/{name}/identity"));
+        let kernel = Fake::new(&files.each_ref().map(|file| (file.as_str(), "")))
+            .failing("/dev/watchdog0", Errno::EBUSY as i32);
+        let mut dogs = Watchdogs::default();
+        let told = dogs.arm(&kernel);
+        assert!(matches!(&told[0], Err(told) if told.starts_with("/dev/watchdog0: ")), "{told:?}");
+        assert!(told[1].is_ok() && !dogs.is_empty());
+    }
+
+    #[test]
+    fn a_machine_without_one_has_none_until_its_driver_comes() {
+        let mut dogs = Watchdogs::default();
+        assert_eq!(dogs.arm(&Fake::new(&[])), []);
+        assert!(dogs.is_empty() && dogs.wake().is_none());
+        assert_eq!(dogs.arm(&Fake::new(&[FIRST])).len(), 1);
+    }
+
+    /// How many meals a device was given.
+    fn meals(kernel: &Fake, device: &str) -> usize {
+        let mut food = File::from(kernel.world().watchdogs.remove(Path::new(device)).unwrap());
+        let mut bytes = [0; 8];
+        let meals = food.read(&mut bytes).unwrap();
+        assert!(!bytes[..meals].contains(&b'V'), "it would stop it");
+        meals
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::{
 };
 use protocol::{boot::StageState, inventory::Undriven};
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols};
-use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use tokio::{task::spawn_blocking, time::timeout};
 
 /// A device's parts are waited for this long since the last one told of itself.
@@ -189,8 +189,7 @@ fn look(kernel: &dyn Kernel, search: &Search) -> (Loaded, Vec<Undriven>) {
     let Ok((folder, catalogue)) = modules::catalogue(kernel) else { return Default::default() };
     let mut loaded = Loaded::default();
     // What is there already is neither loaded nor told of again.
-    let there = kernel.list(Path::new("/sys/module")).unwrap_or_default();
-    let mut seen: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+    let mut seen = modules::there(kernel);
     seen.extend(modules::HELD_BACK.map(str::to_owned));
     let names = match search {
         Search::Names(names) => names.clone(),

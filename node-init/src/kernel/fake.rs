@@ -54,8 +54,8 @@ pub(crate) struct World {
     pub(crate) seed: u8,
     /// Records of the kernel's log.
     pub(crate) log: Vec<Vec<u8>>,
-    /// What a watchdog that was armed is fed.
-    pub(crate) watchdog: Option<OwnedFd>,
+    /// What the watchdogs that were armed are fed, by device.
+    pub(crate) watchdogs: BTreeMap<PathBuf, OwnedFd>,
     pub(crate) reset_by_watchdog: bool,
     /// Time that passed in no time.
     pub(crate) skipped: Duration,
@@ -96,7 +96,7 @@ impl Fake {
             ended: None,
             seed: 0,
             log: Vec::new(),
-            watchdog: None,
+            watchdogs: BTreeMap::new(),
             reset_by_watchdog: false,
             skipped: Duration::ZERO,
         };
@@ -340,7 +340,7 @@ impl Kernel for Fake {
         self.check(device)?;
         let (reader, writer) = io::pipe()?;
         let mut world = self.world();
-        world.watchdog = Some(reader.into());
+        world.watchdogs.insert(device.to_owned(), reader.into());
         let (device, reset_us) = (writer.into(), world.reset_by_watchdog);
         Ok(Watchdog { device, timeout, reset_us, name: "a fake".to_owned() })
     }

@@ -185,8 +185,8 @@ impl<N: Network> Machine<N> {
         }
         let load = |kernel: &dyn Kernel| {
             // Asked for by later stages, which would wait for the disks then.
-            let _ = modules::load(kernel, &[&FILTER[..], &root::MODULES].concat());
-            modules::run(kernel, Probe::Aside).map(|loaded| loaded.detail())
+            let named = [&FILTER[..], &root::MODULES].concat();
+            modules::run_after(kernel, &named, Probe::Aside).map(|(_, loaded)| loaded.detail())
         };
         let detail = self.local(load).await?;
         self.aside("display", self.clone().open_display());
@@ -209,8 +209,7 @@ impl<N: Network> Machine<N> {
         let load = |kernel: &dyn Kernel| {
             // It waits for the disks that were looked for in the meantime: their drivers' other
             // devices are there then.
-            let disks = modules::load(kernel, &[DISKS])?;
-            let mut loaded = modules::run(kernel, Probe::Waited)?;
+            let (disks, mut loaded) = modules::run_after(kernel, &[DISKS], Probe::Waited)?;
             loaded.modules.splice(..0, disks.modules);
             loaded.failed.splice(..0, disks.failed);
             Ok::<_, ModulesError>(loaded)

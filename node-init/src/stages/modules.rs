@@ -48,20 +48,42 @@ pub struct Loaded {
 /// Loads the drivers of all devices that are there; those of disks as `disks` says, and last, since
 /// all that is loaded afterwards may wait for them.
 pub fn run(kernel: &dyn Kernel, disks: Probe) -> Result<Loaded, ModulesError> {
+    Ok(run_after(kernel, &[], disks)?.1)
+}
+
+/// As [`load`] and then as [`run`], by tables that are read once; gives what each did.
+pub fn run_after(
+    kernel: &dyn Kernel,
+    modules: &[&str],
+    disks: Probe,
+) -> Result<(Loaded, Loaded), ModulesError> {
     let (folder, catalogue) = catalogue(kernel)?;
-    Ok(coldplug(kernel, &folder, &catalogue, disks))
+    let named = load_named(kernel, &folder, &catalogue, modules);
+    Ok((named, coldplug(kernel, &folder, &catalogue, disks)))
 }
 
 /// Loads modules by name, with what they need. One that the image does not have is passed over: the
 /// kernel may have it built in.
 pub fn load(kernel: &dyn Kernel, modules: &[&str]) -> Result<Loaded, ModulesError> {
     let (folder, catalogue) = catalogue(kernel)?;
+    Ok(load_named(kernel, &folder, &catalogue, modules))
+}
+
+fn load_named(
+    kernel: &dyn Kernel,
+    folder: &Path,
+    catalogue: &Catalogue,
+    modules: &[&str],
+) -> Loaded {
     let mut loaded = Loaded::default();
+    if modules.is_empty() {
+        return loaded;
+    }
     let mut seen = there(kernel);
     for module in modules {
-        load_one(kernel, &folder, &catalogue, module, &mut seen, &mut loaded);
+        load_one(kernel, folder, catalogue, module, &mut seen, &mut loaded);
     }
-    Ok(loaded)
+    loaded
 }
 
 /// The running kernel's modules: their folder, and depmod's tables.
