@@ -311,6 +311,28 @@ async fn a_boot_is_counted_once_by_its_script_or_by_its_question_for_the_time() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_dies_boot_after_boot_is_held_up_at_its_loader() {
+    let site = start(|_| {}).await;
+    let ask = async || {
+        let script =
+            site.text(&format!("/boot/{MAC}.ipxe?uuid={UUID}&arch=i386&platform=pcbios")).await;
+        site.running.timeline.flush(Duration::from_secs(5));
+        script
+    };
+    // The first makes the machine known: boots of others are not counted.
+    for _ in 0..9 {
+        assert!(!ask().await.contains("sleep 600"));
+    }
+    let script = ask().await;
+    assert!(
+        script.contains("8 boots in a row died") && script.contains("sleep 600 ||\n"),
+        "{script}"
+    );
+    let detail: MachineDetail = site.json(&format!("/v1/machines/{MAC}")).await;
+    assert!(detail.timeline[0].text.contains("it waits 10 minutes now"), "{:?}", detail.timeline);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_boot_by_http_is_told_stage_by_stage() {
     let site = start(|_| {}).await;
     let status: ProvisionerStatus = site.json("/v1/status").await;

@@ -1,6 +1,6 @@
 //! `alia init`.
 
-use super::HomeFlag;
+use super::{HomeFlag, now};
 use crate::output::Output;
 use clap::Args;
 use cli::{
@@ -14,15 +14,11 @@ use ledger_client::{
 };
 use protocol::ChainId;
 use serde_json::json;
-use std::{
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::{Path, PathBuf};
 
 /// The header that a signed release of this chain's network names.
 async fn trusted(place: &str, root: &Path, chain: &ChainId) -> Result<(TxHash, u64), Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let manifest = check(place, root, Some(now), 0).await?.verified.manifest;
+    let manifest = check(place, root, Some(now().as_secs()), 0).await?.verified.manifest;
     match manifest.chain {
         Some(root) if root.chain == *chain => Ok((TxHash(root.header_hash.0), root.height)),
         Some(root) => Err(Error::Refused(format!(

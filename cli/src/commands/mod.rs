@@ -10,7 +10,12 @@ pub(crate) mod replay;
 pub(crate) mod translate;
 
 use cli::{Error, Home};
-use std::{num::NonZero, path::PathBuf, thread};
+use std::{
+    num::NonZero,
+    path::PathBuf,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// The home folder as the flag or the environment names it.
 pub(crate) struct HomeFlag(pub(crate) Option<PathBuf>);
@@ -23,6 +28,11 @@ impl HomeFlag {
     pub(crate) fn open(&self) -> Result<Home, Error> {
         Ok(Home::open(&self.folder()?)?)
     }
+}
+
+/// The time since 1970, by this machine's clock.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// How many threads compute: the machine's, unless told.

@@ -1,6 +1,6 @@
 //! `alia node`: look into machines, and have them do something.
 
-use super::HomeFlag;
+use super::{HomeFlag, now};
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use cli::{
@@ -18,7 +18,6 @@ use serde_json::json;
 use std::{
     io::{IsTerminal, Write, stderr, stdin},
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The machine that is meant, and who asks.
@@ -259,8 +258,7 @@ async fn list(with: &With, home: &HomeFlag, output: &Output) -> Result<Exit, Err
         provisioner.ok_or_else(|| TargetError::NoProvisioner("on the network".into()))?;
     let machines = node::machines(&provisioner).await?;
     output.give(&machines);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now = u64::try_from(now().as_millis()).unwrap_or(u64::MAX);
     show::machines(&machines, now).into_iter().for_each(|line| output.say(line));
     Ok(Exit::Ok)
 }
@@ -290,8 +288,7 @@ async fn approve_key(
         return Ok(Exit::Failed);
     }
     let chain = approve::chain(&provisioner).await?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    approve::approve(&provisioner, &chain, &waiting, &key, now).await?;
+    approve::approve(&provisioner, &chain, &waiting, &key, now().as_secs()).await?;
     output.give(&json!({"mac": waiting.mac, "node": waiting.node}));
     output.say(format_args!("{} was approved; it comes in at its next try", waiting.name));
     Ok(Exit::Ok)

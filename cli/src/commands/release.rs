@@ -7,10 +7,7 @@ use cli::{
     release::{Checked, check},
 };
 use serde_json::json;
-use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::PathBuf;
 
 /// Releases of the image that machines boot.
 #[derive(Subcommand)]
@@ -51,8 +48,7 @@ impl Release {
 
 impl Verify {
     async fn run(self, output: &Output) -> Result<Exit, Error> {
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let now = self.now.unwrap_or_else(clock);
+        let now = self.now.unwrap_or_else(|| super::now().as_secs());
         let Checked { verified, files, root } =
             check(&self.place, &self.root, Some(now), self.floor).await?;
         let manifest = &verified.manifest;

@@ -1,11 +1,10 @@
 //! Lets a machine's key in that waits at its provisioner, by the owner's signature.
 
-use super::{PATIENCE, TargetError, Wanted};
+use super::{TargetError, Wanted};
 use protocol::{
     ChainId, PublicKey, SecretKey, Signed,
     evidence::Approval,
     fleet::{MachineStatus, ProvisionerStatus},
-    told,
 };
 
 /// A machine's key that waits.
@@ -79,13 +78,10 @@ pub async fn approve(
 ) -> Result<(), TargetError> {
     let approval = Approval { mac: waiting.mac.clone(), node: waiting.node, issued: now };
     let signed = Signed::sign(chain, approval, owner);
-    let base = super::base(provisioner);
-    let failed = |why: String| TargetError::Provisioner { provisioner: base.clone(), why };
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build();
-    let client = client.map_err(|error| failed(told(&error)))?;
-    let url = format!("{base}/v1/machines/{}/approve", waiting.mac);
-    let answer = client.post(url).json(&signed).send().await;
-    let answer = answer.map_err(|error| failed(told(&error)))?;
+    let away = super::away(provisioner);
+    let url = format!("{}/v1/machines/{}/approve", super::base(provisioner), waiting.mac);
+    let client = super::client().map_err(&away)?;
+    let answer = client.post(url).json(&signed).send().await.map_err(&away)?;
     if answer.status().is_success() {
         return Ok(());
     }

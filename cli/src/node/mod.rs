@@ -30,17 +30,23 @@ fn base(provisioner: &str) -> String {
     if base.contains("://") { base.to_owned() } else { format!("http://{base}") }
 }
 
+/// A provisioner did not answer, or not as it should.
+fn away(provisioner: &str) -> impl Fn(reqwest::Error) -> TargetError + use<> {
+    let provisioner = base(provisioner);
+    move |error| TargetError::Provisioner { provisioner: provisioner.clone(), why: told(&error) }
+}
+
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()
+}
+
 async fn get<T: serde::de::DeserializeOwned>(
     provisioner: &str,
     path: &str,
 ) -> Result<T, TargetError> {
-    let base = base(provisioner);
-    let failed = |error: reqwest::Error| TargetError::Provisioner {
-        provisioner: base.clone(),
-        why: told(&error),
-    };
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(failed)?;
-    let answer = client.get(format!("{base}{path}")).send().await.map_err(failed)?;
-    let answer = answer.error_for_status().map_err(failed)?;
-    answer.json().await.map_err(failed)
+    let away = away(provisioner);
+    let url = format!("{}{path}", base(provisioner));
+    let answer = client().map_err(&away)?.get(url).send().await.map_err(&away)?;
+    let answer = answer.error_for_status().map_err(&away)?;
+    answer.json().await.map_err(&away)
 }

@@ -10,7 +10,8 @@ use anyhow::Context;
 use lab::tools::Purpose;
 
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
-    let purpose = Purpose::Up.max(KernelFrom::of_campaign()?.purpose());
+    let kernel = KernelFrom::of_campaign()?;
+    let purpose = Purpose::Up.max(kernel.purpose());
     if !setup::announce(sources, purpose, &[])? {
         return Ok(());
     }
@@ -20,7 +21,6 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
     build::run(&["build", "--quiet", "--release", "--workspace", "--example", "hostile"], &[])?;
     let service = workspace::target().join("release/examples/hostile");
-    let kernel = KernelFrom::of_campaign()?;
     let image = workspace::target().join("long/hostile").join(format!("{kernel:?}"));
     build::image_with(&packages, kernel, build::CPU, &service, &image)
         .context("the hostile image")?;

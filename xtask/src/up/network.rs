@@ -206,7 +206,6 @@ fn tap(at: usize) -> String {
     format!("tap{at}")
 }
 
-/// A node key in a folder, with the owner's delegation to it beside.
 /// A parameter server of an owner's; gives its key and how it is started.
 pub fn parameter_server(
     folder: &Path,
@@ -224,6 +223,7 @@ pub fn parameter_server(
     Ok((key, spec))
 }
 
+/// A node key in a folder, with the owner's delegation to it beside.
 fn delegated(folder: &Path, chain: &ChainId, owner: &SecretKey) -> anyhow::Result<SecretKey> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let key = keyfile::read_or_create(&folder.join("node.key"))?;
