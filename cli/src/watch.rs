@@ -12,14 +12,13 @@ use tokio::time::{Instant, sleep};
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long a server may be away: time to be restarted in.
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A job being watched: [`Watch::next`] gives one status after another.
 #[derive(Debug)]
 pub struct Watch {
     server: ParameterServer,
     job: JobId,
-    patience: Duration,
     ended: bool,
     first: bool,
 }
@@ -29,19 +28,14 @@ pub struct Watch {
 pub enum Seen {
     /// The job as it stands now, by its server's word.
     Status(Box<JobStatus>),
-    /// The server does not answer; it is asked on, up to the watch's patience.
+    /// The server does not answer; it is asked on, for two minutes.
     Away(ClientError),
 }
 
 impl Watch {
     /// Watches a job.
     pub fn new(server: ParameterServer, job: JobId) -> Self {
-        Self { server, job, patience: DEFAULT_PATIENCE, ended: false, first: true }
-    }
-
-    /// How long the server may be away.
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { server, job, ended: false, first: true }
     }
 
     /// The next status; none after one that was done or failed.
@@ -69,7 +63,7 @@ impl Watch {
     }
 
     async fn wait_for_return(&mut self, error: ClientError) -> Result<Seen, ClientError> {
-        let end = Instant::now() + self.patience;
+        let end = Instant::now() + PATIENCE;
         loop {
             sleep(PERIOD).await;
             match self.server.identity().await {

@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use node_init::census;
 
 /// The files whose contents an input has, in turn.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
+    "/proc/57/status",
     "/proc/1/stat",
     "/proc/57/stat",
     "/proc/net/tcp",

@@ -4,9 +4,12 @@
 use fuzz::chain::{BOOT, WORLD, signer};
 use libfuzzer_sys::fuzz_target;
 use node_init::stages::{command_line::Arguments, enrolment};
-use protocol::{Digest, Signed, boot::NodeConfig};
+use protocol::{Digest, Signed, boot::NodeConfig, evidence::Challenge, release::TimeAnswer};
 
 fuzz_target!(|bytes: &[u8]| {
+    // What it answers before it is believed.
+    let _ = serde_json::from_slice::<Signed<TimeAnswer>>(bytes);
+    let _ = serde_json::from_slice::<Challenge>(bytes);
     let arguments = Arguments {
         provisioner: "http://10.1.2.1:8080".parse().expect("an address"),
         key: WORLD.delegate.public(),

@@ -19,17 +19,19 @@ use lab::{
 };
 use nix::{
     errno::Errno,
+    net::if_::if_nametoindex,
     sys::{
         resource::{Resource, getrlimit, setrlimit},
         socket::{
-            AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
+            AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, socket,
+            sockopt,
         },
     },
 };
 use protocol::{SecretKey, boot::NODE_API_PORT};
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener},
     os::fd::{AsRawFd, OwnedFd},
     process::ExitCode,
     thread,
@@ -38,6 +40,7 @@ use std::{
 
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 const LIMIT: Duration = Duration::from_secs(120);
+const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0xa1, 0x1a, 0x01];
 /// The port that the service's only server listens on.
 const SERVER_PORT: u16 = 7000;
 /// Another machine's address, at which the same port answers.
@@ -194,7 +197,7 @@ fn hostile() {
         processors: 1,
         clock: None,
         processor: Default::default(),
-        mac: "52:54:00:a1:1a:01".into(),
+        mac: MAC.map(|byte| format!("{byte:02x}")).join(":"),
         tap: "tap-one".into(),
         boots: lab::machine::BootsFrom::Network,
         uuid: "00000000-0000-4000-8000-000000000001".into(),
@@ -218,6 +221,9 @@ fn hostile() {
     println!("{compute}");
     let count: usize = between(&compute, "; ", " processes").parse().unwrap();
     assert!(count <= 4, "{compute}");
+    // PID 1's are those of `node-init/src/capabilities.rs`.
+    let might = [" with 16 capabilities, ", " with no capability)"];
+    assert!(might.iter().all(|might| compute.contains(might)), "{compute}");
     let heard = between(&format!("{compute}\n"), "listening: ", "\n").to_owned();
     let allowed = format!("tcp {NODE_API_PORT}");
     assert!(heard.split(", ").all(|each| each == "nothing" || each == allowed), "{heard}");
@@ -262,9 +268,13 @@ fn hostile() {
     let address = between(&shown(machine.wait_line("by DHCP from", LIMIT)).text, "eth0 ", "/")
         .parse::<Ipv4Addr>()
         .unwrap();
-    let reached = scan(address);
-    println!("of TCP ports 1 to 65535 of {address} these answer: {reached:?}");
-    assert_eq!(reached, [NODE_API_PORT], "the node API's alone, listening or not");
+    let scope = if_nametoindex(net::BRIDGE).unwrap();
+    let link_local = SocketAddrV6::new(link_local(MAC), 0, 0, scope);
+    for place in [SocketAddr::from((address, 0)), link_local.into()] {
+        let reached = scan(place);
+        println!("of TCP ports 1 to 65535 of {} these answer: {reached:?}", place.ip());
+        assert_eq!(reached, [NODE_API_PORT], "the node API's alone, listening or not");
+    }
     machine.press_power().unwrap();
     assert!(machine.qemu().wait_ended(LIMIT).is_some(), "it is still on");
 }
@@ -290,8 +300,14 @@ fn said(machine: &Machine) -> BTreeMap<String, String> {
     said
 }
 
+/// The address that a card gives itself (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
 /// The TCP ports of a machine that answer, be it by a refusal.
-fn scan(address: Ipv4Addr) -> Vec<u16> {
+fn scan(place: SocketAddr) -> Vec<u16> {
     const AT_ONCE: usize = 2000;
     // Twice as long as an answer takes on a busy machine; a packet is sent again after 1 s.
     const PATIENCE: Duration = Duration::from_millis(1500);
@@ -301,7 +317,7 @@ fn scan(address: Ipv4Addr) -> Vec<u16> {
     let mut reached = Vec::new();
     for some in ports.chunks(AT_ONCE) {
         let tried: Vec<(u16, Option<OwnedFd>)> =
-            some.iter().map(|port| (*port, attempt(address, *port))).collect();
+            some.iter().map(|port| (*port, attempt(place, *port))).collect();
         thread::sleep(PATIENCE);
         for (port, socket) in tried {
             let Some(socket) = socket else {
@@ -309,7 +325,8 @@ fn scan(address: Ipv4Addr) -> Vec<u16> {
                 continue;
             };
             let error = getsockopt(&socket, sockopt::SocketError).unwrap();
-            let connected = nix::sys::socket::getpeername::<SockaddrIn>(socket.as_raw_fd()).is_ok();
+            let connected =
+                nix::sys::socket::getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_ok();
             if connected || error == Errno::ECONNREFUSED as i32 {
                 reached.push(port);
             }
@@ -319,10 +336,11 @@ fn scan(address: Ipv4Addr) -> Vec<u16> {
 }
 
 /// A connection that is being made; none where it was answered at once.
-fn attempt(address: Ipv4Addr, port: u16) -> Option<OwnedFd> {
-    let socket =
-        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
-    let address = SockaddrIn::from(SocketAddrV4::new(address, port));
+fn attempt(mut place: SocketAddr, port: u16) -> Option<OwnedFd> {
+    let family = if place.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+    place.set_port(port);
+    let address = SockaddrStorage::from(place);
     match connect(socket.as_raw_fd(), &address) {
         Err(Errno::EINPROGRESS) => Some(socket),
         Ok(()) | Err(Errno::ECONNREFUSED) => None,

@@ -1,4 +1,4 @@
-//! Who runs on the node, and who could be spoken to from outside: counted, so that it can be held
+//! Who runs on the node, with what might, and who could be spoken to from outside: counted, so that it can be held
 //! to what is promised (four processes, and no port but the API's).
 
 use crate::kernel::{self, Kernel};
@@ -24,6 +24,9 @@ pub struct Process {
     pub pid: u32,
     /// The program's name, 15 bytes of it.
     pub name: String,
+    /// How many capabilities it has or could come to have by a program that it executes; none
+    /// where that cannot be read.
+    pub capabilities: Option<u32>,
 }
 
 /// A socket that hears from others.
@@ -56,7 +59,9 @@ pub fn take(kernel: &dyn Kernel) -> Census {
         if let Some((name, flags)) = read_stat(&stat)
             && flags & KERNEL_THREAD == 0
         {
-            census.processes.push(Process { pid, name: name.into() });
+            let status = kernel::text(kernel, format!("/proc/{pid}/status")).unwrap_or_default();
+            let capabilities = capabilities(&status);
+            census.processes.push(Process { pid, name: name.into(), capabilities });
         }
     }
     census.processes.sort_by_key(|process| process.pid);
@@ -72,6 +77,14 @@ fn read_stat(stat: &str) -> Option<(&str, u64)> {
     let (_, rest) = stat.split_once('(')?;
     let (name, rest) = rest.rsplit_once(')')?;
     Some((name, rest.split_whitespace().nth(6)?.parse().ok()?))
+}
+
+/// The capabilities that stand in any set of a process's: `CapPrm:\t00000000000000c0` and others.
+fn capabilities(status: &str) -> Option<u32> {
+    let sets = status.lines().filter_map(|line| line.strip_prefix("Cap")?.split_once(':'));
+    let sets = sets.map(|(_, mask)| u64::from_str_radix(mask.trim(), 16).ok());
+    let all = sets.reduce(|all, mask| Some(all? | mask?))??;
+    Some(all.count_ones())
 }
 
 /// `0: 0100007F:1F90 00000000:0000 0A …`: number, local, remote, state; addresses are hexadecimal,
@@ -105,8 +118,13 @@ fn is_loopback(address: &str) -> bool {
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} processes (", self.processes.len())?;
-        for (at, Process { pid, name }) in self.processes.iter().enumerate() {
-            write!(f, "{}{pid} {name}", if at == 0 { "" } else { ", " })?;
+        for (at, Process { pid, name, capabilities }) in self.processes.iter().enumerate() {
+            write!(f, "{}{pid} {name} with ", if at == 0 { "" } else { ", " })?;
+            match capabilities {
+                Some(0) => f.write_str("no capability")?,
+                Some(count) => write!(f, "{count} capabilities")?,
+                None => f.write_str("unknown capabilities")?,
+            }
         }
         f.write_str("); listening: ")?;
         let mut said = false;
@@ -130,6 +148,8 @@ mod tests {
             ("/proc/1/stat", "1 (init) S 0 1 1 0 -1 4194560 100 0 0"),
             ("/proc/2/stat", "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0"),
             ("/proc/57/stat", "57 (a) (b) R 1 57 57 0 -1 4194304 100 0 0"),
+            ("/proc/1/status", "Name:\tinit\nCapInh:\t00\nCapPrm:\t0c\nCapEff:\t0c\nCapBnd:\t10\n"),
+            ("/proc/57/status", "Name:\ta\nCapPrm:\t0000\nCapBnd:\t0000\nCpus_allowed:\t3\n"),
             ("/proc/cmdline", ""),
             (
                 "/proc/net/tcp",
@@ -144,8 +164,16 @@ mod tests {
         let census = take(&kernel);
         assert_eq!(
             census.to_string(),
-            "2 processes (1 init, 57 a) (b); listening: tcp 7443, tcp 80 for itself, udp 68"
+            "2 processes (1 init with 3 capabilities, 57 a) (b with no capability); \
+             listening: tcp 7443, tcp 80 for itself, udp 68"
         );
+    }
+
+    #[test]
+    fn capabilities_that_cannot_be_read_are_not_none() {
+        assert_eq!(capabilities(""), None);
+        assert_eq!(capabilities("CapPrm:\t00\nCapEff:\tx"), None);
+        assert_eq!(capabilities("CapPrm:\t0000000000000000\nCapBnd:\t1ff"), Some(9));
     }
 
     #[test]

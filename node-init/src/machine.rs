@@ -126,7 +126,7 @@ impl<N: Network> Machine<N> {
         let mut children = signal(SignalKind::child())?;
         if let Err(error) = self.kernel.take_ctrl_alt_del() {
             let detail = format!("Ctrl-Alt-Del restarts the machine at once: {error}");
-            self.say("power", StageState::Failed, &detail);
+            self.say(STAGE_POWER, StageState::Failed, &detail);
         }
 
         let mut runner = Runner::new(&PLAN);
@@ -184,12 +184,12 @@ impl<N: Network> Machine<N> {
                 tokio::select! {
                     Some(done) = ended.recv() => break 'waiting done,
                     Some((end, whose)) = requested.recv() => {
-                        self.say(STAGE_POWER, StageState::Started, &format!("asked by {whose}"));
+                        self.ends(whose);
                         break 'working end;
                     }
                     Some(wish) = wished.recv() => {
-                        if let Some((end, whose)) = self.fulfil(wish, &mut service) {
-                            self.say("power", StageState::Started, &format!("asked by {whose}"));
+                        let rescue = row == Some(rescue::State::Rescue);
+                        if let Some(end) = self.fulfil(wish, &mut service, rescue) {
                             break 'working end;
                         }
                     }
@@ -278,6 +278,11 @@ impl<N: Network> Machine<N> {
         }
     }
 
+    /// Somebody asked the machine to end.
+    fn ends(&self, whose: &str) {
+        self.say(STAGE_POWER, StageState::Started, &format!("asked by {whose}"));
+    }
+
     fn say(&self, stage: &str, state: StageState, detail: &str) {
         self.reporter.say(&Report { stage, state, took: None, detail, shown: true });
     }
@@ -326,8 +331,8 @@ impl<N: Network> Machine<N> {
             self.supervise(&mut service, supervise::Event::Tick);
         }
         match service {
-            supervise::State::Ended => self.say("power", StageState::Done, "no service runs"),
-            _ => self.say("power", StageState::Failed, "the service did not end; it is left"),
+            supervise::State::Ended => self.say(STAGE_POWER, StageState::Done, "no service runs"),
+            _ => self.say(STAGE_POWER, StageState::Failed, "the service did not end; it is left"),
         }
         if self.delivering.get() {
             let _ = timeout(LAST_WORDS, self.reporter.all_delivered()).await;

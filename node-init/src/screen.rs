@@ -360,6 +360,8 @@ mod tests {
         assert!(shown.contains("Last problem: service"), "{shown}");
         status.saw("lease", StageState::Done, "eth0 10.77.0.101/24");
         assert!(status.problem.is_some());
+        // A cable that was pulled and put back gives no address.
+        status.saw("link", StageState::Done, "eth0 has its link again after 8 s");
         assert_eq!(status.address.as_deref(), Some("eth0 10.77.0.101/24"));
         status.saw("service", StageState::Done, "process 102, after 1 failure");
         assert_eq!(status.problem, None);

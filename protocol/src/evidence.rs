@@ -17,8 +17,6 @@ pub const PCR_ROOT: u8 = 15;
 /// by a log of its own.
 pub const PCRS_QUOTED: [u8; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15];
 
-/// The longest firmware event log that is sent. A PC's has 20 to 60 KB.
-pub const MAX_FIRMWARE_LOG: usize = 256 << 10;
 /// The most measurements of node-init in one boot.
 pub const MAX_MEASUREMENTS: usize = 64;
 

@@ -3,9 +3,9 @@
 use crate::{
     batch::BatchId,
     digest::{Digest, serde_as_text},
-    key::{PublicKey, Signature},
+    key::PublicKey,
     operation::WorkUnits,
-    signed::{ChainId, Signed, SignedBody, SignedError, signing_bytes},
+    signed::{ChainId, Signed, SignedBody, SignedError},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -140,9 +140,4 @@ pub fn verify(receipt: &SignedReceipt, chain: &ChainId) -> Result<ReceiptId, Rec
         });
     }
     Ok(body.id())
-}
-
-/// The bytes and signature of a receipt, for a checker that verifies many at once.
-pub fn signature_of(receipt: &SignedReceipt) -> (Vec<u8>, Signature) {
-    (signing_bytes(&receipt.chain, &receipt.body), receipt.signature)
 }

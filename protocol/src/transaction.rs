@@ -45,11 +45,6 @@ pub enum Transaction {
     ConfirmReceipts(Signed<Confirm>),
 }
 
-/// A transaction's id: SHA-256 of its bytes is CometBFT's; this is ours, over the same bytes.
-pub fn transaction_digest(bytes: &[u8]) -> Digest {
-    Digest::of_bytes(bytes)
-}
-
 /// A requester asks for work.
 #[derive(Clone, Debug, PartialEq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct CreateJob {

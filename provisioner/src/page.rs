@@ -265,6 +265,7 @@ fn held(machine: &MachineStatus) -> Markup {
         @match machine.held.as_deref() {
             Some("tpm") => { "its TPM" }
             Some("uefi-variable") => { "a UEFI variable, which root on the machine reads" }
+            Some("medium") => { "the stick that it boots from, for whoever holds that" }
             Some("memory") => { "memory: it ends with this boot" }
             _ => { "-" }
         }

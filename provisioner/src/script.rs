@@ -25,6 +25,11 @@ const TRIES: u32 = 24;
 /// The name that a UKI is served under.
 pub const UKI_FILE: &str = "aliaos.efi";
 
+/// Where a BIOS boots, the kernel's own start asks it for 1024x768 at 16 bits a pixel, the mode that
+/// video BIOSes have in common, and leaves a frame buffer to it as UEFI does; a machine that has no
+/// such mode says so, and goes on with text after 30 s.
+const SET_VIDEO: &str = "iseq ${platform} pcbios && set video vga=791 ||";
+
 /// What every machine's script is made from.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -75,7 +80,7 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let arguments = command_line(setup, image, mac);
     let steps = [
         must("imgfree"),
-        must(&format!("kernel --name {kernel} {} ${{first}} {arguments}", url(kernel))),
+        must(&format!("kernel --name {kernel} {} ${{first}} ${{video}} {arguments}", url(kernel))),
         "isset ${microcode} || goto initramfs".to_string(),
         must(&format!("initrd --name ${{microcode}} {}", url("${microcode}"))),
         ":initramfs".to_string(),
@@ -83,7 +88,8 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
         must("boot"),
     ];
     let what = format!("aliaOS {} (Linux {})", manifest.version, manifest.kernel_release);
-    let mut before = choose_microcode(microcode);
+    let mut before = vec![SET_VIDEO.to_string()];
+    before.extend(choose_microcode(microcode));
     if is_slowed(attempt) {
         let failed = attempt - 1;
         before.extend([

@@ -183,6 +183,7 @@ async fn the_boot_scripts_read_as_written_here() {
     let machine = format!(
         "#!ipxe\n\
          set tries:int32 0\n\
+         iseq ${{platform}} pcbios && set video vga=791 ||\n\
          cpuid --ext 29 || goto chosen\n\
          cpuid --ecx 31 && goto chosen ||\n\
          cpuid --ext --ecx 6 && set microcode microcode-amd.cpio || \
@@ -192,7 +193,7 @@ async fn the_boot_scripts_read_as_written_here() {
          :again\n\
          echo aliaOS: loading aliaOS 0.1.0 (Linux 6.12.0-test) from {url}\n\
          imgfree || goto failed\n\
-         kernel --name vmlinuz {image}/vmlinuz?mac={mac} ${{first}} initrd=initramfs.zst \
+         kernel --name vmlinuz {image}/vmlinuz?mac={mac} ${{first}} ${{video}} initrd=initramfs.zst \
          alia.provisioner={url} alia.key={key} alia.chain=alia-test alia.release={digest} \
          BOOTIF=01-{mac} console=tty1 console=ttyS0,115200 panic=10 quiet || goto failed\n\
          isset ${{microcode}} || goto initramfs\n\

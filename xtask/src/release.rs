@@ -54,9 +54,10 @@ struct Make {
     /// The release's version; it must be above those before. The seconds since 1970 by default.
     #[arg(long, value_name = "N")]
     version: Option<u64>,
-    /// Machines that have seen this release refuse any whose version is below.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    floor: u64,
+    /// Machines that have seen this release refuse any whose version is below N; `self` stands for
+    /// its own version: it cannot be rolled back. By default nothing is forbidden.
+    #[arg(long, value_name = "N|self", default_value = "0")]
+    floor: FloorFlag,
     /// How long it may be booted.
     #[arg(long, value_name = "TIME", default_value = "90d")]
     expires: Lives,
@@ -113,6 +114,33 @@ impl std::str::FromStr for Lives {
         let seconds = number.checked_mul(unit).filter(|&seconds| seconds > 0);
         // A hundred years; what is beyond is a mistake.
         seconds.filter(|&seconds| seconds <= 36_525 * DAY).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// A floor as people name it: a version, or the release's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FloorFlag {
+    At(u64),
+    Own,
+}
+
+impl FloorFlag {
+    fn of(self, version: u64) -> u64 {
+        match self {
+            Self::At(floor) => floor,
+            Self::Own => version,
+        }
+    }
+}
+
+impl std::str::FromStr for FloorFlag {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "self" {
+            return Ok(Self::Own);
+        }
+        let floor = text.parse().map(Self::At);
+        floor.map_err(|_| format!("{text:?} is no floor: a release's version, or `self`"))
     }
 }
 
@@ -209,12 +237,13 @@ fn run_make(flags: Make) -> anyhow::Result<()> {
         Some(at) => at,
         None => keys::now()?,
     };
-    let terms = Terms {
-        version: flags.version.unwrap_or(at),
-        floor: flags.floor,
-        expires: at.saturating_add(flags.expires.seconds()),
-        chain,
-    };
+    let version = flags.version.unwrap_or(at);
+    let floor = flags.floor.of(version);
+    if floor > version {
+        bail!("a floor of {floor} would forbid this release itself, whose version is {version}");
+    }
+    let terms =
+        Terms { version, floor, expires: at.saturating_add(flags.expires.seconds()), chain };
     let missing = make(&image, &keys, terms)?;
     let repository = Repository::read(&image.join(FOLDER))?;
     show(&repository);
@@ -228,13 +257,16 @@ fn show(repository: &Repository) {
     println!("  kernel {} {}", image.kernel_release, image.kernel.digest);
     println!("  initramfs {}", image.initramfs.digest);
     println!("  root {} (verity {})", image.root.file.digest, image.root.verity.root_hash);
-    println!("  forbids releases below {floor}");
+    match floor {
+        0 => println!("  forbids no release before it: it can be rolled back (--floor)"),
+        _ => println!("  forbids releases below {floor}"),
+    }
     match chain {
         Some(root) => println!(
             "  chain {}, trusted from block {} ({}), genesis {}",
             root.chain, root.height, root.header_hash, root.genesis_hash
         ),
-        None => println!("  for no chain in particular"),
+        None => println!("  for no chain in particular: no light client can pin it (--chain)"),
     }
     println!("  expires at {} (seconds since 1970)", repository.expires());
 }
@@ -351,5 +383,13 @@ mod tests {
         for text in ["", "d", "90", "0d", "-1d", "90 d", "99999999d", "9é"] {
             assert!(text.parse::<Lives>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_floor_is_a_version_or_the_releases_own() {
+        let of = |text: &str| text.parse::<FloorFlag>().map(|floor| floor.of(12));
+        assert_eq!((of("self"), of("11"), of("0")), (Ok(12), Ok(11), Ok(0)));
+        let error = of("same").unwrap_err();
+        assert_eq!(error, "\"same\" is no floor: a release's version, or `self`");
     }
 }

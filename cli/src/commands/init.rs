@@ -12,15 +12,20 @@ use ledger_client::{
     Client, TxHash,
     verify::{Prover, TrustRoot},
 };
-use protocol::ChainId;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The header that a signed release of this chain's network names.
-async fn trusted(place: &str, root: &Path, chain: &ChainId) -> Result<(TxHash, u64), Error> {
+async fn trusted(place: &str, root: &Path, pinned: &TrustRoot) -> Result<TrustRoot, Error> {
+    let chain = &pinned.chain;
     let manifest = check(place, root, Some(now().as_secs()), 0).await?.verified.manifest;
     match manifest.chain {
-        Some(root) if root.chain == *chain => Ok((TxHash(root.header_hash.0), root.height)),
+        Some(root) if root.chain == *chain => Ok(TrustRoot {
+            chain: root.chain,
+            height: root.height,
+            header_hash: TxHash(root.header_hash.0),
+            trusting_period_seconds: root.trusting_period_seconds,
+        }),
         Some(root) => Err(Error::Refused(format!(
             "the release is for chain {}, and the ledger servers are of {chain}: name servers of its \
              chain by --ledger",
@@ -80,12 +85,15 @@ impl Init {
         ParameterServer::new(&self.parameter_server)?;
         let mut pinned = TrustRoot::pin(&client).await?;
         let signed = match self.release.as_deref().zip(self.root.as_deref()) {
-            Some((place, root)) => Some(trusted(place, root, &pinned.chain).await?),
+            Some((place, root)) => Some(trusted(place, root, &pinned).await?),
             None => None,
         };
-        let elsewhere = signed.or(self.trust_hash.zip(self.trust_height));
-        if let Some((header_hash, height)) = elsewhere {
-            pinned = TrustRoot { height, header_hash, ..pinned };
+        let given = self.trust_hash.zip(self.trust_height);
+        let given =
+            given.map(|(header_hash, height)| TrustRoot { height, header_hash, ..pinned.clone() });
+        let elsewhere = signed.or(given);
+        if let Some(root) = &elsewhere {
+            pinned = root.clone();
             // Refuses a server that shows another header at that height.
             Prover::new(client, pinned.clone()).await?;
         }

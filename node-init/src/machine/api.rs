@@ -8,8 +8,9 @@ use crate::{
     api::{Api, Facts, Wish, Wished, serve},
     kernel::End,
     net::Network,
-    power, supervise,
+    supervise,
 };
+use protocol::boot::{STAGE_STANDS, StageState};
 use std::rc::Rc;
 
 impl<N: Network> Machine<N> {
@@ -44,10 +45,20 @@ impl<N: Network> Machine<N> {
         &self,
         wished: Wished,
         service: &mut supervise::State,
-    ) -> Option<power::Request> {
+        rescue: bool,
+    ) -> Option<End> {
         let (event, done) = match wished.wish {
-            Wish::End(end) => return Some((end, "an operator")),
-            Wish::Broken => return Some((End::Restart, "a part of PID 1 that ended by a mistake")),
+            Wish::End(end) => {
+                self.ends("an operator");
+                return Some(end);
+            }
+            // Not asked for by anybody: such a boot counts as failed, and a rescue stays.
+            Wish::Broken => {
+                let then = if rescue { "stays as it is" } else { "restarts" };
+                let told = format!("a part of PID 1 ended by a mistake: the machine {then}");
+                self.say(STAGE_STANDS, StageState::Failed, &told);
+                return (!rescue).then_some(End::Restart);
+            }
             Wish::Drain => (
                 supervise::Event::Drain,
                 "the compute service finishes its work and \

@@ -254,7 +254,6 @@ impl<N: Network> Machine<N> {
         let up = network::run(&self.kernel, &self.network, &WAITS, &wanted).await?;
         self.facts.borrow_mut().time_servers = up.time_servers();
         let detail = up.detail();
-        self.reporter.status().address = up.address().map(|address| address.to_string());
         // The provisioner knows the machine by the NIC that booted it.
         let mac = arguments.boot_nic.unwrap_or(up.link.mac);
         self.facts.borrow_mut().mac = Some(mac);

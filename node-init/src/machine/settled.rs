@@ -5,7 +5,7 @@ use crate::{
     http::{Base, HttpError},
     net::{Network, WAITS},
     stages::{
-        network::{self, Up, Wanted},
+        network::{self, Up, Wanted, Whose},
         scratch,
     },
     time,
@@ -28,9 +28,21 @@ impl<N: Network> Machine<N> {
     /// Keeps the network as it is for as long as the machine runs.
     pub(super) fn keep_network(self: &Rc<Self>, up: Up<N::Dhcp>, wanted: Wanted) {
         let undo = up.undo();
+        self.reporter.status().address = up.address().map(|address| address.to_string());
         let machine = self.clone();
         let keeper = self.aside("lease", async move {
-            let report = |state, detail: String| machine.say("lease", state, &detail);
+            let report = |whose, state, detail: String| {
+                let stage = match whose {
+                    Whose::Link => "link",
+                    Whose::Lease(address) => {
+                        if let Some(address) = address {
+                            machine.reporter.status().address = Some(address.to_string());
+                        }
+                        "lease"
+                    }
+                };
+                machine.say(stage, state, &detail);
+            };
             network::keep(machine.kernel.clone(), &machine.network, &WAITS, up, report).await;
         });
         *self.standing.borrow_mut() = Some(Standing { keeper, undo, wanted });

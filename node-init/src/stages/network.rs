@@ -316,6 +316,15 @@ pub async fn leave<N: Network>(network: &N, undo: &Undo) {
     network.unmake(way).await;
 }
 
+/// What something that happened to a network that stands is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A link.
+    Link,
+    /// The lease, with the machine's address where it has one from now on.
+    Lease(Option<IpAddr>),
+}
+
 /// Keeps addresses and watches links for as long as the machine runs; `report` hears what people
 /// should know.
 pub async fn keep<N: Network>(
@@ -323,7 +332,7 @@ pub async fn keep<N: Network>(
     network: &N,
     waits: &Waits,
     up: Up<N::Dhcp>,
-    report: impl Fn(StageState, String),
+    report: impl Fn(Whose, StageState, String),
 ) {
     let Up { link, way, held, .. } = up;
     let watched = watch(kernel.as_ref(), network, waits, &way, &report);
@@ -342,7 +351,7 @@ async fn watch<N: Network>(
     network: &N,
     waits: &Waits,
     way: &Way,
-    report: &impl Fn(StageState, String),
+    report: &impl Fn(Whose, StageState, String),
 ) {
     let mut flaps = Flaps::default();
     loop {
@@ -351,8 +360,8 @@ async fn watch<N: Network>(
             let Ok(link) = network.link(&port.name).await else { continue };
             let carrier = link.is_some_and(|link| link.carrier);
             match flaps.step(kernel.since_start(), &port.name, carrier) {
-                Some((true, told)) => report(StageState::Done, told),
-                Some((false, told)) => report(StageState::Retrying, told),
+                Some((true, told)) => report(Whose::Link, StageState::Done, told),
+                Some((false, told)) => report(Whose::Link, StageState::Retrying, told),
                 None => {}
             }
         }
@@ -366,8 +375,9 @@ async fn keep_lease<N: Network>(
     link: Link,
     lease: Lease,
     mut dhcp: N::Dhcp,
-    report: &impl Fn(StageState, String),
+    report: &impl Fn(Whose, StageState, String),
 ) {
+    let report = |address, state, told| report(Whose::Lease(address), state, told);
     let mut held = Some(lease);
     let mut told = false;
     loop {
@@ -388,7 +398,7 @@ async fn keep_lease<N: Network>(
                 let same = held.as_ref().is_some_and(|held| held.same_configuration(&lease));
                 if !same {
                     if let Err(error) = network.apply(&link, &lease).await {
-                        report(StageState::Retrying, error.to_string());
+                        report(None, StageState::Retrying, error.to_string());
                     }
                     let resolver = lease.resolv_conf();
                     let _ = kernel.write(Path::new(RESOLV_CONF), resolver.as_bytes(), None);
@@ -397,7 +407,8 @@ async fn keep_lease<N: Network>(
                     }
                 }
                 if told || !same {
-                    report(StageState::Done, format!("{} {}", link.name, lease.detail()));
+                    let told = format!("{} {}", link.name, lease.detail());
+                    report(Some(lease.address.into()), StageState::Done, told);
                 }
                 (held, told) = (Some(lease), false);
             }
@@ -407,7 +418,7 @@ async fn keep_lease<N: Network>(
                     let detail = format!(
                         "DHCP server {server} does not renew the lease; others are asked until it ends"
                     );
-                    report(StageState::Retrying, detail);
+                    report(None, StageState::Retrying, detail);
                     told = true;
                 }
             }
@@ -415,14 +426,15 @@ async fn keep_lease<N: Network>(
                 if let Some(old) = held.take() {
                     let _ = network.remove(&link, &old).await;
                     let detail = format!("the lease of {} ended; a new one is sought", old.address);
-                    report(StageState::Retrying, detail);
+                    report(None, StageState::Retrying, detail);
                     told = true;
                 }
             }
             Ok(DhcpEvent::Busy) => {}
             Err(error) => {
                 if !told {
-                    report(StageState::Retrying, format!("{error}; tried again until it works"));
+                    let detail = format!("{error}; tried again until it works");
+                    report(None, StageState::Retrying, detail);
                     told = true;
                 }
                 sleep(waits.client_pause).await;
@@ -681,7 +693,7 @@ pub(crate) mod tests {
         let held = Held::Auto(Ipv6Addr::LOCALHOST, 64);
         let up = Up { link: link(1), way, held, why: String::new() };
         let told = RefCell::new(Vec::new());
-        let report = |state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
+        let report = |_, state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
         let keep = keep(kernel(), &network, &QUICK, up, report);
         assert!(tokio::time::timeout(Duration::from_millis(300), keep).await.is_err());
         assert_eq!(
@@ -718,7 +730,7 @@ pub(crate) mod tests {
         network.links.borrow_mut()[0].carrier = true;
         let up = Up { link: link(1), way, held, why: String::new() };
         let told = RefCell::new(Vec::new());
-        let report = |state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
+        let report = |_, state, detail| told.borrow_mut().push(format!("{state:?} {detail}"));
         let keep = keep(kernel(), &network, &QUICK, up, report);
         assert!(tokio::time::timeout(Duration::from_millis(1500), keep).await.is_err());
         let done = network.done.borrow().clone();

@@ -20,13 +20,6 @@ pub struct Lease {
     pub expires: u64,
 }
 
-impl Lease {
-    /// Whether the address is taken at `now` (seconds since 1970).
-    pub fn is_live(&self, now: u64) -> bool {
-        self.expires > now
-    }
-}
-
 /// What an answer does to leases. Applied before the answer is sent, and where it cannot be
 /// applied (another front-end was faster) the answer is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
