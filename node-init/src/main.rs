@@ -10,12 +10,12 @@ use node_init::{
     net::linux::Rtnetlink,
     outbox::Outbox,
     power,
-    report::Reporter,
+    report::{Report, Reporter},
     screen::Screen,
     stages::{cards, command_line, hardening, mounts},
     sysctl,
 };
-use protocol::Digest;
+use protocol::{Digest, boot::StageState};
 use std::{io, panic, process::ExitCode, rc::Rc, sync::Arc, thread, time::Duration};
 use tokio::sync::mpsc;
 
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         eprintln!("node-init is PID 1 of a machine that booted aliaOS; it does nothing elsewhere");
         return ExitCode::FAILURE;
     }
+    let begun = Linux.since_start();
     // Some settings want a capability that is let go next; the stage finds them as they are.
     for mount in &mounts::MOUNTS[..2] {
         let _ = Linux.mount(mount);
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     }));
     let ended = panic::catch_unwind(|| {
         dropped.context("capabilities are not let go")?;
-        boot(kernel.clone(), console.clone())
+        boot(kernel.clone(), console.clone(), begun)
     });
     let end = match ended {
         Ok(Ok(end)) => end,
@@ -82,7 +83,7 @@ fn show_settings(kernel: &Linux, console: &Console) {
     }
 }
 
-fn boot(kernel: Arc<Linux>, console: Console) -> anyhow::Result<End> {
+fn boot(kernel: Arc<Linux>, console: Console, begun: Duration) -> anyhow::Result<End> {
     // /proc first, to see whether anything more is wanted; the stage `mounts` finds it there.
     let _ = kernel.mount(&mounts::MOUNTS[0]);
     if command_line::is_probe(kernel.as_ref()) {
@@ -102,6 +103,13 @@ fn boot(kernel: Arc<Linux>, console: Console) -> anyhow::Result<End> {
         let outbox = Outbox::new(boot_id);
         let reporter = Reporter::new(kernel.clone(), console, outbox);
         let reporter = Rc::new(reporter.with_screen(Screen::start(kernel.clone())));
+        reporter.say(&Report {
+            stage: "init",
+            state: StageState::Done,
+            took: Some(kernel.since_start().saturating_sub(begun)),
+            detail: "settings made, capabilities let go",
+            shown: true,
+        });
         let network = Rtnetlink::open()?;
         // One request is enough: the machine ends by it.
         let (requests, requested) = mpsc::channel(1);
