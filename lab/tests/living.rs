@@ -17,7 +17,10 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools,
 };
-use protocol::{SecretKey, boot::NODE_API_PORT};
+use protocol::{
+    SecretKey,
+    boot::{NODE_API_PORT, StageState},
+};
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
@@ -30,7 +33,11 @@ use std::{
 /// From power-on to a line of node-init's, beside others on a busy machine.
 const BOOT: Duration = Duration::from_secs(400);
 const SERVICE: Duration = Duration::from_secs(30);
-const TAPS: [&str; 3] = ["tap-1", "tap-2", "tap-3"];
+const TAPS: [&str; 4] = ["tap-1", "tap-2", "tap-3", "tap-4"];
+/// What the bad services do, by their machines' numbers.
+const WRONGS: [&str; 4] = ["hang", "memory", "fork", "crash"];
+/// The last one's machine.
+const CRASH: usize = 3;
 /// The most tasks of the compute service: `tasks` of image.toml.
 const TASKS: u32 = 1024;
 
@@ -102,12 +109,11 @@ impl Bed {
         };
         let mut spec = provisioner.service().unwrap();
         // The bad services do what their machine's name says.
-        let names = ["hang", "memory", "fork"];
         let table =
             |(at, name): (usize, &str)| format!("[machine.{:?}]\nname = {name:?}\n", mac(at));
         let config = folder.join("machines.toml");
         if image == "ALIA_BAD_IMAGE" {
-            fs::write(&config, names.into_iter().enumerate().map(table).collect::<String>())
+            fs::write(&config, WRONGS.into_iter().enumerate().map(table).collect::<String>())
                 .unwrap();
             spec = spec.arg("--config").arg(config);
         }
@@ -217,10 +223,16 @@ impl Bed {
     }
 
     fn bad_services(&self) {
+        let start = |at| self.machine("bad", at, Firmware::SeaBios, &["i6300esb"]);
+        // It boots alone, by a clock that runs true: the others' would make long runs of its short
+        // ones, after which a service is started again at once.
+        let provisioner = self.provisioner("bad", "ALIA_BAD_IMAGE", "");
+        let mut crashing = start(CRASH);
+        wait(&mut crashing, 0, "a bad service: crash", BOOT);
+        drop(provisioner);
         let _provisioner = self.provisioner("bad", "ALIA_BAD_IMAGE", "fast");
-        let mut machines: Vec<Machine> =
-            (0..3).map(|at| self.machine("bad", at, Firmware::SeaBios, &["i6300esb"])).collect();
-        for (machine, name) in machines.iter_mut().zip(["hang", "memory", "fork"]) {
+        let mut machines: Vec<Machine> = (0..CRASH).map(start).collect();
+        for (machine, name) in machines.iter_mut().zip(WRONGS) {
             wait(machine, 0, &format!("a bad service: {name}"), BOOT);
         }
         wait(&mut machines[0], 0, "service retrying process", BOOT);
@@ -228,6 +240,8 @@ impl Bed {
         wait(&mut machines[0], 0, "was killed by signal 9", SERVICE);
         wait(&mut machines[1], 0, "was killed because it used more than", BOOT);
         self.forks(&mut machines[2]);
+        crashes(&mut crashing);
+        machines.push(crashing);
         // Each goes on: its service is started again, and it answers its power button.
         for (at, machine) in machines.iter_mut().enumerate() {
             wait(machine, 0, "service done process", BOOT);
@@ -257,10 +271,7 @@ impl Bed {
         // Its first one is a task too.
         assert!(taken > 0 && taken < TASKS, "{told}");
         assert!(told.contains("Resource temporarily unavailable"), "{told}");
-        wait(machine, 0, " api done ", BOOT);
-        wait(machine, 0, "stands done the compute service was started", BOOT);
-        let leased = wait(machine, 0, " by DHCP from ", BOOT);
-        api_hangs_up(address(&leased).unwrap_or_else(|| panic!("no address in {leased:?}")));
+        stands_and_answers(machine);
         // It makes no more signs, so PID 1 ends it, with all of its threads.
         wait(machine, mark, "made no sign of progress for 600 s: killed", BOOT);
         wait(machine, mark, "was killed by signal 9", SERVICE);
@@ -285,6 +296,40 @@ impl Bed {
             assert!(machine.qemu().wait_ended(BOOT).is_some(), "still on");
         }
     }
+}
+
+/// A service that ends at once: the node says so, starts it again less and less often, and is there
+/// for whoever asks.
+fn crashes(machine: &mut Machine) {
+    let told = wait(machine, 0, "; started again in 32 s", BOOT);
+    println!("{told}");
+    assert!(told.contains("service retrying process "), "{told}");
+    assert!(told.contains(" ended with status 101 after "), "{told}");
+    let lines = machine.console().lines_from(0);
+    // Those before them are as long as the least time between two starts leaves them.
+    let grown = lines.iter().filter_map(|line| pause(&line.text)).filter(|pause| *pause > 5);
+    let grown: Vec<u32> = grown.collect();
+    assert!(grown.starts_with(&[8, 16, 32]), "{grown:?}");
+    stands_and_answers(machine);
+    until("the provisioner shows it as tried again", || {
+        let machine = Provisioner::machine(&mac(CRASH)).unwrap_or_else(|error| panic!("{error}"));
+        let stages = machine.machine.boot.map(|boot| boot.stages).unwrap_or_default();
+        stages.iter().any(|stage| stage.name == "service" && stage.state == StageState::Retrying)
+    });
+}
+
+/// The seconds in `…; started again in 8 s`.
+fn pause(line: &str) -> Option<u32> {
+    let (_, pause) = line.split_once("; started again in ")?;
+    pause.strip_suffix(" s")?.parse().ok()
+}
+
+/// Whatever its service does, the boot stands, and its node API answers.
+fn stands_and_answers(machine: &mut Machine) {
+    wait(machine, 0, " api done ", BOOT);
+    wait(machine, 0, "stands done the compute service was started", BOOT);
+    let leased = wait(machine, 0, " by DHCP from ", BOOT);
+    api_hangs_up(address(&leased).unwrap_or_else(|| panic!("no address in {leased:?}")));
 }
 
 fn mac(at: usize) -> String {

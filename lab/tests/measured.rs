@@ -2,13 +2,16 @@
 //! node's key, what a TPM vouches for, and what a copy comes to.
 //!
 //! A campaign (`cargo xtask test --long tpm`), which gives ALIA_CACHE, ALIA_IMAGE,
-//! ALIA_PROVISIONER and ALIA_COMMAND as for `boot.rs`, and ALIA_TPM_BOOTS.
+//! ALIA_PROVISIONER and ALIA_COMMAND as for `boot.rs`, ALIA_NEXT_IMAGE (another release of the
+//! image, with another initramfs), and ALIA_TPM_BOOTS.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod bed;
 mod common;
+mod owner;
 
 use bed::given;
+use image::Packages;
 use lab::{
     Machine, MachineSpec, Service, Swtpm, accel,
     machine::{BootsFrom, Firmware},
@@ -16,12 +19,14 @@ use lab::{
     services::{Dhcp, Provisioner},
     tools,
 };
+use node_init::stages::verified_by::VerifiedBy;
+use owner::Owner;
 use protocol::{PublicKey, SecretKey, fleet::MachineDetail};
 use std::{
     fs::{self, File},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     thread::sleep,
     time::{Duration, Instant},
@@ -53,6 +58,10 @@ fn main() -> ExitCode {
                     bed.bios_without_tpm()
                 }),
                 ("with neither and a stick, the stick keeps the key", &|| bed.bios_with_medium()),
+                (
+                    "under Secure Boot a new release has the TPM's key, another command line not",
+                    &|| bed.secure_boot_with_tpm(),
+                ),
             ],
         );
     }
@@ -64,14 +73,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    files();
+    let packages = bed::packages();
+    files(&packages);
+    owner::fetched(&packages);
     bed::enter("")
 }
 
-fn files() -> (tools::BootFiles, Swtpm) {
-    let packages = bed::packages();
-    let boot = tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"));
-    (boot, Swtpm::fetch(&packages).unwrap_or_else(|error| panic!("{error}")))
+fn files(packages: &Packages) -> (tools::BootFiles, Swtpm) {
+    let boot = tools::boot_files(packages).unwrap_or_else(|error| panic!("{error}"));
+    (boot, Swtpm::fetch(packages).unwrap_or_else(|error| panic!("{error}")))
 }
 
 struct Bed {
@@ -79,6 +89,7 @@ struct Bed {
     provisioner: Provisioner,
     files: tools::BootFiles,
     swtpm: Swtpm,
+    owner: Owner,
     accelerator: lab::Accelerator,
 }
 
@@ -92,7 +103,8 @@ struct Kind<'a> {
 impl Bed {
     fn new() -> Self {
         let image = given("ALIA_IMAGE");
-        let (files, swtpm) = files();
+        let packages = bed::packages();
+        let (files, swtpm) = files(&packages);
         let choice = accel::probe(Some(&image));
         println!("{}", choice.reason);
         let taps = (1..=9).map(tap).collect();
@@ -111,7 +123,8 @@ impl Bed {
             ledgers: vec!["http://10.77.0.1:26657".into()],
             parameter_servers: vec!["http://10.77.0.1:7000".into()],
         };
-        Self { folder, provisioner, files, swtpm, accelerator: choice.accelerator }
+        let owner = Owner::new(folder.path(), &packages);
+        Self { folder, provisioner, files, swtpm, owner, accelerator: choice.accelerator }
     }
 
     /// The provisioner, by whose boot script machines get `more` on their command line; each new
@@ -121,6 +134,18 @@ impl Bed {
         for argument in more {
             spec = spec.args(["--kernel-argument", argument]);
         }
+        Service::start_ready(spec, SERVICE_LIMIT).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The provisioner with `image`, and with a UKI of it that the owner signed, with `more` on its
+    /// command line.
+    fn serve_signed(&self, image: PathBuf, more: &[&str]) -> Service {
+        let path = self.folder.path().join("served.efi");
+        let uki = Some(path.clone());
+        let provisioner = Provisioner { image, uki, ..self.provisioner.clone() };
+        let uki = self.owner.uki(&provisioner, false, more);
+        fs::write(&path, self.owner.signed(&uki, "db")).unwrap();
+        let spec = provisioner.service_approving("by-hand").unwrap();
         Service::start_ready(spec, SERVICE_LIMIT).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -181,33 +206,68 @@ impl Bed {
         pending
     }
 
-    fn uefi_with_tpm(&self) {
-        let provisioner = self.serve(&[]);
-        let mut machine = self.start(&Kind { number: 1, firmware: &self.files.ovmf, tpm: true });
-        let mac = machine.spec().mac.clone();
-        let first = self.approve_when_it_waits(&mut machine);
-        let status = detail(&mac);
+    /// A first boot, approved; gives the key, which is in the TPM that vouches for the boot.
+    fn first_by_chip(&self, machine: &mut Machine) -> PublicKey {
+        let first = self.approve_when_it_waits(machine);
+        let status = detail(&machine.spec().mac);
         assert_eq!(status.machine.held.as_deref(), Some("tpm"));
         let chip = status.machine.chip.unwrap();
         told(&status, &format!("TPM {} vouches for its boot", chip.short()));
+        first
+    }
+
+    /// A boot that the TPM does not give `key` to: the machine has another one, which waits.
+    fn refused_by_chip(&self, machine: &mut Machine, key: PublicKey) {
+        let identity = line(machine, " identity done ");
+        assert!(identity.contains("does not give the node's key out"), "{identity}");
+        assert_ne!(self.approve_when_it_waits(machine), key);
+        told(&detail(&machine.spec().mac), "does not give the node's key out");
+    }
+
+    fn uefi_with_tpm(&self) {
+        let provisioner = self.serve(&[]);
+        let mut machine = self.start(&Kind { number: 1, firmware: &self.files.ovmf, tpm: true });
+        let first = self.first_by_chip(&mut machine);
 
         println!("  again, with the same release and command line");
         again(&mut machine);
-        let identity = line(&mut machine, " identity done ");
-        assert!(identity.contains("kept in a TPM"), "{identity}");
-        line(&mut machine, " enrolment done ");
-        assert_eq!(detail(&mac).machine.node, Some(first));
+        given_by_chip(&mut machine, first);
         machine.kill();
 
         println!("  again, with another command line");
         drop(provisioner);
         let _provisioner = self.serve(&["alia.lab=tampered"]);
         again(&mut machine);
-        let identity = line(&mut machine, " identity done ");
-        assert!(identity.contains("does not give the node's key out"), "{identity}");
-        let second = self.approve_when_it_waits(&mut machine);
-        assert_ne!(second, first);
-        told(&detail(&mac), "does not give the node's key out");
+        self.refused_by_chip(&mut machine, first);
+    }
+
+    /// What is signed by the same keys has the key, whatever its kernel and initramfs are.
+    fn secure_boot_with_tpm(&self) {
+        let code = self.owner.files.code.clone();
+        let firmware = Firmware::OvmfSecure { code, variables: self.owner.variables() };
+        let provisioner = self.serve_signed(given("ALIA_IMAGE"), &[]);
+        let mut machine = self.start(&Kind { number: 9, firmware: &firmware, tpm: true });
+        line(&mut machine, &VerifiedBy::Firmware.to_string());
+        let first = self.first_by_chip(&mut machine);
+        let release = detail(&machine.spec().mac).machine.release;
+        machine.kill();
+
+        println!("  again, with another release and the same command line");
+        drop(provisioner);
+        let next = given("ALIA_NEXT_IMAGE");
+        let provisioner = self.serve_signed(next.clone(), &[]);
+        again(&mut machine);
+        line(&mut machine, &VerifiedBy::Firmware.to_string());
+        given_by_chip(&mut machine, first);
+        assert_ne!(detail(&machine.spec().mac).machine.release, release);
+        machine.kill();
+
+        println!("  again, with that release and another command line");
+        drop(provisioner);
+        let _provisioner = self.serve_signed(next, &["alia.lab=tampered"]);
+        again(&mut machine);
+        line(&mut machine, &VerifiedBy::Firmware.to_string());
+        self.refused_by_chip(&mut machine, first);
     }
 
     fn copied_chip(&self) {
@@ -309,6 +369,14 @@ fn tap(number: u8) -> String {
 fn again(machine: &mut Machine) {
     machine.kill();
     machine.restart().unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A boot that the TPM gives `key` to, and that is taken in without a question.
+fn given_by_chip(machine: &mut Machine, key: PublicKey) {
+    let identity = line(machine, " identity done ");
+    assert!(identity.contains("kept in a TPM"), "{identity}");
+    line(machine, " enrolment done ");
+    assert_eq!(detail(&machine.spec().mac).machine.node, Some(key));
 }
 
 /// Waits for a line of this start.

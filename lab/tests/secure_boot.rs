@@ -6,23 +6,21 @@
 
 mod bed;
 mod common;
+mod owner;
 
 use bed::given;
-use image::{
-    secure_boot::{Key, Keys, Tools},
-    stick,
-    uki::{self, Site},
-};
+use image::{secure_boot::Keys, stick, uki};
 use lab::{
     Machine, MachineSpec, Service, accel,
     efi_variables::Variables,
     machine::{BootsFrom, Firmware},
     net, sandbox,
     services::{Dhcp, Provisioner},
-    tools::{self, SecureBootFiles},
+    tools,
 };
 use node_init::stages::verified_by::VerifiedBy;
-use protocol::{SecretKey, boot::ImageManifest};
+use owner::Owner;
+use protocol::SecretKey;
 use std::{
     cell::Cell,
     fs,
@@ -54,7 +52,7 @@ fn main() -> ExitCode {
             }),
             ("firmware starts no UKI without a signature", &|| bed.refuses(&bed.uki())),
             ("firmware starts no UKI signed by a key that it does not have", &|| {
-                bed.refuses(&bed.signed(&bed.uki(), &bed.keys.key("MOK")));
+                bed.refuses(&bed.owner.signed(&bed.uki(), "MOK"));
             }),
             ("a signed UKI boots by HTTP too", &|| bed.boots_by_http()),
             ("shim starts no UKI whose key its user did not enrol", &|| bed.shim_refuses()),
@@ -70,28 +68,18 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    fetched();
-    bed::enter("")
-}
-
-fn fetched() -> (SecureBootFiles, tools::BootFiles, Tools) {
     let packages = bed::packages();
-    let told = |error: &dyn std::fmt::Display| -> ! { panic!("{error}") };
-    (
-        tools::secure_boot_files(&packages).unwrap_or_else(|error| told(&error)),
-        tools::boot_files(&packages).unwrap_or_else(|error| told(&error)),
-        Tools::fetch(&packages).unwrap_or_else(|error| told(&error)),
-    )
+    owner::fetched(&packages);
+    tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"));
+    bed::enter("")
 }
 
 struct Bed {
     folder: tempfile::TempDir,
     image: PathBuf,
     provisioner: PathBuf,
-    files: SecureBootFiles,
     ipxe: PathBuf,
-    tools: Tools,
-    keys: Keys,
+    owner: Owner,
     accelerator: lab::Accelerator,
     runs: Cell<u8>,
 }
@@ -105,21 +93,19 @@ struct Run {
 impl Bed {
     fn new() -> Self {
         let image = given("ALIA_IMAGE");
-        let (files, boot, tools) = fetched();
+        let packages = bed::packages();
+        let boot = tools::boot_files(&packages).unwrap_or_else(|error| panic!("{error}"));
         let choice = accel::probe(Some(&image));
         println!("{}", choice.reason);
         net::make(&net::Plan { taps: vec!["tap".into()], foreign: false }).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (keys, made) = Keys::ensure(&folder.path().join("keys"), &tools).unwrap();
-        assert_eq!(made.len(), 4);
+        let owner = Owner::new(folder.path(), &packages);
         Self {
             folder,
             image,
             provisioner: given("ALIA_PROVISIONER"),
-            files,
             ipxe: boot.ipxe,
-            tools,
-            keys,
+            owner,
             accelerator: choice.accelerator,
             runs: Cell::new(0),
         }
@@ -127,17 +113,6 @@ impl Bed {
 
     fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// Variables with the owner's keys, and Secure Boot on.
-    fn owned(&self) -> PathBuf {
-        let template = fs::read(&self.files.variables).unwrap();
-        let mut variables = Variables::read(template).unwrap();
-        let der = |name| self.keys.key(name).der().unwrap();
-        variables.enrol(&der("PK"), &der("KEK"), &der("db")).unwrap();
-        let path = self.place("owned.vars");
-        fs::write(&path, variables.bytes()).unwrap();
-        path
     }
 
     fn served(&self) -> Provisioner {
@@ -158,27 +133,7 @@ impl Bed {
 
     /// A UKI of the image for this network, unsigned.
     fn uki(&self) -> Vec<u8> {
-        self.uki_with(false)
-    }
-
-    fn uki_with(&self, microcode: bool) -> Vec<u8> {
-        let site = |manifest: &ImageManifest| Site {
-            provisioner: "http://10.77.0.1:8080".into(),
-            key: self.served().key().unwrap(),
-            chain: "alia-lab".parse().unwrap(),
-            release: manifest.digest(),
-            consoles: vec!["ttyS0,115200".into()],
-            arguments: vec![],
-        };
-        uki::of_image(&self.image, &self.files.stub, microcode, site).unwrap().bytes
-    }
-
-    fn signed(&self, uki: &[u8], key: &Key) -> Vec<u8> {
-        let (unsigned, signed) = (self.place("unsigned.efi"), self.place("signed.efi"));
-        fs::write(&unsigned, uki).unwrap();
-        self.tools.sign(key, &unsigned, &signed).unwrap();
-        self.tools.verify(&key.certificate(), &signed).unwrap();
-        fs::read(signed).unwrap()
+        self.owner.uki(&self.served(), false, &[])
     }
 
     /// Serves `uki` and switches a machine on.
@@ -191,7 +146,7 @@ impl Bed {
         let machine = Machine::start(MachineSpec {
             name: format!("m{number}"),
             firmware: Firmware::OvmfSecure {
-                code: self.files.code.clone(),
+                code: self.owner.files.code.clone(),
                 variables: variables.into(),
             },
             accelerator: self.accelerator,
@@ -213,18 +168,19 @@ impl Bed {
     }
 
     fn keeps_keys(&self) {
-        let (key, other) = (self.keys.key("db"), self.keys.key("MOK"));
+        let Owner { files, tools, keys, .. } = &self.owner;
+        let (key, other) = (keys.key("db"), keys.key("MOK"));
         let before = fs::read(key.secret()).unwrap();
-        let (_, made) = Keys::ensure(&self.place("keys"), &self.tools).unwrap();
+        let (_, made) = Keys::ensure(&self.place("keys"), tools).unwrap();
         assert_eq!((made.len(), fs::read(key.secret()).unwrap()), (0, before));
         assert_eq!(fs::metadata(key.secret()).unwrap().permissions().mode() & 0o777, 0o600);
         for name in ["PK.auth", "KEK.auth", "db.auth", "db.esl", "db.cer"] {
             assert!(fs::metadata(self.place("keys").join(name)).unwrap().len() > 500, "{name}");
         }
         let signed = self.place("stub.efi");
-        self.tools.sign(&key, &self.files.stub, &signed).unwrap();
-        self.tools.verify(&key.certificate(), &signed).unwrap();
-        assert!(self.tools.verify(&other.certificate(), &signed).is_err());
+        tools.sign(&key, &files.stub, &signed).unwrap();
+        tools.verify(&key.certificate(), &signed).unwrap();
+        assert!(tools.verify(&other.certificate(), &signed).is_err());
     }
 
     /// Boots `uki`, and holds kernel and node-init to what they say of Secure Boot.
@@ -245,18 +201,19 @@ impl Bed {
     }
 
     fn boots(&self) {
-        let uki = self.signed(&self.uki(), &self.keys.key("db"));
-        self.enrols(&uki, BootsFrom::Network, &self.owned());
+        let uki = self.owner.signed(&self.uki(), "db");
+        self.enrols(&uki, BootsFrom::Network, &self.owner.variables());
     }
 
     fn boots_by_http(&self) {
-        let uki = self.signed(&self.uki_with(true), &self.keys.key("db"));
-        self.enrols(&uki, BootsFrom::Http, &self.owned());
+        let uki = self.owner.uki(&self.served(), true, &[]);
+        let uki = self.owner.signed(&uki, "db");
+        self.enrols(&uki, BootsFrom::Http, &self.owner.variables());
     }
 
     /// One bit of a section is turned over after signing.
     fn refuses_changed(&self, section: &str) {
-        let mut uki = self.signed(&self.uki(), &self.keys.key("db"));
+        let mut uki = self.owner.signed(&self.uki(), "db");
         let sections = uki::sections(&uki).unwrap();
         let found = sections.into_iter().find(|each| each.name == section).unwrap();
         uki[found.content.start + found.content.len() / 2] ^= 1;
@@ -264,20 +221,22 @@ impl Bed {
     }
 
     /// Firmware fetches `uki`, says that it may not start it, and no kernel starts; and the
-    /// provisioner says so in the machine's timeline once its firmware asks again.
+    /// provisioner says in the machine's timeline that nothing came of it, once its firmware asks
+    /// again.
     fn refuses(&self, uki: &[u8]) {
-        let mut run = self.start(uki, BootsFrom::Network, &self.owned());
+        let mut run = self.start(uki, BootsFrom::Network, &self.owner.variables());
         run.says("Access Denied", BOOT_LIMIT);
-        run.provisioner_says("fetched the whole UKI and did not start it");
+        run.provisioner_says("fetched the whole UKI and has not reported since");
         run.started_nothing();
     }
 
     fn stick(&self, name: &str) -> PathBuf {
-        let mok = self.keys.key("MOK");
-        let uki = self.signed(&self.uki(), &mok);
+        let Owner { files, keys, .. } = &self.owner;
+        let uki = self.owner.signed(&self.uki(), "MOK");
         let read = |path: &Path| fs::read(path).unwrap();
-        let (shim, manager) = (read(&self.files.shim), read(&self.files.mok_manager));
-        let stick = stick::through_shim(&shim, &manager, &uki, &mok.der().unwrap()).unwrap();
+        let (shim, manager) = (read(&files.shim), read(&files.mok_manager));
+        let mok = keys.key("MOK").der().unwrap();
+        let stick = stick::through_shim(&shim, &manager, &uki, &mok).unwrap();
         let path = self.place(name);
         fs::write(&path, stick).unwrap();
         path
@@ -285,7 +244,7 @@ impl Bed {
 
     fn shim_refuses(&self) {
         let boots = BootsFrom::Stick(self.stick("unknown.img"));
-        let mut run = self.start(&[], boots, &self.files.microsoft);
+        let mut run = self.start(&[], boots, &self.owner.files.microsoft);
         run.says("Security Violation", BOOT_LIMIT);
         run.started_nothing();
     }
@@ -293,7 +252,7 @@ impl Bed {
     /// The dialogue of docs/secure-boot.md, key by key, on a PC as it is sold.
     fn user_enrols(&self) {
         let boots = BootsFrom::Stick(self.stick("enrolling.img"));
-        let mut run = self.start(&[], boots, &self.files.microsoft);
+        let mut run = self.start(&[], boots, &self.owner.files.microsoft);
         run.says("Security Violation", BOOT_LIMIT);
         // OK; any key, before MokManager goes on by itself; "Enroll key from disk"; the stick; its
         // certificate, the second name; "Continue"; "Yes"; and "Reboot".
@@ -308,8 +267,9 @@ impl Bed {
     }
 
     fn shim_starts(&self) {
-        let mut variables = Variables::read(fs::read(&self.files.microsoft).unwrap()).unwrap();
-        variables.enrol_mok(&self.keys.key("MOK").der().unwrap()).unwrap();
+        let Owner { files, keys, .. } = &self.owner;
+        let mut variables = Variables::read(fs::read(&files.microsoft).unwrap()).unwrap();
+        variables.enrol_mok(&keys.key("MOK").der().unwrap()).unwrap();
         let path = self.place("microsoft-mok.vars");
         fs::write(&path, variables.bytes()).unwrap();
         self.enrols(&[], BootsFrom::Stick(self.stick("known.img")), &path);

@@ -11,7 +11,7 @@ mod common;
 
 use bed::given;
 use lab::{
-    Machine, MachineSpec, Service, accel,
+    Machine, MachineSpec, Service, Swtpm, accel,
     machine::{BootsFrom, Firmware},
     net, sandbox,
     services::{Dhcp, Provisioner},
@@ -50,7 +50,14 @@ fn main() -> ExitCode {
                 ("a root whose blocks are not what its root hash says is not read", &|| {
                     bed.refused("block", 5, "its blocks are not what its root hash says");
                 }),
-                ("UEFI: nothing below the floor is booted again", &|| bed.rolled_back()),
+                ("UEFI: nothing below the floor is booted again", &|| {
+                    bed.rolled_back(bed.spec(6, bed.files.ovmf.clone()), "kept in a UEFI variable");
+                }),
+                ("BIOS with a TPM: nothing below the floor is booted again", &|| {
+                    let tpm = Some(bed.swtpm.clone());
+                    let spec = MachineSpec { tpm, ..bed.spec(10, Firmware::SeaBios) };
+                    bed.rolled_back(spec, "kept in the TPM");
+                }),
                 ("BIOS without a TPM: the floor is said not to be enforced", &|| bed.no_floor()),
                 ("clocks at 1970 and 2099 neither brick nor fool a machine", &|| bed.clocks()),
             ],
@@ -64,14 +71,20 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.
-    tools::boot_files(&bed::packages()).unwrap();
+    fetched();
     bed::enter("")
+}
+
+fn fetched() -> (tools::BootFiles, Swtpm) {
+    let packages = bed::packages();
+    (tools::boot_files(&packages).unwrap(), Swtpm::fetch(&packages).unwrap())
 }
 
 struct Bed {
     folder: tempfile::TempDir,
     images: PathBuf,
     files: tools::BootFiles,
+    swtpm: Swtpm,
     owner: SecretKey,
     accelerator: lab::Accelerator,
 }
@@ -81,11 +94,13 @@ impl Bed {
         let images = given("ALIA_TRUST");
         let choice = accel::probe(Some(&images.join("good")));
         println!("{}", choice.reason);
-        net::make(&net::Plan { taps: (1..=9).map(tap).collect(), foreign: false }).unwrap();
+        net::make(&net::Plan { taps: (1..=10).map(tap).collect(), foreign: false }).unwrap();
+        let (files, swtpm) = fetched();
         Self {
             folder: tempfile::tempdir().unwrap(),
             images,
-            files: tools::boot_files(&bed::packages()).unwrap(),
+            files,
+            swtpm,
             owner: SecretKey::generate().unwrap(),
             accelerator: choice.accelerator,
         }
@@ -192,11 +207,11 @@ impl Bed {
     }
 
     /// After release 10, whose floor is 10, comes release 5.
-    fn rolled_back(&self) {
+    fn rolled_back(&self, spec: MachineSpec, kept: &str) {
         let provisioner = self.serve(&self.image("good"));
-        let mut machine = self.machine(6, self.files.ovmf.clone());
+        let mut machine = Machine::start(spec).unwrap_or_else(|error| panic!("{error}"));
         let release = line(&mut machine, " release done ");
-        assert!(release.contains("floor 10, kept in a UEFI variable"), "{release}");
+        assert!(release.contains(&format!("floor 10, {kept}")), "{release}");
         line(&mut machine, " enrolment done ");
         drop(provisioner);
         machine.kill();

@@ -3,7 +3,7 @@
 //! A boot *stands* once the compute service was started, or after [`STANDS`] without a restart.
 //! Where [`MOST_FAILED`] boots in a row did not come to stand, the next one is a rescue: network,
 //! node API, reports and console, but no registration, no compute service, and no restart for
-//! whatever fails. Counted by the provisioner, which sees every boot by its script, or else by its
+//! whatever fails. Counted by the provisioner, which sees a boot by its script, or else by its
 //! question for the time, and says so with the time. An end that somebody asks for (node API, power button, Ctrl-Alt-Del) and
 //! another image begin a new row; so does an hour without a boot.
 

@@ -54,7 +54,7 @@ pub async fn watch(store: Arc<Store>, timeline: Timeline) {
             // A store that fails says so elsewhere.
             let silent = spawn_blocking(move || store.took_uki(mac)).await;
             if matches!(silent, Ok(Ok(true))) {
-                let text = format!("nothing heard for {} s: {UKI_NOT_STARTED}", PATIENCE.as_secs());
+                let text = format!("no report for {} s: {UKI_NOT_STARTED}", PATIENCE.as_secs());
                 let mark = Mark::Failed(UKI, UKI_NOT_STARTED.into());
                 timeline.record(Record::new(mac, Kind::Refused, text).marks([mark]));
             }

@@ -140,7 +140,7 @@ fn uefi_firmware_gets_the_uki_where_there_is_one_and_others_what_they_had() {
 fn firmware_that_took_the_uki_and_asks_again_may_have_refused_it() {
     let took = Facts { took_uki: true, ..free() };
     let answer = full(&took, DISCOVER, &[HTTP]);
-    assert!(text(&answer).contains("did not start it"), "{}", text(&answer));
+    assert!(text(&answer).contains("has not reported since"), "{}", text(&answer));
     assert!(answer.reply.is_some(), "it is answered all the same");
     let note = answer.note.unwrap();
     assert_eq!(note.kind, Kind::Refused);

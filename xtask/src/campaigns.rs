@@ -23,7 +23,8 @@ use crate::{
 use anyhow::{Context, bail};
 use image::Packages;
 use lab::tools::Purpose;
-use std::{ffi::OsString, fs};
+use protocol::boot::{ImageFile, ImageManifest};
+use std::{ffi::OsString, fs, path::Path};
 
 /// A campaign: its name, what it holds, and how it is run.
 type Campaign = (&'static str, &'static str, fn(&Sources) -> anyhow::Result<()>);
@@ -57,7 +58,7 @@ const CAMPAIGNS: &[Campaign] = &[
     ),
     (
         "tpm",
-        "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out",
+        "machines with a TPM, a UEFI variable or neither: sealed keys, quotes, copies found out; Secure Boot",
         tpm::run,
     ),
     (
@@ -149,6 +150,22 @@ fn machines(
     build::image(&packages, kernel)?;
     println!("machines boot the {kernel:?} kernel (ALIA_KERNEL)");
     Ok(Some(packages))
+}
+
+/// Copies the image into another folder, as `change` would have it there; it has no release yet.
+fn copy_image(
+    to: &Path,
+    change: impl FnOnce(&mut ImageManifest) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let said = || to.display().to_string();
+    fs::create_dir_all(to).with_context(said)?;
+    let from = workspace::image();
+    let mut manifest = crate::image::manifest(&from)?;
+    for ImageFile { file, .. } in manifest.files() {
+        fs::copy(from.join(file), to.join(file)).with_context(|| file.clone())?;
+    }
+    change(&mut manifest)?;
+    fs::write(to.join("manifest.json"), serde_json::to_vec_pretty(&manifest)?).with_context(said)
 }
 
 /// Runs a test of the lab's that boots machines, with more in its environment.

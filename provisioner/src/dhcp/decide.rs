@@ -38,14 +38,16 @@ pub struct Facts {
     pub quirks: Quirks,
     /// Whether it has loaded our iPXE in this boot.
     pub loaded_ipxe: bool,
-    /// Whether it fetched the whole UKI in this boot and has not been heard of since.
+    /// Whether it fetched the whole UKI in this boot and has not reported since.
     pub took_uki: bool,
 }
 
-/// Of a machine that fetched the whole UKI, and then came nothing.
-pub const UKI_NOT_STARTED: &str = "it fetched the whole UKI and did not start it: its firmware may refuse the signature (its \
-     screen then says Access Denied or Security Violation); enrol our key in it, or sign the UKI \
-     with a key that it has";
+/// Of a machine that fetched the whole UKI, and then came nothing. Whether its firmware started it
+/// nobody tells us.
+pub const UKI_NOT_STARTED: &str = "it fetched the whole UKI and has not reported since: its \
+     firmware may refuse the signature (its screen then says Access Denied or Security Violation; \
+     enrol our key in it, or sign the UKI with a key that it has), or what it started died, or has \
+     no network, before it could report";
 
 /// What is done about a request.
 #[derive(Clone, Debug)]
@@ -335,7 +337,8 @@ impl Decision<'_> {
         self.settings.pool.contains(address) && address != self.settings.server()
     }
 
-    /// Firmware that fetched all of the UKI and asks again has not started it.
+    /// Firmware that fetched all of the UKI and asks again did not start it, or what it started
+    /// died.
     fn unstarted(&self) -> Option<&'static str> {
         let again = self.facts.took_uki && matches!(self.client, Client::Firmware(..));
         again.then_some(UKI_NOT_STARTED)
