@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // A sentence for each of two kinds of errors.
     assert!(reading::errors_since(&before, &now).len() <= 2 * now.len());
+    assert!(reading::not_persistent_since(&before, &now).len() <= now.len());
     let card = Card {
         address: "0000:01:00.0".into(),
         pci_id: "10de:2684".into(),

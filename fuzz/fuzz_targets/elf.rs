@@ -1,7 +1,7 @@
-//! An ELF file of a package: what it needs, and a kernel module's description.
+//! An ELF file of a package: what it needs, a kernel module's description, and a Go program's build.
 #![no_main]
 
-use image::{elf, kmod::Module};
+use image::{elf, golang, kmod::Module};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,5 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
         let total: usize = info.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert!(total <= 3 * bytes.len());
         Module::new("kernel/x.ko".into(), &info).soft_names().count();
+    }
+    if let Ok(build) = golang::build(bytes) {
+        // Each has a line of its own.
+        assert!(build.modules.len() <= bytes.len());
     }
 });

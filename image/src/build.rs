@@ -19,7 +19,7 @@ use crate::{
     packages::{Package, Packages},
     picture,
     recipe::{self, Flavour, Recipe},
-    report::{self, Report},
+    report::{self, MADE, OWNER, Place, Report},
     root,
     sbom::{self, Origins},
 };
@@ -50,6 +50,10 @@ const LIBRARY_FOLDERS: [&str; 3] = [
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 /// What PID 1 reads about its own image.
 const BUILD_JSON: &str = "/etc/alia/build.json";
+/// What machines fetch, beside the manifest.
+const KERNEL: &str = "vmlinuz";
+const INITRAMFS: &str = "initramfs.zst";
+const ROOT: &str = "root.erofs";
 
 /// What an image is built from.
 pub struct Inputs<'a> {
@@ -139,6 +143,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let mut content = assemble(&recipe, &parts, programs, inputs.version)?;
     let trust = content.ours.file(ROOT_FILE, inputs.trust.to_vec(), false);
     trust.map_err(|error| Error::bad_file(ROOT_FILE, error))?;
+    let trust = listed(Place::Initramfs, &plain(ROOT_FILE), inputs.trust, OWNER);
+    content.report.files.push(trust);
     let level = recipe.compression_level;
     let cache = inputs.packages.cache();
     let base = compressed(&content.base.to_newc(), level, cache)?;
@@ -160,9 +166,9 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Build, Error> {
     let manifest = ImageManifest {
         version: inputs.version.into(),
         kernel_release: content.kernel_release,
-        kernel: put(output, "vmlinuz", &content.kernel)?,
-        initramfs: put(output, "initramfs.zst", &initramfs)?,
-        root: RootImage { file: put(output, "root.erofs", &root.bytes)?, verity: root.verity },
+        kernel: put(output, KERNEL, &content.kernel)?,
+        initramfs: put(output, INITRAMFS, &initramfs)?,
+        root: RootImage { file: put(output, ROOT, &root.bytes)?, verity: root.verity },
         microcode: put_microcode(output, &content.microcode)?,
         unix_time: content.unix_time,
     };
@@ -289,6 +295,10 @@ pub fn assemble(
     let (kernel_path, kernel_release) = parts.kernel.image()?;
     let kernel = fs::read(&kernel_path).at(&kernel_path)?;
     report.add("kernel", &kernel);
+    report.kernel = parts.kernel.kind;
+    report.stands_beside(KERNEL, &parts.kernel.origin.name);
+    report.stands_beside(INITRAMFS, MADE);
+    report.stands_beside(ROOT, MADE);
     let mut from = BTreeMap::new();
     let mut modules = Modules::read(recipe, &parts.kernel, &kernel_release)?;
     for (name, bytes) in parts.nvidia.iter().flat_map(|nvidia| &nvidia.modules) {
@@ -337,6 +347,7 @@ pub fn assemble(
     for (maker, package) in &parts.microcode {
         let archive = microcode::archive(*maker, package)?;
         report.add("microcode", &archive);
+        report.stands_beside(maker.file(), &package.origin.name);
         microcode.push((*maker, archive));
     }
     let loaded = &parts.loaded;
@@ -359,18 +370,20 @@ pub fn assemble(
     root.file(SANDBOXES, json(&recipe.sandboxes), false).map_err(bad_path)?;
     // PID 1 writes what the network's servers say; the root cannot be written.
     root.put("/etc/resolv.conf", Node::Link("/run/resolv.conf".into())).map_err(bad_path)?;
-    // What the initramfs has otherwise than the root are its indices of modules.
-    let all: BTreeMap<&str, &Node> =
-        [&base, &ours, &root].into_iter().flat_map(|tree| tree.files()).collect();
-    for (path, node) in all {
-        let Node::File { bytes, .. } = node else { continue };
-        let from = match from.get(path) {
-            Some(from) => from.clone(),
-            None if path.ends_with(".ko") => parts.kernel.origin.name.clone(),
-            None => "image".into(),
-        };
-        let (path, sha256) = (path.to_string(), sha256(bytes));
-        report.files.push(report::File { path, bytes: bytes.len() as u64, sha256, from });
+    // As the kernel's own build has them: its modules, and which of them are built in.
+    let of_kernel = |path: &str| path.ends_with(".ko") || path.ends_with("/modules.builtin");
+    for (place, tree) in
+        [(Place::Initramfs, &base), (Place::Initramfs, &ours), (Place::Root, &root)]
+    {
+        for (path, node) in tree.files() {
+            let Node::File { bytes, .. } = node else { continue };
+            let from = match from.get(path) {
+                Some(from) => from.as_str(),
+                None if of_kernel(path) => parts.kernel.origin.name.as_str(),
+                None => MADE,
+            };
+            report.files.push(listed(place, path, bytes, from));
+        }
     }
     Ok(Content { kernel, kernel_release, unix_time, base, ours, root, microcode, report })
 }
@@ -386,6 +399,12 @@ fn put_microcode(output: &Path, archives: &[(Maker, Vec<u8>)]) -> Result<Microco
         }
     }
     Ok(microcode)
+}
+
+/// A file as the report has it.
+fn listed(place: Place, path: &str, bytes: &[u8], from: &str) -> report::File {
+    let (path, from, sha256) = (path.to_string(), from.to_string(), sha256(bytes));
+    report::File { place, path, bytes: bytes.len() as u64, sha256, from }
 }
 
 /// A path as a tree has it.

@@ -59,15 +59,22 @@ pub fn needs(bytes: &[u8]) -> Result<Needs, NotElf> {
     Ok(needs)
 }
 
-/// A kernel module's `.modinfo`: its `key=value` pairs in order.
-pub fn modinfo(bytes: &[u8]) -> Result<Vec<(String, String)>, NotElf> {
+/// A section's content; none where there is no such section.
+pub(crate) fn section<'a>(bytes: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, NotElf> {
     let (header, endian) = parse(bytes)?;
     let sections = header.sections(endian, bytes)?;
-    let Some((_, section)) = sections.section_by_name(endian, b".modinfo") else {
+    match sections.section_by_name(endian, name) {
+        Some((_, section)) => Ok(Some(section.data(endian, bytes)?)),
+        None => Ok(None),
+    }
+}
+
+/// A kernel module's `.modinfo`: its `key=value` pairs in order.
+pub fn modinfo(bytes: &[u8]) -> Result<Vec<(String, String)>, NotElf> {
+    let Some(content) = section(bytes, b".modinfo")? else {
         return Err(NotElf("it has no .modinfo section, so it is no kernel module".into()));
     };
-    Ok(section
-        .data(endian, bytes)?
+    Ok(content
         .split(|byte| *byte == 0)
         .filter_map(|pair| {
             let pair = String::from_utf8_lossy(pair);

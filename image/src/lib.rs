@@ -13,7 +13,8 @@
 //! owners and inode numbers fixed, libraries taken from packages rather than from the host.
 //!
 //! **Never** hides a byte's origin: every file of an image is a package's (name, version and
-//! SHA-256 are in the report), one of the two binaries given, or text made here from those. Never
+//! SHA-256 are in the report), one of the programs given, the root of the owner's keys, or made here
+//! from those; [`sbom`] names the origin of each. Never
 //! installs a package, and never takes one that apt did not find signed.
 
 pub mod build;
@@ -23,6 +24,7 @@ pub mod drivers;
 pub mod elf;
 pub mod error;
 pub mod firmware;
+pub mod golang;
 pub mod kernel;
 pub mod kmod;
 pub mod licences;

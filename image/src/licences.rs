@@ -105,7 +105,7 @@ mod tests {
             programs: vec!["node-init".into()],
         }];
         let licences = BTreeMap::from([("Do as you like.\n".into(), vec!["blake3 1".into()])]);
-        let origins = Origins { crates: crates.into(), licences, compilers: Vec::new() };
+        let origins = Origins { crates: crates.into(), licences, ..Origins::default() };
         let linux = package("linux-image");
         fs::create_dir_all(linux.root.join("usr/share/doc/linux-image")).unwrap();
         fs::write(linux.root.join("usr/share/doc/linux-image/copyright"), "GPL-2.0").unwrap();

@@ -98,6 +98,21 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
     Ok(bytes)
 }
 
+/// The package with the distribution's shim, signed by Microsoft, and shim in it.
+pub const SHIM_PACKAGE: &str = "shim-signed";
+/// See [`SHIM_PACKAGE`].
+pub const SHIM: &str = "usr/lib/shim/shimx64.efi.signed";
+/// The package with shim's MokManager, signed by the distribution, and MokManager in it.
+pub const MOK_MANAGER_PACKAGE: &str = "shim-helpers-amd64-signed";
+/// See [`MOK_MANAGER_PACKAGE`].
+pub const MOK_MANAGER: &str = "usr/lib/shim/mmx64.efi.signed";
+
+/// What firmware starts from a stick.
+pub const STARTED: &str = "EFI/BOOT/BOOTX64.EFI";
+/// Where shim looks for MokManager, and for what it starts: these names alone.
+pub const MOK_MANAGER_FILE: &str = "EFI/BOOT/mmx64.efi";
+/// See [`MOK_MANAGER_FILE`].
+pub const SHIM_STARTS: &str = "EFI/BOOT/grubx64.efi";
 /// Beside the programs: the certificate that MokManager enrols from disk.
 pub const MOK_FILE: &str = "aliaos-mok.cer";
 
@@ -109,18 +124,12 @@ pub fn through_shim(
     uki: &[u8],
     mok: &[u8],
 ) -> Result<Vec<u8>, StickError> {
-    build(&[
-        ("EFI/BOOT/BOOTX64.EFI", shim),
-        ("EFI/BOOT/mmx64.efi", mok_manager),
-        // The only name that shim looks for.
-        ("EFI/BOOT/grubx64.efi", uki),
-        (MOK_FILE, mok),
-    ])
+    build(&[(STARTED, shim), (MOK_MANAGER_FILE, mok_manager), (SHIM_STARTS, uki), (MOK_FILE, mok)])
 }
 
 /// For firmware with the owner's keys: it starts the UKI itself.
 pub fn owned(uki: &[u8]) -> Result<Vec<u8>, StickError> {
-    build(&[("EFI/BOOT/BOOTX64.EFI", uki)])
+    build(&[(STARTED, uki)])
 }
 
 fn file_system(files: &[(&str, &[u8])], identity: [u8; 32]) -> Result<Vec<u8>, StickError> {

@@ -4,7 +4,7 @@ use crate::{
     error::{At, Error},
     machine::Firmware,
 };
-use image::{Package, Packages, uki};
+use image::{Package, Packages, stick, uki};
 use nix::unistd::geteuid;
 use std::{
     fs,
@@ -348,11 +348,13 @@ pub struct SecureBootFiles {
     pub shim: PathBuf,
     /// shim's MokManager, signed by the distribution, whose key is in shim.
     pub mok_manager: PathBuf,
+    /// Where they come from.
+    pub packages: Vec<Package>,
 }
 
 /// Fetches [`SecureBootFiles`].
 pub fn secure_boot_files(packages: &Packages) -> Result<SecureBootFiles, Error> {
-    let names = ["ovmf", uki::STUB_PACKAGE, "shim-signed", "shim-helpers-amd64-signed"];
+    let names = ["ovmf", uki::STUB_PACKAGE, stick::SHIM_PACKAGE, stick::MOK_MANAGER_PACKAGE];
     let fetched = packages.fetch(&names)?;
     let file = |package: &str, inside: &str| {
         let package = fetched.iter().find(|each| each.origin.name == package);
@@ -367,8 +369,9 @@ pub fn secure_boot_files(packages: &Packages) -> Result<SecureBootFiles, Error> 
         variables: file("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd")?,
         microsoft: file("ovmf", "usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
         stub: file(uki::STUB_PACKAGE, uki::STUB)?,
-        shim: file("shim-signed", "usr/lib/shim/shimx64.efi.signed")?,
-        mok_manager: file("shim-helpers-amd64-signed", "usr/lib/shim/mmx64.efi.signed")?,
+        shim: file(stick::SHIM_PACKAGE, stick::SHIM)?,
+        mok_manager: file(stick::MOK_MANAGER_PACKAGE, stick::MOK_MANAGER)?,
+        packages: fetched,
     })
 }
 

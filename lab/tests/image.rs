@@ -1,12 +1,14 @@
 //! The real image built a second time, elsewhere: the same bytes. And booted from a disk.
 //!
 //! Given by the environment: ALIA_CACHE, ALIA_IMAGE (an image built there), the programs in it,
-//! ALIA_NODE_INIT and ALIA_COMPUTE, and ALIA_BOOTS where machines may be booted.
+//! ALIA_NODE_INIT and ALIA_COMPUTE, ALIA_COMETBFT, and ALIA_BOOTS where machines may be booted.
+//! `cargo xtask test` gives an image of the prebuilt kernel, `--long kernel` one of the source kernel.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
-use image::{Inputs, Packages, Recipe, packages::Options, root::Builder, sbom::Origins};
-use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk};
+use image::{Inputs, Packages, Recipe, golang, packages::Options, root::Builder, sbom::Origins};
+use lab::{Accelerator, Service, ServiceSpec, accel::PROBE_LINE, disk, tools::COMETBFT_VERSION};
 use protocol::boot::{ImageManifest, RootImage, VERITY_BLOCK};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +19,10 @@ use std::{
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
+
+/// Of a mode, as `stat` has it, the kind; and that of a file.
+const KIND: u32 = 0o170_000;
+const FILE: u32 = 0o100_000;
 
 fn recipe() -> Recipe {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../image/image.toml");
@@ -184,15 +190,12 @@ fn archived(initramfs: &[u8]) -> Vec<Entry> {
     entries
 }
 
-#[test]
-fn of_the_real_image_our_programs_alone_can_be_executed_and_none_as_another_user() {
-    const KIND: u32 = 0o170_000;
-    const FILE: u32 = 0o100_000;
-    const AS_ANOTHER: u32 = 0o6_000;
+/// The folder of the image given, and what its initramfs and its root have; none where none is given.
+fn unpacked() -> Option<(PathBuf, Vec<Entry>, Vec<Entry>)> {
     let given = |name: &str| std::env::var_os(name).map(|path| fs::canonicalize(path).unwrap());
     let [Some(cache), Some(image)] = ["ALIA_CACHE", "ALIA_IMAGE"].map(given) else {
         println!("skipped: ALIA_CACHE or ALIA_IMAGE is not set");
-        return;
+        return None;
     };
     let recipe = recipe();
     let options = Options::new(&cache, recipe.suite.clone());
@@ -203,11 +206,16 @@ fn of_the_real_image_our_programs_alone_can_be_executed_and_none_as_another_user
     roots.unpack(&image.join("root.erofs"), &files).unwrap_or_else(|error| panic!("{error}"));
     let packed = fs::read(image.join("initramfs.zst")).unwrap();
     let initramfs = archived(&zstd::decode_all(packed.as_slice()).unwrap());
+    Some((image, initramfs, below(&files)))
+}
+
+#[test]
+fn of_the_real_image_our_programs_alone_can_be_executed_and_none_as_another_user() {
+    const AS_ANOTHER: u32 = 0o6_000;
+    let Some((_, initramfs, root)) = unpacked() else { return };
     // No shell, then, and nothing else that interprets.
-    let trees: [(Vec<Entry>, &[&str]); 2] = [
-        (below(&files), &["lib64/ld-linux-x86-64.so.2", "usr/bin/compute"]),
-        (initramfs, &["init"]),
-    ];
+    let trees: [(Vec<Entry>, &[&str]); 2] =
+        [(root, &["lib64/ld-linux-x86-64.so.2", "usr/bin/compute"]), (initramfs, &["init"])];
     for (entries, wanted) in trees {
         let mut executable = Vec::new();
         for Entry { path, mode, bytes } in &entries {
@@ -219,6 +227,76 @@ fn of_the_real_image_our_programs_alone_can_be_executed_and_none_as_another_user
         }
         executable.sort_unstable();
         assert_eq!(executable, wanted, "of {} entries", entries.len());
+    }
+}
+
+#[test]
+fn every_file_of_the_real_image_has_its_origin_in_the_bill_of_materials() {
+    let Some((image, initramfs, root)) = unpacked() else { return };
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(image.join(name)).unwrap()).unwrap()
+    };
+    let bill = json("sbom.json");
+    let tools = bill["metadata"]["tools"]["components"].as_array().unwrap();
+    let parts: BTreeMap<&str, &Value> = bill["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(tools)
+        .filter_map(|part| Some((part["bom-ref"].as_str()?, part)))
+        .collect();
+    // What a file is of, and how many bytes it has.
+    let told = |file: &str| {
+        let part = parts.get(format!("file:{file}").as_str());
+        let part = part.unwrap_or_else(|| panic!("the bill does not tell of {file}"));
+        let properties = part["properties"].as_array().unwrap();
+        let value = |name: &str| {
+            let found = properties.iter().find(|property| property["name"] == name);
+            found.and_then(|property| property["value"].as_str()).unwrap_or("none")
+        };
+        let origin = parts.get(value("alia:origin"));
+        let origin = origin.unwrap_or_else(|| panic!("{file} is of {:?}", value("alia:from")));
+        (*origin, value("alia:bytes").to_owned())
+    };
+    let manifest: ImageManifest = serde_json::from_value(json("manifest.json")).unwrap();
+    for file in manifest.files() {
+        let (origin, bytes) = told(&file.file);
+        assert_eq!(bytes, file.bytes.to_string(), "{}", file.file);
+        let is_made = [&manifest.initramfs, &manifest.root.file].contains(&file);
+        let (name, hash) = (origin["bom-ref"].as_str().unwrap(), &origin["hashes"][0]["content"]);
+        match is_made {
+            true => assert_eq!(name, "builder", "{}", file.file),
+            // A package, by its digest in the archive's signed index.
+            false => assert!(name.starts_with("deb:") && hash.is_string(), "{}", file.file),
+        }
+    }
+    for (place, entries) in [("initramfs", &initramfs), ("root", &root)] {
+        let files = entries.iter().filter(|entry| entry.mode & KIND == FILE);
+        let mut count = 0;
+        for Entry { path, bytes, .. } in files {
+            assert_eq!(told(&format!("{place}:/{path}")).1, bytes.len().to_string(), "{path}");
+            count += 1;
+        }
+        let prefix = format!("file:{place}:");
+        let listed = parts.keys().filter(|name| name.starts_with(&prefix)).count();
+        assert_eq!(listed, count, "the bill names files that the {place} does not have");
+    }
+}
+
+#[test]
+fn the_real_cometbft_names_the_modules_that_it_is_made_of() {
+    let Some(program) = std::env::var_os("ALIA_COMETBFT") else {
+        println!("skipped: ALIA_COMETBFT is not set");
+        return;
+    };
+    let build = golang::build(&fs::read(program).unwrap()).unwrap();
+    assert!(build.go.starts_with("go1."), "{}", build.go);
+    let own = &build.modules[0];
+    let named = (own.path.as_str(), own.version.strip_prefix('v'));
+    assert_eq!(named, ("github.com/cometbft/cometbft", Some(COMETBFT_VERSION)));
+    assert!(build.modules.len() > 10, "{:?}", build.modules);
+    for module in &build.modules {
+        assert!(module.sum.starts_with("h1:"), "{module:?}");
     }
 }
 

@@ -33,7 +33,8 @@ pub struct Reading {
     pub name: String,
     /// Its memory in bytes.
     pub memory_bytes: u64,
-    /// Whether it stays started while nobody uses it; none where it does not say.
+    /// Whether the driver's persistence mode is on, by which a card stays started while nobody uses
+    /// it; none where it does not say.
     pub persistent: Option<bool>,
     /// Errors of its memory since the driver was loaded; none where it does not check it.
     pub ecc: Option<Ecc>,

@@ -1,6 +1,11 @@
 //! Building the programs and the image.
 
-use crate::{crates, keys, release, setup::recipe, workspace};
+use crate::{
+    crates::{self, Compilers},
+    keys, release,
+    setup::recipe,
+    workspace,
+};
 use ::image::{
     Package, Packages,
     build::{self, Build, Inputs},
@@ -208,7 +213,7 @@ pub fn image_with(
     let built = build::build(&Inputs {
         flavour,
         others: &others,
-        origins: &crates::origins(&ours(&others), kernel == KernelFrom::Source)?,
+        origins: &crates::origins(&others, Compilers::of_host(kernel == KernelFrom::Source)?)?,
         recipe: &recipe()?,
         packages,
         kernel: self::kernel(kernel, packages)?,

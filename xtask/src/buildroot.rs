@@ -1,7 +1,13 @@
 //! The image by way of Buildroot: its tree and ours (`image/buildroot`) build kernel and programs,
 //! and the same builder as ever makes the image of what they left.
 
-use crate::{build, crates, keys, release, setup::recipe, workspace};
+use crate::{
+    build,
+    crates::{self, Compilers, LIBC},
+    keys, release,
+    setup::recipe,
+    workspace,
+};
 use ::image::{
     Packages,
     build::{self as builder, Build, Inputs},
@@ -198,7 +204,7 @@ pub fn image_of(
     let others = build::others(packages, flavour, |_, path| built.target(path))?;
     let image = builder::build(&Inputs {
         flavour,
-        origins: &origins(&built, &others)?,
+        origins: &origins(packages, &built, &others)?,
         others: &others,
         recipe: &recipe,
         packages,
@@ -214,16 +220,25 @@ pub fn image_of(
     Ok(image)
 }
 
-/// What the programs are made with: crates as cargo resolves them, and Buildroot's compilers.
-fn origins(built: &Built, others: &BTreeMap<String, PathBuf>) -> anyhow::Result<Origins> {
-    let mut origins = crates::origins(&build::ours(others), false)?;
-    let compilers = ["rustc".to_string(), format!("{TRIPLET}-gcc")];
-    let said = compilers.iter().map(|name| {
+/// What the programs are made with: crates as cargo resolves them, Buildroot's compilers, and the C
+/// library of their toolchain.
+fn origins(
+    packages: &Packages,
+    built: &Built,
+    others: &BTreeMap<String, PathBuf>,
+) -> anyhow::Result<Origins> {
+    let said = |name: &str| {
         let program = built.host(name).display().to_string();
         crates::said(&program, &["--version"])
-    });
-    origins.compilers = said.collect::<anyhow::Result<_>>()?;
-    Ok(origins)
+    };
+    let libc = packages.fetch(&[LIBC])?.pop().context("the C library was not fetched")?;
+    let compilers = Compilers {
+        rustc: said("rustc")?,
+        cc: said(&format!("{TRIPLET}-gcc"))?,
+        kernel: None,
+        libc: libc.origin.version,
+    };
+    crates::origins(others, compilers)
 }
 
 #[cfg(test)]

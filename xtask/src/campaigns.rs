@@ -48,7 +48,7 @@ const CAMPAIGNS: &[Campaign] = &[
     ),
     (
         "kernel",
-        "the kernel built from source: its score by kernel-hardening-checker, and machines that boot it",
+        "the kernel built from source: its score by kernel-hardening-checker, what files its image has, and machines that boot it",
         kernel::run,
     ),
     (
@@ -101,7 +101,9 @@ const CAMPAIGNS: &[Campaign] = &[
         "programs and kernel of a release, built twice in different places: the same bytes",
         reproducible::run,
     ),
-    ("fuzz", "every reader of foreign bytes, coverage-guided, a minute each", |_| fuzz::run()),
+    ("fuzz", "every reader of foreign bytes that is ours, coverage-guided, a minute each", |_| {
+        fuzz::run()
+    }),
 ];
 
 /// Runs a campaign, or lists them.

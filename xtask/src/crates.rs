@@ -1,8 +1,12 @@
-//! The crates that are linked into an image's programs, as cargo resolves them.
+//! What is linked into an image's programs: crates as cargo resolves them, what compilers add, and
+//! the modules of programs in Go.
 
 use crate::{build, workspace};
 use anyhow::{Context, bail};
-use image::sbom::{Crate, Origins};
+use image::{
+    golang,
+    sbom::{Crate, Origins, Runtime},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -10,20 +14,74 @@ use std::{
     process::Command,
 };
 
-/// What programs, and a kernel built here, are made with.
-pub(crate) fn origins(programs: &[&str], gcc: bool) -> anyhow::Result<Origins> {
+/// The package of the C library that is linked into static programs.
+pub(crate) const LIBC: &str = "libc6-dev";
+
+/// What an image's programs are compiled with: of compilers their own words, `NAME VERSION …`.
+pub(crate) struct Compilers {
+    pub(crate) rustc: String,
+    /// Of what is C in crates, and what links.
+    pub(crate) cc: String,
+    /// Of a kernel that was built here, where that is another.
+    pub(crate) kernel: Option<String>,
+    /// The version of [`LIBC`].
+    pub(crate) libc: String,
+}
+
+impl Compilers {
+    /// The host's; `kernel` where it compiled a kernel, too.
+    pub(crate) fn of_host(kernel: bool) -> anyhow::Result<Self> {
+        let version = |program| said(program, &["--version"]);
+        Ok(Self {
+            rustc: version("rustc")?,
+            cc: version("cc")?,
+            kernel: kernel.then(|| version("gcc")).transpose()?,
+            libc: said("dpkg-query", &["--show", "--showformat=${Version}\n", LIBC])?,
+        })
+    }
+}
+
+/// What the programs of an image with these others, and a kernel built here, are made with.
+pub(crate) fn origins(
+    others: &BTreeMap<String, PathBuf>,
+    with: Compilers,
+) -> anyhow::Result<Origins> {
     let lock = fs::read_to_string(workspace::root().join("Cargo.lock")).context("Cargo.lock")?;
+    let programs = build::ours(others);
     let mut trees = BTreeMap::new();
-    for program in programs.iter().filter(|name| **name != "cometbft") {
+    for program in &programs {
         trees.insert(*program, tree(program)?);
     }
-    let mut compilers = vec![said("rustc", &["--version"])?];
-    if gcc {
-        compilers.push(said("gcc", &["--version"])?);
+    let mut go = BTreeMap::new();
+    for (name, path) in others.iter().filter(|(name, _)| !programs.contains(&name.as_str())) {
+        let said = || path.display().to_string();
+        let bytes = fs::read(path).with_context(said)?;
+        go.insert(name.clone(), golang::build(&bytes).with_context(said)?);
     }
     let crates = linked(&trees, &checksums(&lock));
     let licences = licences(&crates)?;
-    Ok(Origins { crates, licences, compilers })
+    let runtimes = runtimes(&programs, &with);
+    let compilers = [with.rustc, with.cc].into_iter().chain(with.kernel).collect();
+    Ok(Origins { crates, licences, compilers, runtimes, go })
+}
+
+/// What compilers add to programs. Pure.
+fn runtimes(programs: &[&str], with: &Compilers) -> Vec<Runtime> {
+    let runtime = |name: &str, version: &str, programs: &[&str]| Runtime {
+        name: name.into(),
+        version: version.into(),
+        programs: programs.iter().map(|program| program.to_string()).collect(),
+    };
+    let version = |said: &str| {
+        let version = said.split_once(' ').map(|(_, version)| version.to_string());
+        version.unwrap_or_default()
+    };
+    vec![
+        runtime("rust-std", &version(&with.rustc), programs),
+        runtime("libgcc", &version(&with.cc), programs),
+        // The others are loaded with the image's own.
+        runtime(LIBC, &with.libc, &["node-init"]),
+    ]
 }
 
 /// A crate as `cargo metadata` has it.
@@ -143,6 +201,28 @@ fn linked(trees: &BTreeMap<&str, String>, checksums: &BTreeMap<Named, String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compilers_add_their_libraries_and_the_static_program_has_a_c_library() {
+        let with = Compilers {
+            rustc: "rustc 1.95.0 (abc)".into(),
+            cc: "cc (Debian 12.2.0-14) 12.2.0".into(),
+            kernel: None,
+            libc: "2.36-9".into(),
+        };
+        let added = runtimes(&["node-init", "compute"], &with);
+        let told: Vec<_> = added.iter().map(|each| (each.name.as_str(), &*each.version)).collect();
+        assert_eq!(
+            told,
+            [
+                ("rust-std", "1.95.0 (abc)"),
+                ("libgcc", "(Debian 12.2.0-14) 12.2.0"),
+                (LIBC, "2.36-9")
+            ]
+        );
+        assert_eq!(added[0].programs, ["node-init", "compute"]);
+        assert_eq!(added[2].programs, ["node-init"]);
+    }
 
     #[test]
     fn a_crate_of_two_programs_is_named_once_with_its_digest() {

@@ -1,18 +1,23 @@
 //! `cargo xtask uki` and `cargo xtask stick`: what firmware verifies and boots, and its keys.
 
 use crate::{
+    image::manifest,
     setup::{self, Sources},
     workspace,
 };
 use anyhow::Context;
 use image::{
     Packages,
+    packages::Origin,
+    report::{MADE, OWNER},
+    sbom::{self, Around},
     secure_boot::{Key, Keys, Tools},
     stick,
     uki::{self, Site},
 };
-use lab::tools;
+use lab::tools::{self, SecureBootFiles};
 use protocol::{ChainId, PublicKey, boot::ImageManifest};
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -27,7 +32,7 @@ pub struct UkiFlags {
     sources: Sources,
     #[command(flatten)]
     site: SiteFlags,
-    /// Where it is written.
+    /// Where it is written; NAME.sbom.json beside it says where its bytes come from.
     #[arg(long, value_name = "FILE", default_value = "target/aliaos.efi")]
     out: PathBuf,
 }
@@ -45,7 +50,7 @@ pub struct StickFlags {
     /// keys/secure-boot/db.key.
     #[arg(long)]
     own_keys: bool,
-    /// Where it is written.
+    /// Where it is written; NAME.sbom.json beside it says where its bytes come from.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -78,9 +83,14 @@ struct SiteFlags {
 }
 
 impl SiteFlags {
+    /// The image's folder.
+    fn folder(&self) -> PathBuf {
+        self.image.clone().unwrap_or_else(workspace::image)
+    }
+
     /// The UKI, unsigned.
     fn uki(&self, stub: &Path) -> anyhow::Result<Vec<u8>> {
-        let folder = self.image.clone().unwrap_or_else(workspace::image);
+        let folder = self.folder();
         let site = |manifest: &ImageManifest| Site {
             provisioner: self.provisioner.clone(),
             key: self.key,
@@ -94,6 +104,63 @@ impl SiteFlags {
         println!("command line: {}", uki.command_line);
         Ok(uki.bytes)
     }
+
+    /// Writes beside what firmware starts where its bytes come from: the image's bill, and `around`.
+    fn bill(
+        &self,
+        packages: &Packages,
+        files: &SecureBootFiles,
+        (out, content): (&Path, &[u8]),
+        around: &[Around<'_>],
+    ) -> anyhow::Result<()> {
+        let folder = self.folder();
+        let path = folder.join("sbom.json");
+        let said = || path.display().to_string();
+        let image: Value =
+            serde_json::from_slice(&fs::read(&path).with_context(said)?).with_context(said)?;
+        let origins = files.packages.iter().map(|package| &package.origin);
+        let is_used = |origin: &&Origin| around.iter().any(|file| file.from == origin.name);
+        let origins: Vec<&Origin> = origins.filter(is_used).collect();
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        let bill = sbom::around(
+            &image,
+            &manifest(&folder)?,
+            (&*name, content),
+            around,
+            &origins,
+            packages.suite(),
+        );
+        let stray = || format!("{} is of another image: `cargo xtask image`", path.display());
+        let bill = serde_json::to_vec_pretty(&bill.with_context(stray)?)?;
+        let path = out.with_extension("sbom.json");
+        fs::write(&path, bill).with_context(|| path.display().to_string())?;
+        println!("{} says where its bytes come from", path.display());
+        Ok(())
+    }
+}
+
+/// What a UKI has beside the image's own files.
+fn beside_image<'a>(
+    program: &'a [u8],
+    stub: &'a [u8],
+    certificate: &'a [u8],
+) -> anyhow::Result<Vec<Around<'a>>> {
+    let mut parts = vec![
+        Around { name: uki::STUB, bytes: stub, from: uki::STUB_PACKAGE },
+        Around { name: "certificate of the signature", bytes: certificate, from: OWNER },
+    ];
+    for section in uki::sections(program)? {
+        // The others are the stub's own, or files of the image.
+        let mut texts = [".osrel", ".cmdline", ".uname"].into_iter();
+        if let Some(name) = texts.find(|name| *name == section.name) {
+            parts.push(Around { name, bytes: &program[section.content], from: MADE });
+        }
+    }
+    Ok(parts)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| path.display().to_string())
 }
 
 /// The keys of Secure Boot below keys/secure-boot, made where they are not there.
@@ -112,9 +179,12 @@ pub fn uki(flags: UkiFlags) -> anyhow::Result<()> {
     let packages = setup::packages(&flags.sources)?;
     let files = tools::secure_boot_files(&packages)?;
     let (keys, tools) = keys(&packages)?;
-    let signed = sign(&tools, &keys.key("db"), &flags.site.uki(&files.stub)?, &flags.out)?;
+    let (uki, key) = (flags.site.uki(&files.stub)?, keys.key("db"));
+    let signed = sign(&tools, &key, &uki, &flags.out)?;
     println!("{}: {:.1} MB, signed with db", flags.out.display(), signed.len() as f64 / 1e6);
-    Ok(())
+    let (stub, certificate) = (read(&files.stub)?, key.der()?);
+    let parts = beside_image(&uki, &stub, &certificate)?;
+    flags.site.bill(&packages, &files, (&flags.out, &signed), &parts)
 }
 
 /// Makes a stick.
@@ -125,13 +195,28 @@ pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
     let uki = flags.site.uki(&files.stub)?;
     let key = keys.key(if flags.own_keys { "db" } else { "MOK" });
     let signed = sign(&tools, &key, &uki, &flags.out.with_extension("efi"))?;
-    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    let (stub, certificate) = (read(&files.stub)?, key.der()?);
+    let (shim, mok_manager) = (read(&files.shim)?, read(&files.mok_manager)?);
+    let mut parts = beside_image(&uki, &stub, &certificate)?;
     let bytes = if flags.own_keys {
+        parts.push(Around { name: stick::STARTED, bytes: &signed, from: MADE });
         stick::owned(&signed)
     } else {
-        stick::through_shim(&read(&files.shim)?, &read(&files.mok_manager)?, &signed, &key.der()?)
+        parts.extend([
+            Around { name: stick::STARTED, bytes: &shim, from: stick::SHIM_PACKAGE },
+            Around {
+                name: stick::MOK_MANAGER_FILE,
+                bytes: &mok_manager,
+                from: stick::MOK_MANAGER_PACKAGE,
+            },
+            Around { name: stick::SHIM_STARTS, bytes: &signed, from: MADE },
+            Around { name: stick::MOK_FILE, bytes: &certificate, from: OWNER },
+        ]);
+        stick::through_shim(&shim, &mok_manager, &signed, &certificate)
     };
-    fs::write(&flags.out, bytes?).with_context(|| flags.out.display().to_string())?;
+    let bytes = bytes?;
+    fs::write(&flags.out, &bytes).with_context(|| flags.out.display().to_string())?;
+    flags.site.bill(&packages, &files, (&flags.out, &bytes), &parts)?;
     let out = flags.out.display();
     println!("{out}: write it to a stick, `dd if={out} of=/dev/sdX bs=4M oflag=direct`");
     if !flags.own_keys {

@@ -12,13 +12,26 @@ use ledger_client::{
     Client, TxHash,
     verify::{Prover, TrustRoot},
 };
+use protocol::Digest;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// The header that a signed release of this chain's network names.
-async fn trusted(place: &str, root: &Path, pinned: &TrustRoot) -> Result<TrustRoot, Error> {
+/// The header that a signed release of this chain's network names; where a genesis document is at
+/// hand, it must be the release's.
+async fn trusted(
+    place: &str,
+    root: &Path,
+    genesis: Option<&Path>,
+    pinned: &TrustRoot,
+) -> Result<TrustRoot, Error> {
     let chain = &pinned.chain;
     let manifest = check(place, root, Some(now().as_secs()), 0).await?.verified.manifest;
+    if let (Some(genesis), Some(root)) = (genesis, &manifest.chain) {
+        check_genesis(genesis, root.genesis_hash)?;
+    }
     match manifest.chain {
         Some(root) if root.chain == *chain => Ok(TrustRoot {
             chain: root.chain,
@@ -35,6 +48,20 @@ async fn trusted(place: &str, root: &Path, pinned: &TrustRoot) -> Result<TrustRo
             "the release is for no chain in particular: it names no header to pin".into(),
         )),
     }
+}
+
+/// Whether a file is the genesis document that a release names. A ledger server cannot be asked for
+/// it: what its `/genesis` gives is written anew, in other bytes than those that were hashed.
+fn check_genesis(path: &Path, wanted: Digest) -> Result<(), Error> {
+    let found = Digest(TxHash::of(&fs::read(path).map_err(Error::file(path))?).0);
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{} is not the genesis document that the release names: its SHA-256 is {found}, {wanted} is \
+         wanted",
+        path.display()
+    )))
 }
 
 /// Set up the home folder: make the account's key and pin the chain's trust root.
@@ -69,6 +96,9 @@ pub(crate) struct Init {
     /// The network's TUF root.json by which the release is believed.
     #[arg(long, value_name = "FILE", requires = "release")]
     root: Option<PathBuf>,
+    /// The chain's genesis document, had from elsewhere: the release must name this one.
+    #[arg(long, value_name = "FILE", requires = "release")]
+    genesis: Option<PathBuf>,
     /// Pin anew where the folder is set up already; the key is kept.
     #[arg(long)]
     force: bool,
@@ -85,7 +115,9 @@ impl Init {
         ParameterServer::new(&self.parameter_server)?;
         let mut pinned = TrustRoot::pin(&client).await?;
         let signed = match self.release.as_deref().zip(self.root.as_deref()) {
-            Some((place, root)) => Some(trusted(place, root, &pinned).await?),
+            Some((place, root)) => {
+                Some(trusted(place, root, self.genesis.as_deref(), &pinned).await?)
+            }
             None => None,
         };
         let given = self.trust_hash.zip(self.trust_height);
@@ -120,5 +152,23 @@ impl Init {
              compare it with one had from somebody else (--trust-hash, --trust-height)."
         });
         Ok(Exit::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_genesis_document_than_the_releases_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("genesis.json");
+        fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        check_genesis(&path, wanted.parse().unwrap()).unwrap();
+        let error = check_genesis(&path, Digest::default()).unwrap_err().to_string();
+        assert!(error.contains("not the genesis document") && error.contains(wanted), "{error}");
+        assert!(check_genesis(&folder.path().join("none"), Digest::default()).is_err());
     }
 }

@@ -165,11 +165,37 @@ fn an_image_holds_what_its_recipe_asks_for_and_the_report_says_whence() {
     assert_eq!(from("lib/modules/6-test/kernel/disk.ko"), "linux-image-6");
     assert_eq!(from("usr/lib/x86_64-linux-gnu/libc.so.6"), "libc6");
     assert_eq!((from("init"), from("usr/bin/compute")), ("node-init", "compute"));
-    assert_eq!(from("lib/modules/6-test/modules.dep"), "image");
-    let trees = [&content.base, &content.ours, &content.root];
-    let files = trees.iter().flat_map(|tree| tree.files()).map(|(path, _)| path);
-    let reported = content.report.files.iter().map(|file| file.path.as_str());
-    assert_eq!(files.collect::<BTreeSet<_>>(), reported.collect(), "every file, once");
+    // Both have indices of their own, and the kernel's list of what is built in.
+    for place in [Place::Initramfs, Place::Root] {
+        for (index, wanted) in [("dep", MADE), ("alias", MADE), ("builtin", "linux-image-6")] {
+            let path = format!("lib/modules/6-test/modules.{index}");
+            let its = |file: &&report::File| file.place == place && file.path == path;
+            let file = content.report.files.iter().find(its).unwrap();
+            assert_eq!(file.from, wanted, "{path} of the {}", place.name());
+        }
+    }
+    let trees = [
+        (Place::Initramfs, &content.base),
+        (Place::Initramfs, &content.ours),
+        (Place::Root, &content.root),
+    ];
+    let mut files = BTreeSet::new();
+    for (place, tree) in trees {
+        files.extend(tree.files().map(|(path, _)| (place, path)));
+    }
+    let reported = content.report.files.iter().map(|file| (file.place, file.path.as_str()));
+    assert_eq!(files, reported.collect::<BTreeSet<_>>());
+    assert_eq!(files.len(), content.report.files.len(), "each once");
+    let beside = content.report.beside.iter().map(|(file, from)| (file.as_str(), from.as_str()));
+    assert_eq!(
+        beside.collect::<Vec<_>>(),
+        [
+            ("initramfs.zst", MADE),
+            ("microcode-amd.cpio", "amd64-microcode"),
+            ("root.erofs", MADE),
+            ("vmlinuz", "linux-image-6"),
+        ]
+    );
     let build = content.ours.iter().find(|(path, _)| *path == "etc/alia/build.json").unwrap().1;
     let Node::File { bytes, .. } = build else { panic!("a file is wanted") };
     let build: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -293,7 +319,7 @@ fn a_drivers_modules_libraries_and_cards_are_in_the_root_alone_with_their_origin
         ("lib/modules/6-test/extra/nvidia.ko", "nvidia-open-kernel-dkms"),
         ("lib/firmware/nvidia/1/gsp.bin", "firmware-nvidia-gsp"),
         ("usr/lib/x86_64-linux-gnu/libcuda.so.1", "libcuda1"),
-        ("etc/alia/nvidia.json", "image"),
+        ("etc/alia/nvidia.json", MADE),
     ] {
         let slashed = format!("/{path}");
         assert!(content.root.has(&slashed) && !content.base.has(&slashed), "{path}");

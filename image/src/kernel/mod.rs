@@ -9,10 +9,12 @@ use crate::{
     error::{At, Error},
     packages::{Origin, Package},
 };
+use serde::Serialize;
 use std::{fs, path::PathBuf};
 
 /// Where a kernel comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Taken from the distribution as it is.
     #[default]

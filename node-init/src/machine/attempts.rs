@@ -226,7 +226,7 @@ impl<N: Network> Machine<N> {
                     Vec::new()
                 });
                 cards::take_readings(&mut cards, &readings);
-                self.tell_errors(&[], &readings);
+                self.tell_readings(&[], &readings);
                 self.clone().watch_cards(cards.files.clone(), readings);
             }
             self.facts.borrow_mut().cards = Some(cards);

@@ -58,7 +58,7 @@ impl<N: Network> Machine<N> {
                 if round % ASKED == 0 {
                     match machine.ask_cards(&files).await {
                         Ok(now) => {
-                            machine.tell_errors(&known, &now);
+                            machine.tell_readings(&known, &now);
                             known = now;
                         }
                         Err(error) => machine.say("cards", StageState::Failed, &error),
@@ -69,11 +69,14 @@ impl<N: Network> Machine<N> {
         });
     }
 
-    /// Tells of errors of cards' memories that came since.
-    pub(super) fn tell_errors(&self, before: &[Reading], now: &[Reading]) {
+    /// Tells of errors of cards' memories that came since, and of persistence that is off since.
+    pub(super) fn tell_readings(&self, before: &[Reading], now: &[Reading]) {
         for (grave, error) in reading::errors_since(before, now) {
             let state = if grave { StageState::Failed } else { StageState::Done };
             self.say("cards", state, &error);
+        }
+        for off in reading::not_persistent_since(before, now) {
+            self.say("cards", StageState::Done, &off);
         }
     }
 

@@ -38,6 +38,21 @@ pub fn errors_since(before: &[Reading], now: &[Reading]) -> Vec<(bool, String)> 
     told
 }
 
+/// What is to be told of cards whose persistence mode is off by now and was not known to be: they
+/// stay started by their open files alone.
+pub fn not_persistent_since(before: &[Reading], now: &[Reading]) -> Vec<String> {
+    let off = |card: &&Reading| card.persistent == Some(false);
+    let known = |card: &Reading| before.iter().filter(off).any(|old| old.address == card.address);
+    let told = now.iter().filter(off).filter(|card| !known(card)).map(|card| {
+        format!(
+            "{} at {}: the driver's persistence mode is off; the card stays started as long as PID 1 \
+             has its file open",
+            card.name, card.address
+        )
+    });
+    told.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,10 +89,26 @@ mod tests {
         assert_eq!(errors_since(&[], &[unchecked]), []);
     }
 
+    #[test]
+    fn persistence_that_is_known_to_be_off_is_told_once() {
+        let with = |persistent| [Reading { persistent, ..card(0, 0) }];
+        let (on, off, unknown) = (with(Some(true)), with(Some(false)), with(None));
+        let told = not_persistent_since(&[], &off);
+        let begins = "NVIDIA X at 0000:01:00.0: the driver's persistence mode is off";
+        assert!(told.len() == 1 && told[0].starts_with(begins), "{told:?}");
+        assert_eq!(not_persistent_since(&off, &off), [""; 0]);
+        assert_eq!(not_persistent_since(&on, &off), told);
+        for other in [on, unknown] {
+            assert_eq!(not_persistent_since(&off, &other), [""; 0]);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_output_panics(output in "(\\{\"address\":\"|name|[0-9\":,{}]|\n|\\PC){0,40}") {
-            errors_since(&[], &parse(&output));
+            let cards = parse(&output);
+            errors_since(&[], &cards);
+            not_persistent_since(&[], &cards);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The kernel built from source: scored by kernel-hardening-checker beside others, and booted.
 
-use super::hold;
+use super::{hold, lab_test};
 use crate::{
     build::{self, KernelFrom},
-    hardening::{self, CHECKER, Check, Checker, TALOS, score, strays},
+    hardening::{self, CHECKER, Check, Checker, Score, TALOS, TALOS_URL, is_talos, score, strays},
     setup::{self, Sources, recipe},
     workspace,
 };
@@ -19,6 +19,8 @@ use std::{
 
 /// Names a configuration of another kernel to score beside ours.
 const OTHER: &str = "ALIA_OTHER_KERNEL_CONFIG";
+/// Names the file of Talos's configuration, to have it scored by the same checker.
+const PEER: &str = "ALIA_TALOS_KERNEL_CONFIG";
 /// Has the repository's copy of the resolved options written anew.
 const WRITE: &str = "ALIA_WRITE_KERNEL_CONFIG";
 
@@ -47,11 +49,21 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     if let Some(path) = env::var_os(OTHER) {
         show(&path.to_string_lossy(), &checker.check(Path::new(&path))?);
     }
+    match env::var_os(PEER) {
+        Some(path) => {
+            let path = Path::new(&path);
+            let said = || path.display().to_string();
+            is_talos(&fs::read(path).with_context(said)?).with_context(said)?;
+            let its = show("Talos", &checker.check(path)?);
+            better("Talos's configuration, scored now", score, its)?;
+        }
+        None => println!("Talos is not scored now: fetch {TALOS_URL} and name the file by {PEER}"),
+    }
     for check in checks.iter().filter(|check| check.failed()) {
         let why = recipe.kernel.source.unhardened.get(&check.option_name);
         println!("  {} {}: {}", check.option_name, check.check_result, why.map_or("?", |why| why));
     }
-    hold(score.ok > TALOS.ok && score.fail < TALOS.fail, "more OK and fewer FAIL than Talos")?;
+    better(&format!("Talos as it was measured ({TALOS})"), score, TALOS)?;
     let strays = strays(&checks, &recipe.kernel.source.unhardened);
     hold(
         strays.is_empty(),
@@ -64,11 +76,17 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     let image = workspace::target().join("long/kernel-image");
     build::image_into(&packages, KernelFrom::Source, build::CPU, &image)?;
     settings(&checker, &ours, &image)?;
+    lab_test("image", &[("ALIA_IMAGE", image.into())])?;
 
     let summary = super::up("kernel", &["--small", "--no-host-worker", "--kernel", "source"])?;
     let all = summary.machines.iter().all(|machine| machine.boot_seconds.is_some());
     hold(all && summary.machines.len() == 2, "it boots from both firmwares")?;
     hold(summary.receipts.confirmed > 0, "and work done on it is confirmed")
+}
+
+fn better(name: &str, ours: Score, its: Score) -> anyhow::Result<()> {
+    let what = format!("more OK and fewer FAIL than {name}");
+    hold(ours.ok > its.ok && ours.fail < its.fail, &what)
 }
 
 /// Boots an image and has the checker look at the settings of the kernel that runs.
