@@ -55,7 +55,7 @@ impl Status {
     /// Takes in what was told of a stage.
     pub fn saw(&mut self, stage: &str, state: StageState, detail: &str) {
         let word = match state {
-            StageState::Started => "…",
+            StageState::Started => "begins",
             StageState::Done => "done",
             StageState::Retrying => "is tried again",
             StageState::Failed => "failed",
@@ -92,6 +92,8 @@ impl Status {
     }
 }
 
+/// What a text ends with that is cut: in letters that every font has.
+const CUT: &str = "...";
 /// Light modules around the code: scanners look for them.
 const QUIET: i32 = 3;
 /// Fewer columns than this beside the code, and it is left out: the address alone is shown.
@@ -188,10 +190,8 @@ fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
-            while last.chars().count() >= width {
-                last.pop();
-            }
-            last.push('…');
+            while last.chars().count() + CUT.len() > width && last.pop().is_some() {}
+            last.push_str(CUT);
         }
     }
     lines

@@ -26,9 +26,16 @@ const TRIES: u32 = 24;
 pub const UKI_FILE: &str = "aliaos.efi";
 
 /// Where a BIOS boots, the kernel's own start asks it for 1024x768 at 16 bits a pixel, the mode that
-/// video BIOSes have in common, and leaves a frame buffer to it as UEFI does; a machine that has no
-/// such mode says so, and goes on with text after 30 s.
-const SET_VIDEO: &str = "iseq ${platform} pcbios && set video vga=791 ||";
+/// video BIOSes have in common, and leaves a frame buffer to it as UEFI does. Of a machine that has no
+/// such mode it would ask a person for another for 30 s, so iPXE tries first; back to text, which many
+/// firmwares show on a serial line too.
+const SET_VIDEO: [&str; 5] = [
+    "iseq ${platform} pcbios || goto watched",
+    "console --x 1024 --y 768 || goto watched",
+    "set video vga=791",
+    "console ||",
+    ":watched",
+];
 
 /// What every machine's script is made from.
 #[derive(Clone, Debug)]
@@ -88,7 +95,7 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
         must("boot"),
     ];
     let what = format!("aliaOS {} (Linux {})", manifest.version, manifest.kernel_release);
-    let mut before = vec![SET_VIDEO.to_string()];
+    let mut before = SET_VIDEO.map(String::from).to_vec();
     before.extend(choose_microcode(microcode));
     if is_slowed(attempt) {
         let failed = attempt - 1;

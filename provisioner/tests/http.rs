@@ -183,7 +183,11 @@ async fn the_boot_scripts_read_as_written_here() {
     let machine = format!(
         "#!ipxe\n\
          set tries:int32 0\n\
-         iseq ${{platform}} pcbios && set video vga=791 ||\n\
+         iseq ${{platform}} pcbios || goto watched\n\
+         console --x 1024 --y 768 || goto watched\n\
+         set video vga=791\n\
+         console ||\n\
+         :watched\n\
          cpuid --ext 29 || goto chosen\n\
          cpuid --ecx 31 && goto chosen ||\n\
          cpuid --ext --ecx 6 && set microcode microcode-amd.cpio || \

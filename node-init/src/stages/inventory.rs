@@ -6,7 +6,11 @@
 use crate::{
     kernel::{Kernel, text},
     mac::Mac,
-    stages::{modules, undriven},
+    stages::{
+        modules,
+        sysfs::{devices, driver, hex, string},
+        undriven,
+    },
 };
 use protocol::inventory::{
     Cpu, Disk, Gpu, Inventory, MAX_VULNERABILITIES, Nic, PciFunction, System, Undriven,
@@ -17,8 +21,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest string that is kept, in characters: SMBIOS strings are rarely above 64.
-const MAX_STRING: usize = 128;
 /// The most PCI functions: eight buses full of them.
 const MAX_PCI: usize = 2_048;
 /// The most network interfaces and the most disks.
@@ -242,31 +244,6 @@ fn disk_id(kernel: &dyn Kernel, name: &str, path: &Path) -> String {
     string(&id.unwrap_or_default()).split_whitespace().collect::<Vec<_>>().join("_")
 }
 
-pub(super) fn devices(
-    kernel: &dyn Kernel,
-    folder: &str,
-) -> impl Iterator<Item = (String, PathBuf)> {
-    let folder = PathBuf::from(folder);
-    let entries = kernel.list(&folder).unwrap_or_default();
-    entries.into_iter().map(move |entry| (entry.name.clone(), folder.join(entry.name)))
-}
-
-pub(super) fn driver(kernel: &dyn Kernel, device: &Path) -> Option<String> {
-    kernel.link_name(&device.join("driver")).ok().map(|name| string(&name))
-}
-
-/// A number as /sys writes it: `0x8086`.
-pub(super) fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
-}
-
-/// A foreign string: cut, one line, no control characters.
-pub(super) fn string(text: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let text: String = text.chars().map(printable).take(MAX_STRING).collect();
-    text.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,20 +380,12 @@ mod tests {
         ) {
             cpu(&foreign);
             memory(&foreign);
-            hex(&foreign);
-            prop_assert!(string(&foreign).chars().count() <= MAX_STRING);
             let files = ["/proc/cpuinfo", "/proc/meminfo", "/sys/class/dmi/id/product_serial",
                 "/sys/bus/pci/devices/x/vendor", "/sys/bus/pci/devices/x/device",
                 "/sys/bus/pci/devices/x/class", "/sys/class/net/x/address",
                 "/sys/class/net/x/device/y", "/sys/block/x/size", "/sys/block/x/device/model"];
             let files: Vec<_> = files.iter().map(|path| (*path, foreign.as_str())).collect();
             detail(&run(&Fake::new(&files), None));
-        }
-
-        #[test]
-        fn firmware_strings_have_no_control_characters(bytes: Vec<u8>) {
-            let text = string(&String::from_utf8_lossy(&bytes));
-            prop_assert!(!text.chars().any(char::is_control));
         }
     }
 }

@@ -18,5 +18,6 @@ pub mod registration;
 pub mod release;
 pub mod root;
 pub mod scratch;
+mod sysfs;
 pub mod undriven;
 pub mod verified_by;

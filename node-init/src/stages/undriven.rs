@@ -8,7 +8,7 @@
 use crate::{
     kernel::{Kernel, text},
     modalias::Catalogue,
-    stages::inventory::{devices, driver, hex, string},
+    stages::sysfs::{devices, driver, hex, string},
 };
 use protocol::inventory::{MAX_UNDRIVEN, Undriven};
 use std::path::Path;
