@@ -66,6 +66,11 @@ pub enum Error {
         /// What the manifest says.
         wanted: Digest,
     },
+    /// The kernel's makefiles take names apart at these characters.
+    #[error(
+        "{0}: the kernel's build works in no folder whose name has a space or a colon: move the checkout, or its cache, to another"
+    )]
+    NoFolderForMake(PathBuf),
     /// The disk is full.
     #[error(
         "no space left on the disk that holds {path}: free some (an image build wants about 1 GB of cache) and retry"

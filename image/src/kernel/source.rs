@@ -110,6 +110,10 @@ pub fn check(options: &Options, configuration: &Path) -> Result<(), Error> {
 /// [`Error`]: options that the kernel does not take, the compiler, the disk.
 pub fn build(inputs: &Inputs<'_>) -> Result<Kernel, Error> {
     let folder = inputs.cache.join("kernels");
+    // Of a name that is no text make is asked; it says so itself.
+    if folder.to_string_lossy().contains([' ', '\t', ':']) {
+        return Err(Error::NoFolderForMake(folder));
+    }
     fs::create_dir_all(&folder).at(&folder)?;
     let lock = folder.join("lock");
     let _lock = fs::File::create(&lock).and_then(|file| file.lock().map(|()| file)).at(&lock)?;

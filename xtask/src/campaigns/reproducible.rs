@@ -101,7 +101,7 @@ fn kernel(sources: &Sources, folder: &Path) -> anyhow::Result<()> {
         package: fetched.first().context("the kernel's source was not fetched")?,
         options: &recipe.kernel.source.options,
         key: &workspace::keys().join("modules.pem"),
-        cache: &folder.join("another cache"),
+        cache: &folder.join("another-cache"),
         // How many compilers run at a time changes the order of what they do.
         jobs: std::thread::available_parallelism().map_or(2, usize::from) + 1,
         say: Arc::new(|text| println!("  {text}")),
