@@ -208,9 +208,22 @@ pub fn image_with(
     compute: &Path,
     output: &Path,
 ) -> anyhow::Result<Build> {
+    let built = unsigned(packages, kernel, flavour, (&workspace::init(), compute), output)?;
+    release::of_image(output, None)?;
+    Ok(built)
+}
+
+/// Builds an image of node-init and compute service as they lie there, and does not release it.
+pub(crate) fn unsigned(
+    packages: &Packages,
+    kernel: KernelFrom,
+    flavour: &str,
+    (init, compute): (&Path, &Path),
+    output: &Path,
+) -> anyhow::Result<Build> {
     let trust = keys::ensure()?.root_json();
     let others = others(packages, flavour, |name, _| workspace::program(name))?;
-    let built = build::build(&Inputs {
+    Ok(build::build(&Inputs {
         flavour,
         others: &others,
         origins: &crates::origins(&others, Compilers::of_host(kernel == KernelFrom::Source)?)?,
@@ -218,14 +231,12 @@ pub fn image_with(
         packages,
         kernel: self::kernel(kernel, packages)?,
         libraries: None,
-        init: &workspace::init(),
+        init,
         compute,
         version: env!("CARGO_PKG_VERSION"),
         trust: &trust,
         output,
-    })?;
-    release::of_image(output, None)?;
-    Ok(built)
+    })?)
 }
 
 /// A flavour's own programs: CometBFT is built by go install, ours lie where `place` says by name

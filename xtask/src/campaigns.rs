@@ -98,7 +98,7 @@ const CAMPAIGNS: &[Campaign] = &[
     ),
     (
         "reproducible",
-        "programs and kernel of a release, built twice in different places: the same bytes",
+        "programs, kernel, NVIDIA's modules and images, built twice in different places: the same bytes",
         reproducible::run,
     ),
     ("fuzz", "every reader of foreign bytes that is ours, coverage-guided, a minute each", |_| {

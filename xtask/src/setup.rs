@@ -95,7 +95,12 @@ pub fn install(purpose: Purpose) -> anyhow::Result<()> {
 
 /// The packages of the newer suite.
 pub fn packages(sources: &Sources) -> anyhow::Result<Packages> {
-    let mut options = Options::new(workspace::cache(), recipe()?.suite);
+    packages_in(sources, workspace::cache())
+}
+
+/// As [`packages`], in another cache.
+pub(crate) fn packages_in(sources: &Sources, cache: PathBuf) -> anyhow::Result<Packages> {
+    let mut options = Options::new(cache, recipe()?.suite);
     options.mirrors = sources.mirror.clone();
     Ok(Packages::open(options, Arc::new(|text| println!("  {text}")))?)
 }

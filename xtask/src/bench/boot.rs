@@ -381,7 +381,8 @@ fn whole(plan: &Plan, firmware: &Firmware, folder: &Path) -> anyhow::Result<Time
     let (lines, memory) = boot(plan, firmware, folder, &plan.image, &[], done, true)?;
     let text: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     let stages = spans(text.iter().copied());
-    let before = stages.iter().find(|span| span.stage == INIT).context("PID 1 tells no beginning")?;
+    let before =
+        stages.iter().find(|span| span.stage == INIT).context("PID 1 tells no beginning")?;
     let log = workspace::target().join(format!("bench-boot-{}.log", firmware.name()));
     fs::write(log, text.join("\n"))?;
     Ok(Times {

@@ -8,37 +8,44 @@ use crate::{
     workspace,
 };
 use anyhow::{Context, bail};
-use image::kernel::source;
 use lab::tools::Purpose;
 use protocol::Digest;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
+    os::unix,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
-/// Leaves the kernel out, which is an hour of it.
+/// Leaves the kernel out, and the images of it, which is an hour.
 const NO_KERNEL: &str = "ALIA_NO_KERNEL";
+/// What of the cache is downloaded or unpacked, and nothing that is built.
+const FETCHED: [&str; 3] = ["apt", "debs", "trees"];
+const FLAVOURS: [&str; 2] = [build::CPU, "cuda"];
 
 pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
-    if !setup::announce(sources, Purpose::Kernel, &[])? {
+    let mut more = Vec::new();
+    for flavour in FLAVOURS {
+        more.extend(setup::of_flavour(&recipe()?.flavoured(flavour)?.1));
+    }
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    if !setup::announce(sources, Purpose::Kernel, &more)? {
         return Ok(());
     }
     setup::install(Purpose::Kernel)?;
     let folder = workspace::target().join("long/reproducible");
     let _ = fs::remove_dir_all(&folder);
-    programs(&folder)?;
+    let places = programs(&folder)?;
     if env::var_os(NO_KERNEL).is_some() {
-        println!("the kernel is left out: {NO_KERNEL} is set");
+        println!("the kernel and the images are left out: {NO_KERNEL} is set");
         return Ok(());
     }
-    kernel(sources, &folder)
+    images(sources, &places, &folder)
 }
 
 /// The programs of an image, from this checkout and from a copy of it.
-fn programs(folder: &Path) -> anyhow::Result<()> {
+fn programs(folder: &Path) -> anyhow::Result<[Place; 2]> {
     let ours = Place::ours()?;
     let other = Place {
         root: folder.join("elsewhere/checkout"),
@@ -65,7 +72,8 @@ fn programs(folder: &Path) -> anyhow::Result<()> {
     for (name, at) in [("node-init", 0), ("compute", 1)] {
         println!("{name}: {} and {}", first[at], second[at]);
     }
-    hold(first == second, "two builds of the programs give the same bytes")
+    hold(first == second, "two builds of the programs give the same bytes")?;
+    Ok([ours, other])
 }
 
 /// What git has of a checkout, changes among it.
@@ -91,51 +99,59 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel, from the cache or built now, and one more in another cache.
-fn kernel(sources: &Sources, folder: &Path) -> anyhow::Result<()> {
-    let packages = setup::packages(sources)?;
-    let first = build::kernel(KernelFrom::Source, &packages)?;
-    let recipe = recipe()?;
-    let fetched = packages.fetch(&[&recipe.kernel.source.package])?;
-    let second = source::build(&source::Inputs {
-        package: fetched.first().context("the kernel's source was not fetched")?,
-        options: &recipe.kernel.source.options,
-        key: &workspace::keys().join("modules.pem"),
-        cache: &folder.join("another-cache"),
-        // How many compilers run at a time changes the order of what they do.
-        jobs: std::thread::available_parallelism().map_or(2, usize::from) + 1,
-        say: Arc::new(|text| println!("  {text}")),
-    })?;
-    let (first, second) = (tree(&first.root)?, tree(&second.root)?);
-    let differ: Vec<_> = first
-        .keys()
-        .chain(second.keys())
-        .filter(|path| first.get(*path) != second.get(*path))
-        .collect();
-    println!("{} files of the kernel: {} differ {differ:?}", first.len(), differ.len());
-    hold(differ.is_empty() && first.len() > 100, "two builds of the kernel give the same bytes")
+/// Images before they are signed, of each place's programs: of a kernel, and modules, that the cache
+/// may have, and of those that another cache has to have built.
+fn images(sources: &Sources, places: &[Place; 2], folder: &Path) -> anyhow::Result<()> {
+    let usual = workspace::cache();
+    // The kernel's makefiles take no space in a folder's name.
+    let other = folder.join("another-cache");
+    fs::create_dir_all(&other)?;
+    let first = setup::packages(sources)?;
+    for name in FETCHED {
+        unix::fs::symlink(usual.join(name), other.join(name)).with_context(|| name.to_string())?;
+    }
+    let second = setup::packages_in(sources, other)?;
+    for flavour in FLAVOURS {
+        let mut made = Vec::new();
+        for (number, (place, packages)) in places.iter().zip([&first, &second]).enumerate() {
+            let output = folder.join(format!("{flavour}-{}", number + 1));
+            println!("building the image of flavour {flavour} into {}", output.display());
+            let programs = (place.init_path(), place.compute()?);
+            build::unsigned(
+                packages,
+                KernelFrom::Source,
+                flavour,
+                (&programs.0, &programs.1),
+                &output,
+            )?;
+            made.push(files(&output)?);
+        }
+        let [first, second] = &made[..] else { bail!("two images were not made") };
+        for (name, digest) in first {
+            println!("  {digest} {name}");
+        }
+        let names = first.keys().chain(second.keys());
+        let differ: BTreeSet<_> =
+            names.filter(|name| first.get(*name) != second.get(*name)).collect();
+        let same = differ.is_empty() && first.contains_key("manifest.json");
+        hold(
+            same,
+            &format!("two images of flavour {flavour} are the same bytes; differ: {differ:?}"),
+        )?;
+    }
+    Ok(())
 }
 
-/// The digest of each file that goes into an image.
-fn tree(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
+/// The digest of each file of a folder.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Digest>> {
     let mut found = BTreeMap::new();
-    let mut folders = vec![root.join("boot"), root.join("lib")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() && !path.is_symlink() {
-                folders.push(path);
-            } else if path.is_file() && !name_of_key(&path) {
-                found.insert(path.strip_prefix(root)?.into(), digest(&path)?);
-            }
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            found.insert(entry.file_name().to_string_lossy().into(), digest(&entry.path())?);
         }
     }
     Ok(found)
-}
-
-/// Configurations name the builder's key, wherever that lies; no image holds them.
-fn name_of_key(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("config-"))
 }
 
 fn digest(path: &Path) -> anyhow::Result<Digest> {
