@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     os::unix,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
