@@ -113,6 +113,8 @@ pub struct MachineSpec {
     pub tpm: Option<Swtpm>,
     /// More devices, in QEMU's words: `VGA`, `i6300esb`.
     pub devices: Vec<String>,
+    /// What its maker put into SMBIOS's type 11, if anything.
+    pub oem_string: Option<String>,
     /// What its clock shows at the start, UTC, where that is not the time: `1970-01-02T00:00:00`.
     pub clock: Option<String>,
     /// Folder for its log, its firmware's variables and its TPM's state.
@@ -191,6 +193,10 @@ impl MachineSpec {
             )
             .into(),
         );
+        if let Some(text) = &self.oem_string {
+            words.push("-smbios".into());
+            words.push(format!("type=11,value={}", text.replace(',', ",,")).into());
+        }
         if self.tpm.is_some() {
             // Both interfaces that PCs have are in use here.
             let device = match &self.firmware {
@@ -359,6 +365,7 @@ mod tests {
             nice: 19,
             tpm: None,
             devices: vec!["VGA".into()],
+            oem_string: None,
             folder: "bed".into(),
         }
     }

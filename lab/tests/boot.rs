@@ -123,6 +123,7 @@ impl Bed {
                     nice: 0,
                     tpm: None,
                     devices: Vec::new(),
+                    oem_string: None,
                     folder: folder.clone(),
                 };
                 Machine::start(spec).unwrap()

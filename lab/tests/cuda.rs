@@ -77,6 +77,7 @@ fn boots() {
         clock: None,
         processor: Default::default(),
         devices: Vec::new(),
+        oem_string: None,
         nice: 0,
         tpm: None,
         folder: folder.path().into(),

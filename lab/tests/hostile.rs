@@ -11,9 +11,7 @@ mod common;
 
 use bed::given;
 use lab::{
-    Machine, MachineSpec, Service, accel,
-    machine::Firmware,
-    net, sandbox,
+    Machine, MachineSpec, Service, accel, net, sandbox,
     services::{Dhcp, Provisioner},
     tools,
 };
@@ -191,7 +189,8 @@ fn hostile() {
     let _provisioner = Service::start_ready(provisioner.service().unwrap(), LIMIT).unwrap();
     let spec = MachineSpec {
         name: "one".into(),
-        firmware: Firmware::SeaBios,
+        // Its variables keep the node's key, which the service looks for.
+        firmware: tools::boot_files(&bed::packages()).unwrap().ovmf,
         accelerator: accel::probe(Some(&image)).accelerator,
         memory: 1024,
         processors: 1,
@@ -204,6 +203,7 @@ fn hostile() {
         serial: "LAB1".into(),
         tpm: None,
         devices: Vec::new(),
+        oem_string: None,
         nice: 0,
         folder: folder.path().join("machine"),
     };

@@ -140,6 +140,7 @@ impl Bed {
             nice: 0,
             tpm: None,
             devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+            oem_string: None,
             folder: self.folder.join(name),
         };
         Machine::start(spec).unwrap()

@@ -167,6 +167,7 @@ impl Bed {
             boots: BootsFrom::Network,
             tpm: kind.tpm.then(|| self.swtpm.clone()),
             devices: Vec::new(),
+            oem_string: None,
             folder: self.folder.path().join("machines"),
         }
     }
@@ -176,7 +177,7 @@ impl Bed {
     }
 
     /// As the owner does it, by a command and a signature.
-    fn approve(&self, mac: &str, node: PublicKey) {
+    fn approve(&self, node: PublicKey) {
         let key = self.folder.path().join("owner.key");
         if !key.exists() {
             let mut options = File::options();
@@ -184,7 +185,7 @@ impl Bed {
             writeln!(file, "{}", self.provisioner.owner.to_hex()).unwrap();
         }
         let output = Command::new(given("ALIA_COMMAND"))
-            .args(["--json", "node", "approve", mac, "--yes", "--key"])
+            .args(["--json", "node", "approve", &node.to_string(), "--yes", "--key"])
             .arg(&key)
             .args(["--provisioner", &format!("http://{}", self.provisioner.http())])
             .output()
@@ -199,7 +200,7 @@ impl Bed {
         let mac = machine.spec().mac.clone();
         line(machine, "waits for approval");
         let pending = until("a pending key", || detail(&mac).machine.pending);
-        self.approve(&mac, pending);
+        self.approve(pending);
         line(machine, " enrolment done ");
         let status = detail(&mac).machine;
         assert_eq!((status.node, status.pending), (Some(pending), None));

@@ -50,6 +50,9 @@ fn main() -> ExitCode {
             ("firmware starts no UKI whose command line was changed", &|| {
                 bed.refuses_changed(".cmdline");
             }),
+            ("nothing is believed of a machine that adds to the signed command line", &|| {
+                bed.refuses_appended();
+            }),
             ("firmware starts no UKI without a signature", &|| bed.refuses(&bed.uki())),
             ("firmware starts no UKI signed by a key that it does not have", &|| {
                 bed.refuses(&bed.owner.signed(&bed.uki(), "MOK"));
@@ -138,6 +141,16 @@ impl Bed {
 
     /// Serves `uki` and switches a machine on.
     fn start(&self, uki: &[u8], boots: BootsFrom, variables: &Path) -> Run {
+        self.start_with(None, uki, boots, variables)
+    }
+
+    fn start_with(
+        &self,
+        oem_string: Option<String>,
+        uki: &[u8],
+        boots: BootsFrom,
+        variables: &Path,
+    ) -> Run {
         fs::write(self.place("served.efi"), uki).unwrap();
         let number = self.runs.get() + 1;
         self.runs.set(number);
@@ -162,6 +175,7 @@ impl Bed {
             nice: 0,
             tpm: None,
             devices: Vec::new(),
+            oem_string,
             folder: self.place("machines"),
         });
         Run { machine: machine.unwrap(), provisioner }
@@ -228,6 +242,18 @@ impl Bed {
         run.says("Access Denied", BOOT_LIMIT);
         run.provisioner_says("fetched the whole UKI and has not reported since");
         run.started_nothing();
+    }
+
+    /// Firmware's own settings have words for systemd's stub, which no signature covers.
+    fn refuses_appended(&self) {
+        let stranger = SecretKey::from_hex(&"22".repeat(32)).unwrap().public();
+        let words = format!("io.systemd.stub.kernel-cmdline-extra=alia.key={stranger}");
+        let uki = self.owner.signed(&self.uki(), "db");
+        let variables = self.owner.variables();
+        let mut run = self.start_with(Some(words), &uki, BootsFrom::Network, &variables);
+        run.says("adds words to the signed command line", BOOT_LIMIT);
+        let lines = run.machine.console().lines_from(0);
+        assert!(!lines.iter().any(|line| line.text.contains(" enrolment done ")), "it came in");
     }
 
     fn stick(&self, name: &str) -> PathBuf {

@@ -149,6 +149,7 @@ impl Bed {
             nice: 0,
             tpm: None,
             devices: Vec::new(),
+            oem_string: None,
             folder: self.folder.path().join("machines"),
         }
     }

@@ -144,7 +144,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("signal PID 1", |_| numbers(libc::SYS_kill, &[1, 9])),
     ("signal everybody", |_| numbers(libc::SYS_kill, &[usize::MAX, 9])),
     ("see other processes", |_| fs::read_dir("/proc").map(drop)),
-    ("find the node's key", |_| opens("/run/alia/node.key")),
+    ("find the node's key", |_| fs::read_dir("/sys/firmware/efi/efivars").map(drop)),
     ("see what else PID 1 keeps", |_| {
         let others = |entry: &io::Result<fs::DirEntry>| {
             entry.as_ref().is_ok_and(|entry| entry.file_name() != "compute.json")
@@ -233,7 +233,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("listen on a port", |_| std::net::TcpListener::bind("0.0.0.0:4444").map(drop)),
     ("another port of its server", |target| connects(SocketAddr::new(target.server.ip(), 8080))),
     ("its server's port elsewhere", |target| {
-        connects(SocketAddr::from(([10, 77, 0, 2], target.server.port())))
+        connects(SocketAddr::from(([10, 77, 0, 9], target.server.port())))
     }),
     ("its server's port on this machine", |target| {
         connects(SocketAddr::from(([127, 0, 0, 1], target.server.port())))

@@ -4,8 +4,9 @@
 //! is written when the initramfs has verified a release, and locked before anything of that release
 //! runs, so that nothing lowers it before the next reset. (An index, not one of the chip's
 //! counters: a counter goes up by one, so the floor would be a difference to a base, and who could
-//! write the base could lower the floor. Neither outlives somebody who takes all of the chip: with
-//! the floor goes the node's key then, and the machine has to be approved again.) Else it lies in a
+//! write the base could lower the floor. Neither holds against
+//! whoever is root on this machine under another system: the index can be written there, or taken out
+//! alone, and the node's key stays in an index of its own.) Else it lies in a
 //! UEFI variable, which whoever is root on this machine can write. Where there is neither, it
 //! cannot be enforced, and that is said.
 

@@ -27,6 +27,8 @@ pub struct Status {
     pub address: Option<String>,
     /// The image that it booted.
     pub release: Option<String>,
+    /// The node's key as PID 1 itself has it: what whoever approves one compares.
+    pub key: Option<String>,
     /// What it did last, and what came of it.
     pub stage: Option<String>,
     /// How it is.
@@ -130,6 +132,7 @@ fn text(status: &Status, width: usize, code: bool) -> Vec<String> {
         ("Name", status.name.clone().unwrap_or_else(unknown)),
         ("Address", status.address.clone().unwrap_or_else(unknown)),
         ("Release", status.release.clone().unwrap_or_else(unknown)),
+        ("Key", status.key.clone().unwrap_or_else(unknown)),
         ("Stage", status.stage.clone().unwrap_or_else(unknown)),
         ("Health", status.health().to_owned()),
     ];
@@ -338,6 +341,7 @@ mod tests {
   Address  eth0 10.77.0.100/24 by DHCP
            from 10.77.0.1
   Release  0.1.0 · cdcdcdcd
+  Key      -
   Stage    compute done
   Health   working
 
@@ -365,6 +369,16 @@ mod tests {
         assert_eq!(status.address.as_deref(), Some("eth0 10.77.0.101/24"));
         status.saw("service", StageState::Done, "process 102, after 1 failure");
         assert_eq!(status.problem, None);
+    }
+
+    #[test]
+    fn the_key_is_there_whole_to_be_compared() {
+        let key = "0123456789abcdef".repeat(4);
+        let shown = draw(&Status { key: Some(key.clone()), ..working() }, 80, 25);
+        let left: String =
+            shown.iter().map(|line| line.chars().take(43).collect::<String>()).collect();
+        let digits: String = left.split_whitespace().collect();
+        assert!(digits.contains(&format!("Key{key}")), "{left}");
     }
 
     #[test]

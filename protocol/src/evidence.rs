@@ -8,7 +8,7 @@ use crate::{digest::Digest, key::PublicKey, signed::SignedBody};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-/// PCR of what configures this boot: the image's build, the trust root, the command line.
+/// PCR of what configures this boot: the trust root, the command line.
 /// (systemd's stub measures overridden command lines there too.)
 pub const PCR_CONFIGURATION: u8 = 12;
 /// PCR of what this boot runs: the release's manifest and the hash of its verified root.

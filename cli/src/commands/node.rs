@@ -53,14 +53,14 @@ pub(crate) enum NodeCommand {
     #[command(after_help = "Example: alia node list --provisioner http://10.0.0.1:8080")]
     List(With),
     /// Let a machine's key in that waits at the provisioner. Its owner's signature does that.
-    #[command(after_help = "Example: alia node approve bear --yes")]
+    #[command(after_help = "Example: alia node approve bear")]
     Approve {
         /// A machine's name or MAC address, or the beginning of the key that waits.
         #[arg(value_name = "NODE")]
         node: Wanted,
         #[command(flatten)]
         with: With,
-        /// Do not ask whether it is meant.
+        /// Do not ask whether it is meant; then NODE is the key, 16 of its digits at least.
         #[arg(short, long)]
         yes: bool,
     },
@@ -281,8 +281,16 @@ async fn approve_key(
     if let Some(problem) = &waiting.problem {
         output.note(problem);
     }
+    if yes && !approve::is_named(wanted, &waiting) {
+        return Err(Error::Refused(format!(
+            "anybody on the network can ask in this machine's name, and with --yes nobody compares \
+             keys: read the key off the machine's display, and name it instead of {wanted}, {} \
+             digits at least",
+            approve::LEAST_NAMED
+        )));
+    }
     let question =
-        format!("Approve {}? Compare the key with the one on its console.", waiting.name);
+        format!("Approve {}? Compare the key with the one on its display.", waiting.name);
     if !yes && !asked(&question)? {
         output.note("nothing was done");
         return Ok(Exit::Failed);

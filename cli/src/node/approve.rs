@@ -53,6 +53,15 @@ pub fn find(wanted: &Wanted, machines: &[MachineStatus]) -> Result<Waiting, Targ
     })
 }
 
+/// Of a key that is named without anybody being asked, these are the least hexadecimal digits.
+pub const LEAST_NAMED: usize = 16;
+
+/// Whether the key itself was named, and not the machine alone, for which anybody may have asked.
+pub fn is_named(wanted: &Wanted, waiting: &Waiting) -> bool {
+    let text = wanted.to_string();
+    text.len() >= LEAST_NAMED && waiting.node.to_string().starts_with(&text)
+}
+
 /// The chain that a provisioner takes machines in for: its word.
 ///
 /// # Errors
@@ -115,6 +124,20 @@ mod tests {
             assert_eq!((found.node, found.before), (key(2), Some(key(1))), "{text}");
         }
         assert_eq!(find(&"fox".parse().unwrap(), &fleet).unwrap().before, None);
+    }
+
+    #[test]
+    fn a_key_is_named_by_its_own_digits_alone() {
+        let fleet = [machine(1, "bear", None, Some(2))];
+        let named = |text: &str| {
+            let wanted = text.parse().unwrap();
+            is_named(&wanted, &find(&wanted, &fleet).unwrap())
+        };
+        let digits = key(2).to_string();
+        assert!(named(&digits) && named(&digits[..LEAST_NAMED]));
+        for text in ["bear", "52:54:00:00:00:01", &digits[..LEAST_NAMED - 1]] {
+            assert!(!named(text), "{text}");
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! In the cache, below `kernels/`: `source-SHA256/`, the source unpacked, and a folder for each
 //! kernel, named by what it was made of: the source, the options, the compiler, and the key that
-//! its modules are signed with; in it `build/`, what modules of others are built with. These are
-//! meant to fix every byte of it: time, user and host that a kernel tells of are set. No two builds
-//! have been held against each other yet. A build that was cut off goes on from its `.partial` folder:
+//! its modules are signed with; in it `build/`, what modules of others are built with. These fix
+//! every byte of it: time, user and host that a kernel tells of are set, and `cargo xtask test --long
+//! reproducible` holds two builds against each other. A build that was cut off goes on from its `.partial` folder:
 //! make holds an object to be made once the command that made it stands beside it.
 
 use super::{

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 use protocol::{
-    Digest,
+    Digest, PublicKey,
     boot::{ImageManifest, NodeConfig, StageState},
     evidence::Held,
     inventory::Inventory,
@@ -170,7 +170,7 @@ impl<N: Network> Machine<N> {
         let make = move |kernel: &dyn Kernel| identity::run(kernel, boot_id, measured);
         let identity = self.local(make).await?;
         let detail = format!("node {}, {}", identity.node.public(), identity.kept);
-        self.reporter.status().node = Some(identity.node.public());
+        self.show_key(identity.node.public());
         self.facts.borrow_mut().identity = Some(identity);
         Ok(detail)
     }
@@ -366,6 +366,11 @@ impl<N: Network> Machine<N> {
         }
     }
 
+    fn show_key(&self, node: PublicKey) {
+        self.reporter.status().node = Some(node);
+        self.reporter.know(|status| status.key = Some(node.to_string()));
+    }
+
     /// A key that is in memory alone gives way to that of a medium, once disks are there.
     async fn seek_medium(&self) {
         let unmeasured = self.facts.borrow().unmeasured;
@@ -391,7 +396,7 @@ impl<N: Network> Machine<N> {
             Ok(Some(identity)) => {
                 let node = identity.node.public();
                 self.say("identity", StageState::Done, &format!("node {node}, {}", identity.kept));
-                self.reporter.status().node = Some(node);
+                self.show_key(node);
                 self.facts.borrow_mut().identity = Some(identity);
             }
             Err(error) => self.say("identity", StageState::Failed, &error.to_string()),

@@ -1,15 +1,22 @@
 //! Stage `command-line`: what the boot script tells this machine.
 //!
-//! Nothing vouches for the kernel command line: it names the provisioner and the key that its
+//! What vouches for the kernel command line, if anything does, is said by
+//! [`super::verified_by`]: it names the provisioner and the key that its
 //! answers must be signed with, and everything else comes signed by that key.
 
-use crate::{http::Base, kernel, kernel::Kernel, mac::Mac};
+use crate::{
+    http::Base,
+    kernel,
+    kernel::Kernel,
+    mac::Mac,
+    stages::verified_by::{self, VerifiedBy},
+};
 use protocol::{
     ChainId, Digest, PublicKey,
     boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
     network::NetworkConfig,
 };
-use std::fmt::Display;
+use std::{fmt::Display, path::Path};
 
 /// With this word on it, PID 1 prints [`PROBE_OK`] and powers the machine off: a guest that is
 /// there to show that guests run.
@@ -28,6 +35,12 @@ pub const MODULE: &str = "module ";
 pub const PROBE_OK: &str = "alia probe ok";
 
 const FILE: &str = "/proc/cmdline";
+/// What firmware says of the machine (SMBIOS), as the kernel hands it on.
+const SMBIOS: &str = "/sys/firmware/dmi/tables/DMI";
+const MOST_SMBIOS: usize = 1 << 20;
+/// An OEM string (SMBIOS type 11) that begins so is put behind the signed command line by systemd's
+/// stub, under Secure Boot too (systemd-stub(7)).
+const APPENDED: &[u8] = b"io.systemd.stub.kernel-cmdline-extra";
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +68,16 @@ pub enum CommandLineError {
     /// An argument is not there.
     #[error("the kernel command line has no {0}=...; the provisioner's boot script sets it")]
     Missing(&'static str),
+    /// An argument is there twice and says two things: the second may be a stranger's.
+    #[error("the kernel command line has {0} twice, with different values; leave one of them")]
+    Twice(&'static str),
+    /// What firmware verified is not all that there is.
+    #[error(
+        "this machine's firmware has an OEM string (SMBIOS type 11) that adds words to the signed \
+         command line: nothing is believed of it; take the string away, with the maker's or the \
+         virtual machine's settings"
+    )]
+    Appended,
     /// An argument says nothing sensible.
     #[error("the kernel command line's {name} is wrong: {reason}; mend the boot script")]
     Wrong {
@@ -67,7 +90,16 @@ pub enum CommandLineError {
 
 /// Reads the running kernel's.
 pub fn run(kernel: &dyn Kernel) -> Result<Arguments, CommandLineError> {
+    let is_signed = verified_by::run(kernel) == VerifiedBy::Firmware;
+    if is_signed && appends(&kernel.read(Path::new(SMBIOS), MOST_SMBIOS).unwrap_or_default()) {
+        return Err(CommandLineError::Appended);
+    }
     parse(&kernel::text(kernel, FILE).ok_or(CommandLineError::Unreadable)?)
+}
+
+/// Whether a table of SMBIOS has words for the command line. Pure.
+fn appends(table: &[u8]) -> bool {
+    table.windows(APPENDED.len()).any(|bytes| bytes.eq_ignore_ascii_case(APPENDED))
 }
 
 /// Whether the machine was only booted to see whether it boots.
@@ -87,7 +119,7 @@ pub fn wanted_modules(kernel: &dyn Kernel) -> Vec<String> {
     list.unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// Reads a command line; of an argument that stands twice the last counts, as for the kernel.
+/// Reads a command line; an argument that stands twice says the same both times.
 pub fn parse(line: &str) -> Result<Arguments, CommandLineError> {
     Ok(Arguments {
         provisioner: wanted(line, ARG_PROVISIONER)?,
@@ -119,7 +151,11 @@ where
         let (key, value) = word.split_once('=')?;
         (key == name).then(|| value.to_owned())
     };
-    let Some(value) = words(line).filter_map(value).last() else { return Ok(None) };
+    let mut values = words(line).filter_map(value);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.any(|other| other != value) {
+        return Err(CommandLineError::Twice(name));
+    }
     let wrong = |error: T::Err| CommandLineError::Wrong { name, reason: error.to_string() };
     value.parse().map(Some).map_err(wrong)
 }
@@ -160,9 +196,29 @@ mod tests {
     }
 
     #[test]
-    fn of_an_argument_that_stands_twice_the_last_counts() {
-        let arguments = parse(&line("alia.chain=\"alia other\"")).unwrap();
-        assert_eq!(arguments.chain.as_str(), "alia other");
+    fn an_argument_that_says_two_things_is_not_believed() {
+        let error = parse(&line("alia.chain=\"alia other\"")).unwrap_err();
+        assert_eq!(error, CommandLineError::Twice(ARG_CHAIN));
+        assert_eq!(parse(&line("alia.chain=alia-test")).unwrap().chain.as_str(), "alia-test");
+    }
+
+    #[test]
+    fn words_behind_the_signed_command_line_are_refused() {
+        let table = b"\x0b\x05\x01\x00\x01io.systemd.stub.kernel-cmdline-extra=alia.key=1\0\0";
+        let with = |secure_boot, table: &[u8]| {
+            let fake = Fake::new(&[(FILE, &line(""))]);
+            let mut parameters = vec![0; 4_096];
+            parameters[0x1ec] = secure_boot;
+            let mut world = fake.world();
+            world.files.insert("/sys/kernel/boot_params/data".into(), parameters);
+            world.files.insert(SMBIOS.into(), table.to_vec());
+            drop(world);
+            run(&fake)
+        };
+        assert_eq!(with(3, table), Err(CommandLineError::Appended));
+        assert!(with(3, b"an OEM string of another kind").is_ok());
+        // Nobody vouches for the command line there.
+        assert!(with(2, table).is_ok());
     }
 
     #[test]

@@ -320,6 +320,7 @@ fn start(
         serial: "LAB1".into(),
         tpm: None,
         devices: Vec::new(),
+        oem_string: None,
         nice: 0,
         folder: folder.into(),
     })?;

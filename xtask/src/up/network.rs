@@ -172,6 +172,7 @@ impl Network {
                 nice: 0,
                 tpm: None,
                 devices: Vec::new(),
+                oem_string: None,
                 folder: plan.folder.join("machines"),
             };
             let machine = Machine::start(spec)?;
