@@ -137,7 +137,7 @@ fn text(status: &Status, width: usize, code: bool) -> Vec<String> {
         ("Health", status.health().to_owned()),
     ];
     for (name, value) in facts {
-        for (at, part) in wrapped(&plain(&value), width.saturating_sub(9), 2).iter().enumerate() {
+        for (at, part) in wrapped(&plain(&value), width.saturating_sub(9), 3).iter().enumerate() {
             lines.push(format!("{:<9}{part}", if at == 0 { name } else { "" }));
         }
     }

@@ -225,9 +225,10 @@ mod tests {
     fn what_is_missing_or_wrong_is_named_with_whose_it_is() {
         let error = parse("console=ttyS0").unwrap_err().to_string();
         assert!(error.contains("alia.provisioner") && error.contains("boot script"), "{error}");
-        let error = parse(&line("alia.key=12")).unwrap_err().to_string();
+        let wrong = |from: &str, to: &str| line("").replace(from, to);
+        let error = parse(&wrong(&"ab".repeat(32), "12")).unwrap_err().to_string();
         assert!(error.contains("alia.key is wrong") && error.contains("64 hex"), "{error}");
-        let error = parse(&line("alia.provisioner=ftp://x")).unwrap_err().to_string();
+        let error = parse(&wrong("http://", "ftp://")).unwrap_err().to_string();
         assert!(error.contains("http://"), "{error}");
         let error = parse(&line("alia.net=vlan=9999")).unwrap_err().to_string();
         assert!(error.contains("alia.net is wrong") && error.contains("1 to 4094"), "{error}");
