@@ -1,13 +1,14 @@
 //! Machines of odd hardware and odd networks: devices that appear late, that lack a driver, disks,
 //! clocks, two cards of which one is plugged in, VLANs, bonds, IPv6 alone, a slow switch.
 //!
-//! Kernel and initramfs are started directly, as the provisioner's boot script would have them:
-//! firmware is `boot`'s. Given by the environment are ALIA_CACHE, ALIA_IMAGE and ALIA_PROVISIONER,
+//! Kernel and initramfs are started directly, as the provisioner's boot script would have them, but
+//! for the machine on a trunk, which boots by its firmware. Given by the environment are ALIA_CACHE, ALIA_IMAGE and ALIA_PROVISIONER,
 //! as for `boot`, and ALIA_HARDWARE for all of it; without it the first test runs alone.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod bed;
 mod common;
+mod trunk;
 
 use bed::given;
 use lab::{
@@ -42,10 +43,16 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("inside") {
         sandbox::inside().unwrap();
         let bed = Bed::new();
-        let all: [(&str, &dyn Fn()); 6] = [
+        let all: [(&str, &dyn Fn()); 7] = [
             ("late devices, missing drivers, disks and clocks", &|| bed.devices()),
             ("of two cards only the second is plugged in, and its link flaps", &|| bed.two_cards()),
             ("a bond with a VLAN reaches its neighbour by LACP", &|| bed.bond()),
+            (
+                "by firmware, then by a bond with a VLAN: taken in, and there when a card is not",
+                &|| {
+                    bed.trunk();
+                },
+            ),
             ("IPv6 alone", &|| bed.ipv6()),
             ("a switch that learns its spanning tree for 30 s", &|| bed.spanning_tree()),
             ("a disk that the settings name is erased", &|| bed.erased()),
@@ -178,7 +185,7 @@ impl Bed {
             image: self.image.clone(),
             ipxe: self.ipxe.clone(),
             uki: None,
-            bios_file: None,
+            bios_file: Some("ipxe.pxe".into()),
             chain: "alia-lab".parse().unwrap(),
             owner: SecretKey::generate().unwrap(),
             ledgers: vec!["http://10.77.0.1:26657".into()],
@@ -192,22 +199,29 @@ impl Bed {
 
     /// A machine that starts as the provisioner's script for this MAC address has it.
     fn guest(&self, folder: &Path, name: &str, mac: &str, line: &str, devices: &[&str]) -> Guest {
-        let socket = folder.join(format!("{name}.qmp"));
         let mut words: Vec<OsString> = Vec::new();
+        for (flag, file) in [("-kernel", "vmlinuz"), ("-initrd", "initramfs.zst")] {
+            words.extend([flag.into(), self.image.join(file).into()]);
+        }
+        words.extend(["-append".into(), line.into()]);
+        let devices: Vec<String> = devices.iter().map(|words| words.replace("MAC", mac)).collect();
+        self.start(folder, name, &devices, words)
+    }
+
+    /// A machine of these devices, which its firmware boots unless `more` says otherwise.
+    fn start(&self, folder: &Path, name: &str, devices: &[String], more: Vec<OsString>) -> Guest {
+        let socket = folder.join(format!("{name}.qmp"));
+        let mut words = more;
         let mut add = |text: &str| words.extend(text.split(' ').map(OsString::from));
-        add("-nodefaults -no-user-config -display none -serial stdio -machine q35");
+        add("-nodefaults -no-user-config -display none -serial stdio -machine q35,graphics=off");
         for word in self.accelerator.arguments() {
             add(word);
         }
         add("-m 1024 -smp 1 -device virtio-rng-pci");
         add(&format!("-qmp unix:{name}.qmp,server=on,wait=off"));
         for device in devices {
-            add(&device.replace("MAC", mac));
+            add(device);
         }
-        for (flag, file) in [("-kernel", "vmlinuz"), ("-initrd", "initramfs.zst")] {
-            words.extend([flag.into(), self.image.join(file).into()]);
-        }
-        words.extend(["-append".into(), line.into()]);
         let spec = ServiceSpec::new(name, "qemu-system-x86_64", folder).args(words);
         Guest { qemu: Service::start(spec).unwrap(), socket }
     }
@@ -365,6 +379,40 @@ impl Bed {
         two.wait("http://10.9.0.1:7443 cannot be reached (Connection refused");
         // A phantom `bond0`, which the module makes by itself, is not asked on.
         assert!(!two.said(&["network", "bond0"]));
+    }
+
+    /// Firmware boots by the first card, without a tag; PID 1 speaks by both as one, and tagged.
+    fn trunk(&self) {
+        let folder = self.folder("trunk");
+        let macs = ["52:54:00:a1:1a:08", "52:54:00:a1:1a:88"];
+        let network = "bond=active-backup,vlan=42,ip=10.77.0.50/24";
+        let configuration =
+            format!("[machine.\"{}\"]\nnetwork = \"nic={},{network}\"\n", macs[0], macs.join("+"));
+        let _provisioner = self.provisioner(&folder, Dhcp::Full, &configuration);
+        let trunk = trunk::Trunk::start(&folder, "tap-d", 42);
+        let card = |at: u16, more: &str| {
+            let mac = macs[usize::from(at)];
+            let plug = trunk::plug(at);
+            format!("{plug} -device virtio-net-pci,id=nic{at},netdev=card{at},mac={mac},{more}")
+        };
+        let mut guest =
+            self.start(&folder, "trunk", &[card(0, "bootindex=1"), card(1, "romfile=")], vec![]);
+        let line = guest.wait(" network done ");
+        let told = "uplink.42 (active-backup of eth0 and eth1) 10.77.0.50";
+        assert!(line.text.contains(told), "{line:?}");
+        let line = guest.wait(" enrolment done ");
+        let (plain, tagged) = trunk.counted();
+        println!("{} by {plain} frames of firmware's and {tagged} with a tag", line.text);
+        assert!(plain > 100 && tagged > 100, "kernel and root came by {plain} and {tagged} frames");
+        guest.wait(" api done ");
+        let reached =
+            || TcpStream::connect_timeout(&"10.77.0.50:7443".parse().unwrap(), SERVICE_LIMIT);
+        reached().unwrap();
+        let mark = guest.mark();
+        guest.set_link("nic0", false);
+        guest.wait_from(mark, "eth0 has lost its link");
+        reached().expect("the second card carries what the first one did");
+        guest.power_off();
     }
 
     fn ipv6(&self) {

@@ -9,7 +9,7 @@ mod settled;
 use crate::{
     api::{Wish, Wished},
     hotplug, hurry,
-    kernel::{End, Kernel},
+    kernel::{End, Kernel, Uevents},
     net::Network,
     plan::{PLAN, Row, Stage},
     power,
@@ -61,7 +61,7 @@ pub struct Machine<N: Network> {
     wished: RefCell<Option<mpsc::Receiver<Wished>>>,
     api_port: u16,
     /// Opened before the first search for drivers, so that no device falls between the two.
-    appearing: RefCell<Option<hotplug::Listener>>,
+    appearing: RefCell<Option<Box<dyn Uevents>>>,
     standing: RefCell<Option<settled::Standing>>,
     settled: Cell<bool>,
     /// The service's last sign of progress.
@@ -229,11 +229,11 @@ impl<N: Network> Machine<N> {
 
     /// Loads drivers for devices that appear from now on.
     fn watch_devices(self: Rc<Self>) {
-        let Some(listener) = self.appearing.take() else { return };
+        let Some(uevents) = self.appearing.take() else { return };
         let machine = self.clone();
         self.aside("hotplug", async move {
             let report = |state, detail: String| machine.say("hotplug", state, &detail);
-            hotplug::run(machine.kernel.clone(), listener, report).await;
+            hotplug::run(machine.kernel.clone(), uevents, report).await;
         });
     }
 

@@ -92,7 +92,8 @@ pub struct Record {
     pub sighting: Sighting,
 }
 
-/// What an event tells of a machine. Nothing here replaces what enrolment established.
+/// What an event tells of a machine. Of what enrolment established it replaces the address alone,
+/// which changes with a lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sighting {
     /// Whether a machine not known so far becomes known: one that boots from us does, a telephone

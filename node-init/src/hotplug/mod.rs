@@ -7,14 +7,13 @@
 pub mod uevent;
 
 use crate::{
-    kernel::Kernel,
+    kernel::{Kernel, Uevents},
     stages::{
         modules::{self, Loaded},
         undriven,
     },
 };
 use protocol::{boot::StageState, inventory::Undriven};
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols};
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -99,33 +98,14 @@ impl Intake {
     }
 }
 
-/// The kernel's datagrams.
-pub struct Listener {
-    socket: TokioSocket,
-}
-
-impl Listener {
-    /// Opens the socket; from then on nothing that appears is missed.
-    pub fn open() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(protocols::NETLINK_KOBJECT_UEVENT)?;
-        // Group 1 is the kernel's; udev's is another.
-        socket.socket_mut().bind(&SocketAddr::new(0, 1))?;
-        Ok(Self { socket })
-    }
-
-    /// The next name that a device tells; an error of [`NO_BUFFER`] where some were lost.
-    async fn next(&mut self) -> io::Result<String> {
-        loop {
-            let (datagram, from) = self.socket.recv_from_full().await?;
-            // Port 0 is the kernel; a program can send too, where it has the right to.
-            if from.port_number() != 0 {
-                continue;
-            }
-            let event = uevent::parse(&datagram);
-            let named = event.filter(|event| event.action == "add" && !event.modalias.is_empty());
-            if let Some(event) = named {
-                return Ok(event.modalias.to_owned());
-            }
+/// The next name that a device tells; an error of [`NO_BUFFER`] where some were lost.
+async fn next(uevents: &mut dyn Uevents) -> io::Result<String> {
+    loop {
+        let datagram = uevents.next().await?;
+        let event = uevent::parse(&datagram);
+        let named = event.filter(|event| event.action == "add" && !event.modalias.is_empty());
+        if let Some(event) = named {
+            return Ok(event.modalias.to_owned());
         }
     }
 }
@@ -133,7 +113,7 @@ impl Listener {
 /// Loads drivers for what appears, for as long as the machine runs; `report` hears of each.
 pub async fn run(
     kernel: Arc<dyn Kernel>,
-    mut listener: Listener,
+    mut uevents: Box<dyn Uevents>,
     report: impl Fn(StageState, String),
 ) {
     let mut intake = Intake::default();
@@ -148,7 +128,7 @@ pub async fn run(
         }
         let due = [intake.due(), known.is_none().then_some(counted)].into_iter().flatten().min();
         let pause = due.map_or(Duration::MAX, |due| due.saturating_sub(now));
-        match timeout(pause, listener.next()).await {
+        match timeout(pause, next(uevents.as_mut())).await {
             Ok(Ok(modalias)) => intake.push(kernel.since_start(), &modalias),
             Ok(Err(error)) if error.raw_os_error() == Some(NO_BUFFER) => {
                 intake.lost(kernel.since_start());
@@ -208,6 +188,7 @@ mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -277,6 +258,45 @@ mod tests {
         assert_eq!(loaded.detail(), "1 loaded: igb");
         assert_eq!(kernel.world().modules, ["igb.ko"]);
         assert_eq!(undriven[0].to_string(), "8086:15f3 (network)");
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_plugged_in_gets_its_driver_and_lost_datagrams_a_search_of_everything()
+    {
+        let kernel = Fake::new(&[
+            ("/proc/sys/kernel/osrelease", "6.12\n"),
+            (
+                "/lib/modules/6.12/modules.alias",
+                "alias pci:v00008086d000010D3* e1000e\nalias usb:v1* cdc_ether\n",
+            ),
+            ("/lib/modules/6.12/modules.dep", "kernel/e1000e.ko:\nkernel/cdc_ether.ko:\n"),
+            ("/sys/bus/usb/devices/1-1/modalias", "usb:v1\n"),
+        ]);
+        let kernel = Arc::new(kernel);
+        kernel.world().uevents = VecDeque::from([
+            Ok(b"remove@/devices/x\0ACTION=remove\0MODALIAS=usb:v1\0".to_vec()),
+            Ok(b"libudev\0".to_vec()),
+            Ok(uevent::tests::PCI.to_vec()),
+        ]);
+        let reported = std::cell::RefCell::new(Vec::new());
+        let told = |state, detail| reported.borrow_mut().push((state, detail));
+        let listens = |kernel: &Arc<Fake>| {
+            let uevents = kernel.uevents().unwrap();
+            timeout(QUIET * 4, run(kernel.clone(), uevents, told))
+        };
+        assert!(listens(&kernel).await.is_err(), "it listens for as long as the machine runs");
+        assert_eq!(reported.take(), [(StageState::Done, "1 loaded: e1000e".to_owned())]);
+
+        let lost = io::Error::from_raw_os_error(NO_BUFFER);
+        kernel.world().uevents = VecDeque::from([Err(lost)]);
+        assert!(listens(&kernel).await.is_err());
+        assert_eq!(reported.take(), [(StageState::Done, "1 loaded: cdc_ether".to_owned())]);
+
+        kernel.world().uevents = VecDeque::from([Err(io::Error::from_raw_os_error(9))]);
+        assert!(listens(&kernel).await.is_ok(), "it ends where the kernel tells nothing more");
+        let (state, detail) = reported.take().remove(0);
+        assert_eq!(state, StageState::Failed);
+        assert!(detail.starts_with("devices that appear from now on get no drivers"), "{detail}");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::{
     End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
-    Started, Stop, TextScreen, Watchdog,
+    Started, Stop, TextScreen, Uevents, Watchdog,
 };
 use crate::firewall::Firewall;
 use std::{
@@ -11,6 +11,7 @@ use std::{
     io::{self, Read, Seek},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -52,6 +53,8 @@ pub(crate) struct World {
     pub(crate) exits: VecDeque<(Pid, Exit)>,
     pub(crate) ended: Option<End>,
     pub(crate) seed: u8,
+    /// What the kernel is going to tell of devices.
+    pub(crate) uevents: VecDeque<io::Result<Vec<u8>>>,
     /// Records of the kernel's log.
     pub(crate) log: Vec<Vec<u8>>,
     /// What the watchdogs that were armed are fed, by device.
@@ -95,6 +98,7 @@ impl Fake {
             exits: VecDeque::new(),
             ended: None,
             seed: 0,
+            uevents: VecDeque::new(),
             log: Vec::new(),
             watchdogs: BTreeMap::new(),
             reset_by_watchdog: false,
@@ -124,6 +128,21 @@ impl Fake {
             Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
             None => Ok(()),
         }
+    }
+}
+
+/// Datagrams that come at once, and then none for ever.
+struct Told(VecDeque<io::Result<Vec<u8>>>);
+
+impl Uevents for Told {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send + '_>> {
+        let next = self.0.pop_front();
+        Box::pin(async {
+            match next {
+                Some(next) => next,
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 
@@ -359,6 +378,11 @@ impl Kernel for Fake {
         }
         world.modules.push(name);
         Ok(())
+    }
+
+    fn uevents(&self) -> io::Result<Box<dyn Uevents>> {
+        self.check(Path::new("uevents"))?;
+        Ok(Box::new(Told(std::mem::take(&mut self.world().uevents))))
     }
 
     fn spawn(&self, program: &Program) -> io::Result<Started> {

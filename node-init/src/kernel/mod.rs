@@ -17,6 +17,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    pin::Pin,
     time::Duration,
 };
 
@@ -124,6 +125,12 @@ pub struct TextScreen {
     pub columns: u16,
     /// Lines.
     pub rows: u16,
+}
+
+/// What the kernel tells of devices (NETLINK_KOBJECT_UEVENT), all of it since it was opened.
+pub trait Uevents: Send {
+    /// The next datagram; `ENOBUFS` where some were lost.
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send + '_>>;
 }
 
 /// A display of pixels; it shows what it is given for as long as it is there.
@@ -250,6 +257,9 @@ pub trait Kernel: Send + Sync {
 
     /// Loads a module; one that is loaded already is no error.
     fn load_module(&self, path: &Path, probe: Probe) -> io::Result<()>;
+
+    /// Listens to what the kernel tells of devices.
+    fn uevents(&self) -> io::Result<Box<dyn Uevents>>;
 
     /// Starts a service in its cage: no capability, no new privileges, a session and a control group
     /// of its own, nothing open but its output, working directory `/`, an empty environment.

@@ -4,7 +4,6 @@ use super::{Machine, internal};
 use crate::{
     crash,
     firewall::MODULES as FILTER,
-    hotplug,
     http::Base,
     kernel::{Kernel, Probe, Program},
     mac::Mac,
@@ -176,8 +175,8 @@ impl<N: Network> Machine<N> {
     }
 
     async fn load_modules(self: Rc<Self>) -> Outcome {
-        match hotplug::Listener::open() {
-            Ok(listener) => *self.appearing.borrow_mut() = Some(listener),
+        match self.kernel.uevents() {
+            Ok(uevents) => *self.appearing.borrow_mut() = Some(uevents),
             Err(error) => {
                 let detail = format!("devices that appear later get no drivers: {error}");
                 self.say("hotplug", StageState::Failed, &detail);

@@ -1,8 +1,8 @@
 //! Stage `clock`: the wall clock's floor, and later the provisioner's signed time.
 //!
 //! A battery-backed clock may say 1970 or 2099. The image is never older than its own build, so
-//! that is the floor; the true time comes with the node's settings. Those are signed for a key
-//! that is fresh in this boot, so nobody can play old ones back to set the clock back.
+//! that is the floor; the true time comes with the provisioner's answer to a nonce, and with the node's
+//! settings, which name this boot's id: nobody can play old ones back to set the clock back.
 
 use crate::kernel::{self, Kernel};
 use serde::Deserialize;

@@ -10,6 +10,7 @@ mod faults;
 mod living;
 mod root;
 mod swap;
+mod uevents;
 mod variable;
 
 use super::{
@@ -389,6 +390,10 @@ impl Kernel for Linux {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn uevents(&self) -> io::Result<Box<dyn super::Uevents>> {
+        Ok(Box::new(uevents::Uevents::open()?))
     }
 
     fn spawn(&self, program: &Program) -> io::Result<Started> {
