@@ -13,7 +13,7 @@ use crate::{
     key::PublicKey,
     network::NetworkConfig,
     node::Ownership,
-    node_api::Operator,
+    operator::Operator,
     signed::{ChainId, SignedBody},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -147,7 +147,7 @@ pub struct NodeConfig {
     /// The provisioner's clock, seconds since 1970: floors the node's.
     pub unix_time: u64,
     /// Who may speak to the node's API besides its owner, who always may; at most
-    /// [`MAX_OPERATORS`](crate::node_api::MAX_OPERATORS).
+    /// [`MAX_OPERATORS`](crate::operator::MAX_OPERATORS).
     pub operators: Vec<Operator>,
     /// How the machine joins its network from then on; none for as it did.
     pub network: Option<NetworkConfig>,
@@ -309,7 +309,7 @@ mod tests {
     use crate::{
         key::SecretKey,
         node::{Delegation, Endorsement},
-        node_api::OperatorRole,
+        operator::OperatorRole,
         signed::{Signed, signing_bytes},
     };
 

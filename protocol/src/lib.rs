@@ -30,6 +30,7 @@ pub mod node;
 pub mod node_api;
 pub mod nvidia;
 pub mod operation;
+pub mod operator;
 pub mod receipt;
 pub mod refusal;
 pub mod release;
