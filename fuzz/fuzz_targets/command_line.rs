@@ -9,15 +9,24 @@ use protocol::boot::{ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEAS
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let _ = parse(&text);
-    // After one that is complete, so that each argument is reached; the last one counts.
+    // After one that is complete but for one argument, so that each of them is reached: what stands
+    // twice with two values is refused before it is read.
     let digits = "ab".repeat(32);
-    let line = format!(
-        "{ARG_PROVISIONER}=http://10.1.2.1:8080 {ARG_PROVISIONER_KEY}={digits} \
-         {ARG_CHAIN}=alia {ARG_RELEASE}={digits} {text}"
-    );
-    if let Ok(arguments) = parse(&line) {
+    let whole = [
+        (ARG_PROVISIONER, "http://10.1.2.1:8080"),
+        (ARG_PROVISIONER_KEY, &*digits),
+        (ARG_CHAIN, "alia"),
+        (ARG_RELEASE, &*digits),
+    ];
+    for left_out in 0..=whole.len() {
+        let given = whole.iter().enumerate().filter(|(at, _)| *at != left_out);
+        let given: Vec<String> =
+            given.map(|(_, (name, value))| format!("{name}={value}")).collect();
+        let Ok(arguments) = parse(&format!("{} {text}", given.join(" "))) else { continue };
         let base = arguments.provisioner.to_string();
         assert!(base.starts_with("http://") && base.parse() == Ok(arguments.provisioner));
+        assert_eq!(arguments.chain.to_string().parse(), Ok(arguments.chain));
+        assert_eq!(arguments.release.to_string().parse(), Ok(arguments.release));
         if let Some(network) = arguments.network {
             assert_eq!(network.to_string().parse(), Ok(network));
         }

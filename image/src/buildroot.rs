@@ -79,7 +79,8 @@ impl Built {
         }
         symlink(&modules, below.join(&release)).at(&below)?;
         // What modules of others are built with is not taken from it.
-        Ok(Kernel { kind: Kind::Source, root, origin: package.origin.clone(), built: None })
+        let (origin, package) = (package.origin.clone(), package.root.clone());
+        Ok(Kernel { kind: Kind::Source, root, origin, package, built: None })
     }
 
     /// The libraries of these packages as the build has them: out of its toolchain, stripped. A

@@ -87,6 +87,23 @@ pub fn survey(kernel: &Kernel, recipe: &Recipe) -> Result<Vec<Driver>, Error> {
     Ok(drivers)
 }
 
+/// Modules that the recipe names for the prebuilt kernel and that this one has neither as modules nor
+/// built in.
+///
+/// # Errors
+/// Where its lists cannot be read.
+pub fn lacking(kernel: &Kernel, recipe: &Recipe) -> Result<Vec<String>, Error> {
+    let (_, release) = kernel.image()?;
+    let folder = kernel.modules(&release)?;
+    let mut has = BTreeSet::new();
+    for name in ["modules.order", "modules.builtin"] {
+        let path = folder.join(name);
+        has.extend(kmod::index(&fs::read_to_string(&path).at(&path)?).into_keys());
+    }
+    let wanted = recipe.kernel.modules.iter().map(|name| kmod::name(name));
+    Ok(wanted.filter(|name| !has.contains(name)).collect())
+}
+
 /// A module's folder, where its kind counts: `drivers/net/ethernet/intel`.
 fn counts(path: &str) -> Option<&str> {
     let (folder, _) = path.strip_prefix("kernel/").unwrap_or(path).rsplit_once('/')?;

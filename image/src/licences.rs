@@ -21,13 +21,13 @@ pub fn collect(kernel: &Kernel, packages: &[&Package], origins: &Origins) -> Res
     let mut text = String::from("What this image is made of, and its licences.\n");
     let (name, version) = (&kernel.origin.name, &kernel.origin.version);
     let _ = write!(text, "\n==== Linux: Debian package {name} {version}\n\n");
-    match kernel.kind {
-        Kind::Prebuilt => text.push_str(&of_package(&kernel.root, name)?),
-        Kind::Source => text.push_str(
+    if kernel.kind == Kind::Source {
+        text.push_str(
             "GPL-2.0-only WITH Linux-syscall-note; the package is its whole source, and \
-             image.toml has the options that it was built with\n",
-        ),
+             image.toml has the options that it was built with. The package says:\n\n",
+        );
     }
+    text.push_str(&of_package(&kernel.package, name)?);
     for package in packages {
         let (name, version) = (&package.origin.name, &package.origin.version);
         let _ = write!(text, "\n==== Debian package {name} {version}\n\n");

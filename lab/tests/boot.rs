@@ -133,6 +133,12 @@ impl Bed {
             let started = Instant::now();
             let kernel = machine.wait_line("Linux version", BOOT_LIMIT);
             let kernel = kernel.unwrap_or_else(|error| panic!("{error}"));
+            let vouched = match machine.spec().firmware {
+                Firmware::SeaBios => "BIOS: nothing vouches for kernel, initramfs and command line",
+                _ => "Secure Boot is off: nothing vouches for kernel, initramfs and command line",
+            };
+            let said = machine.wait_line(vouched, BOOT_LIMIT);
+            said.unwrap_or_else(|error| panic!("{error}"));
             let left = BOOT_LIMIT.saturating_sub(started.elapsed());
             let enrolled = machine.wait_line(" enrolment done ", left);
             let enrolled = enrolled.unwrap_or_else(|error| panic!("{error}"));
@@ -165,6 +171,7 @@ impl Bed {
             let operator = operator::Operator::new(&self.command, &folder, &url, &owner);
             operator.works_with(&mut machines[0]);
             operator.restarts(&mut machines[1]);
+            operator.turns_off(&mut machines[1]);
             // Its firmware hears no power button.
             machines.truncate(1);
         }

@@ -130,7 +130,13 @@ impl Bed {
     /// The provisioner, by whose boot script machines get `more` on their command line; each new
     /// key waits for the owner.
     fn serve(&self, more: &[&str]) -> Service {
-        let mut spec = self.provisioner.service_approving("by-hand").unwrap();
+        self.serve_image(&self.provisioner.image, more)
+    }
+
+    /// As [`Bed::serve`], with another image.
+    fn serve_image(&self, image: &Path, more: &[&str]) -> Service {
+        let provisioner = Provisioner { image: image.into(), ..self.provisioner.clone() };
+        let mut spec = provisioner.service_approving("by-hand").unwrap();
         for argument in more {
             spec = spec.args(["--kernel-argument", argument]);
         }
@@ -217,12 +223,14 @@ impl Bed {
         first
     }
 
-    /// A boot that the TPM does not give `key` to: the machine has another one, which waits.
-    fn refused_by_chip(&self, machine: &mut Machine, key: PublicKey) {
+    /// A boot that the TPM does not give `key` to: the machine has another one, which waits. Gives it.
+    fn refused_by_chip(&self, machine: &mut Machine, key: PublicKey) -> PublicKey {
         let identity = line(machine, " identity done ");
         assert!(identity.contains("does not give the node's key out"), "{identity}");
-        assert_ne!(self.approve_when_it_waits(machine), key);
+        let other = self.approve_when_it_waits(machine);
+        assert_ne!(other, key);
         told(&detail(&machine.spec().mac), "does not give the node's key out");
+        other
     }
 
     fn uefi_with_tpm(&self) {
@@ -235,11 +243,19 @@ impl Bed {
         given_by_chip(&mut machine, first);
         machine.kill();
 
-        println!("  again, with another command line");
+        println!("  again, with another release");
         drop(provisioner);
-        let _provisioner = self.serve(&["alia.lab=tampered"]);
+        let next = given("ALIA_NEXT_IMAGE");
+        let provisioner = self.serve_image(&next, &[]);
         again(&mut machine);
-        self.refused_by_chip(&mut machine, first);
+        let second = self.refused_by_chip(&mut machine, first);
+        machine.kill();
+
+        println!("  again, with that release and another command line");
+        drop(provisioner);
+        let _provisioner = self.serve_image(&next, &["alia.lab=tampered"]);
+        again(&mut machine);
+        self.refused_by_chip(&mut machine, second);
     }
 
     /// What is signed by the same keys has the key, whatever its kernel and initramfs are.
@@ -297,7 +313,7 @@ impl Bed {
     }
 
     fn bios_with_tpm(&self) {
-        let _provisioner = self.serve(&[]);
+        let provisioner = self.serve(&[]);
         let mut machine = self.start(&Kind { number: 4, firmware: &Firmware::SeaBios, tpm: true });
         let mac = machine.spec().mac.clone();
         let first = self.approve_when_it_waits(&mut machine);
@@ -305,6 +321,13 @@ impl Bed {
         line(&mut machine, " enrolment done ");
         let status = detail(&mac).machine;
         assert_eq!((status.node, status.held.as_deref()), (Some(first), Some("tpm")));
+        machine.kill();
+
+        println!("  again, with another command line");
+        drop(provisioner);
+        let _provisioner = self.serve(&["alia.lab=tampered"]);
+        again(&mut machine);
+        self.refused_by_chip(&mut machine, first);
     }
 
     fn uefi_without_tpm(&self) {

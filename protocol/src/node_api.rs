@@ -195,6 +195,27 @@ pub struct NodeProcesses {
     pub processes: Vec<NodeProcess>,
     /// How many threads are the kernel's.
     pub kernel_threads: u32,
+    /// What it could be spoken to at.
+    #[serde(default)]
+    pub listening: Vec<NodeSocket>,
+}
+
+/// A socket that hears from others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSocket {
+    /// `tcp`, `tcp6`, `udp` or `udp6`.
+    pub protocol: String,
+    /// The port.
+    pub port: u16,
+    /// Whether it hears this machine alone.
+    pub local: bool,
+}
+
+impl fmt::Display for NodeSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = if self.local { " for itself" } else { "" };
+        write!(f, "{} {}{whose}", self.protocol, self.port)
+    }
 }
 
 /// A network interface's counters.

@@ -188,9 +188,12 @@ pub enum EnrolError {
     #[error(
         "node key {node} is already that of {holder}: a node's key never leaves its machine, so \
          one of the two carries a copy; reset TPM and UEFI variables of this one in its firmware, \
-         and it makes a key of its own ({holder} keeps its place)"
+         and it makes a key of its own ({holder} keeps its place); if the machine is the same with \
+         another network card, approve the key for {mac}"
     )]
     SameKey {
+        /// The newcomer.
+        mac: Mac,
         /// The key, shortened.
         node: String,
         /// Who has it.
@@ -219,7 +222,8 @@ pub enum EnrolError {
     /// One TPM, two machines.
     #[error(
         "the TPM of this machine is already that of {holder}: a TPM does not move, so its state \
-         was copied; look at both machines ({holder} keeps its place)"
+         was copied; look at both machines ({holder} keeps its place); if the machine is the same \
+         with another network card, approve its key"
     )]
     SameChip {
         /// Who has it.
@@ -316,13 +320,17 @@ impl EnrolError {
         }
     }
 
-    /// Whether the key or its chip was copied, as far as can be told.
-    pub fn is_clone(&self) -> bool {
-        let elsewhere = matches!(
+    /// Whether an approval lets the key in all the same: it or its chip was copied, or is in another
+    /// machine now. Where two machines share an address or a UUID, one of them has to be changed.
+    pub fn approval_lifts(&self) -> bool {
+        matches!(
             self,
-            Self::OtherChip { .. } | Self::OtherBoard { .. } | Self::ChipBehind { .. }
-        );
-        elsewhere || self.holder().is_some()
+            Self::SameKey { .. }
+                | Self::SameChip { .. }
+                | Self::OtherChip { .. }
+                | Self::OtherBoard { .. }
+                | Self::ChipBehind { .. }
+        )
     }
 }
 
@@ -449,8 +457,11 @@ fn identity(
         }
         // Which NICs it has is the newcomer's own word; the other's boot it can hardly guess.
         let one_machine = same_boot && has_nic(other.mac);
-        if other.node == Some(newcomer.node) && !one_machine {
-            return Err(EnrolError::SameKey { node: newcomer.node.short(), holder });
+        // An operator said that the key is this machine's from now on.
+        let came = approved && other.node == Some(newcomer.node);
+        if other.node == Some(newcomer.node) && !one_machine && !came {
+            let (mac, node) = (newcomer.mac, newcomer.node.short());
+            return Err(EnrolError::SameKey { mac, node, holder });
         }
         let same_chip = newcomer.chip.is_some_and(|(chip, _)| other.chip == Some(chip));
         // One that boots by another of its NICs from now on, and is not heard by the old one.
@@ -459,7 +470,7 @@ fn identity(
         if same_chip && !one_machine && !moved && !approved {
             return Err(EnrolError::SameChip { holder });
         }
-        if let (Some(uuid), true, false) = (&newcomer.uuid, there, one_machine)
+        if let (Some(uuid), true, false) = (&newcomer.uuid, there, one_machine || came)
             && other.uuid.as_ref() == Some(uuid)
         {
             let (uuid, mac) = (uuid.clone(), newcomer.mac);
@@ -589,6 +600,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_an_operator_approved_for_another_machine_goes_there() {
+        let moved = newcomer(2, UUID, 1);
+        let there = known(1, UUID, 1, NOW - 1_000);
+        assert!(judge(&moved, std::slice::from_ref(&there), NOW).unwrap_err().approval_lifts());
+        let approved =
+            Known { node: None, approved: Some(key(1).public()), ..known(2, UUID, 1, 0) };
+        assert_eq!(judge(&moved, &[there.clone(), approved.clone()], NOW), Ok(()));
+        // Another key of the same board, heard of a moment ago: that is another machine.
+        let other = newcomer(2, UUID, 3);
+        let approved = Known { approved: Some(key(3).public()), ..approved };
+        let error = judge(&other, &[there, approved], NOW).unwrap_err();
+        assert!(matches!(error, EnrolError::SameUuid { .. }) && !error.approval_lifts());
+    }
+
+    #[test]
     fn one_uuid_on_two_macs_is_two_machines_unless_both_nics_are_in_one() {
         let before = known(1, UUID, 1, NOW - 1_000);
         let error = judge(&newcomer(2, UUID, 2), std::slice::from_ref(&before), NOW).unwrap_err();
@@ -655,7 +681,10 @@ mod tests {
         assert_eq!(judge(&same, std::slice::from_ref(&before), NOW), Ok(()));
         for moved in [with_chip(newcomer(1, UUID, 1), 6, 4), newcomer(1, UUID, 1)] {
             let error = judge(&moved, std::slice::from_ref(&before), NOW).unwrap_err();
-            assert!(matches!(error, EnrolError::OtherChip { .. }) && error.is_clone(), "{error}");
+            assert!(
+                matches!(error, EnrolError::OtherChip { .. }) && error.approval_lifts(),
+                "{error}"
+            );
             let told = Known { approved: Some(key(1).public()), ..before.clone() };
             assert_eq!(judge(&moved, &[told], NOW), Ok(()));
         }
@@ -677,7 +706,7 @@ mod tests {
         let before = Known { node_seen: NOW - 1, ..known_with_chip(5, 3) };
         let copied = with_nic(with_chip(newcomer(2, OTHER_UUID, 2), 5, 9), 1);
         let error = judge(&copied, std::slice::from_ref(&before), NOW).unwrap_err();
-        assert!(matches!(error, EnrolError::SameChip { .. }) && error.is_clone(), "{error}");
+        assert!(matches!(error, EnrolError::SameChip { .. }) && error.approval_lifts(), "{error}");
         // One boot that is heard by both of its NICs.
         assert_eq!(judge(&in_boot(copied, 1), std::slice::from_ref(&before), NOW), Ok(()));
         // By the other NIC from now on: the first is silent, and the chip counted on.
@@ -685,6 +714,28 @@ mod tests {
         let now_by = |resets| with_nic(with_chip(newcomer(2, UUID, 2), 5, resets), 1);
         assert_eq!(judge(&now_by(4), &silent, NOW), Ok(()));
         assert!(matches!(judge(&now_by(2), &silent, NOW), Err(EnrolError::SameChip { .. })));
+    }
+
+    #[test]
+    fn a_machine_with_another_card_is_approved_once_and_its_first_address_is_not_believed() {
+        let (_folder, store) = crate::store::temporary();
+        let enrolled = |newcomer: &Enrolled| {
+            let judge = |known: &[Known]| judge(newcomer, known, NOW);
+            store.enrol(newcomer, NOW, judge).unwrap().map(drop)
+        };
+        let first = with_chip(newcomer(1, UUID, 1), 5, 3);
+        enrolled(&first).unwrap();
+        for (seed, resets) in [(1, 4), (2, 5)] {
+            let moved = with_chip(newcomer(1 + seed, UUID, seed), 5, resets);
+            let moved = in_boot(Enrolled { uuid: None, ..moved }, 10 + seed);
+            assert!(enrolled(&moved).unwrap_err().approval_lifts());
+            store.pend(moved.mac, &moved.node, NOW).unwrap();
+            assert!(store.approve(moved.mac, &moved.node).unwrap());
+            enrolled(&moved).unwrap();
+            enrolled(&in_boot(with_chip(moved, 5, resets + 1), 20 + seed)).unwrap();
+        }
+        let back = enrolled(&with_chip(newcomer(1, UUID, 1), 5, 9)).unwrap_err();
+        assert!(back.approval_lifts(), "{back}");
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub mod code {
     pub const VALUE: u32 = 0x084;
     /// The authorisation is wrong: the hierarchy has a password.
     pub const AUTH_FAIL: u32 = 0x08E;
-    /// As before, where guesses are not counted.
+    /// What is asked for cannot be had by a password.
+    pub const AUTH_UNAVAILABLE: u32 = 0x12F;
+    /// As [`AUTH_FAIL`], where guesses are not counted.
     pub const BAD_AUTH: u32 = 0x0A2;
 }
 
@@ -88,6 +90,7 @@ impl fmt::Display for ResponseCode {
             code::NV_SPACE => "its memory is full",
             code::NV_DEFINED => "that is there already",
             code::HANDLE => "there is no such object",
+            code::AUTH_UNAVAILABLE => "no password opens that",
             code::AUTH_FAIL | code::BAD_AUTH => "a password is set; clear the TPM in firmware",
             _ => "see the specification's response codes",
         };

@@ -7,8 +7,8 @@ use crate::{
     workspace,
 };
 use ::image::{
-    Packages,
-    drivers::{self, Place},
+    Packages, Recipe,
+    drivers::{self, Driver, Place},
     kernel::Kind,
 };
 use anyhow::{Context, bail};
@@ -144,6 +144,28 @@ pub(crate) fn manifest(folder: &Path) -> anyhow::Result<ImageManifest> {
     serde_json::from_slice(&fs::read(&path).with_context(said)?).with_context(said)
 }
 
+/// Holds `image.toml` against the distribution kernel's drivers: each is in the image or left out for a
+/// reason.
+pub(crate) fn surveyed(packages: &Packages) -> anyhow::Result<()> {
+    let recipe = setup::recipe()?;
+    let drivers = drivers::survey(&build::kernel(KernelFrom::Prebuilt, packages)?, &recipe)?;
+    println!("image.toml says of each of {} drivers whether it is in the image", drivers.len());
+    said(&drivers, &recipe)
+}
+
+fn said(drivers: &[Driver], recipe: &Recipe) -> anyhow::Result<()> {
+    let unsaid = drivers.iter().filter(|driver| driver.place == Place::Unsaid);
+    let unsaid: Vec<&str> = unsaid.map(|driver| driver.name.as_str()).collect();
+    let stale = drivers::stale(drivers, recipe);
+    if !unsaid.is_empty() || !stale.is_empty() {
+        bail!(
+            "image.toml: say of {unsaid:?} whether they are in kernel.modules or kernel.left_out; \
+             of what is left out, {stale:?} are no drivers of this kernel's or in the image"
+        );
+    }
+    Ok(())
+}
+
 /// Lists the kernel's drivers.
 fn drivers(packages: &Packages) -> anyhow::Result<()> {
     let kernel = build::kernel(KernelFrom::Prebuilt, packages)?;
@@ -164,17 +186,5 @@ fn drivers(packages: &Packages) -> anyhow::Result<()> {
         these.map(|driver| driver.pci + driver.usb + driver.other).sum()
     };
     println!("{} ids have a driver in the image, {} have none", ids(true), ids(false));
-    let unsaid: Vec<&str> = drivers
-        .iter()
-        .filter(|driver| driver.place == Place::Unsaid)
-        .map(|driver| driver.name.as_str())
-        .collect();
-    let stale = drivers::stale(&drivers, &recipe);
-    if !unsaid.is_empty() || !stale.is_empty() {
-        bail!(
-            "image.toml: say of {unsaid:?} whether they are in kernel.modules or kernel.left_out; \
-             of what is left out, {stale:?} are no drivers of this kernel's or in the image"
-        );
-    }
-    Ok(())
+    said(&drivers, &recipe)
 }

@@ -88,6 +88,7 @@ const STEPS: &[Step] = &[
         if bench.quick {
             return Ok(());
         }
+        crate::image::surveyed(&bench.packages)?;
         build::image(&bench.packages, KernelFrom::Prebuilt).map(drop)
     }),
     ("tests", tests),

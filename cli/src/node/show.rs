@@ -218,6 +218,9 @@ pub fn processes(found: &NodeProcesses) -> Vec<String> {
         found.processes.len(),
         found.kernel_threads
     ));
+    let listening: Vec<String> = found.listening.iter().map(ToString::to_string).collect();
+    let listening = if listening.is_empty() { "nothing".to_owned() } else { listening.join(", ") };
+    lines.push(format!("listening: {listening}"));
     lines
 }
 

@@ -32,6 +32,8 @@ pub struct Kernel {
     pub root: PathBuf,
     /// The package that it is of.
     pub origin: Origin,
+    /// Where that package was unpacked: it has the kernel's copyright.
+    pub package: PathBuf,
     /// What modules of others are built for it with, where it was built here.
     pub built: Option<Built>,
 }
@@ -48,7 +50,14 @@ pub struct Built {
 impl Kernel {
     /// The distribution's kernel, in its own package and not in the metapackage.
     pub fn prebuilt(package: Package) -> Self {
-        Self { kind: Kind::Prebuilt, root: package.root, origin: package.origin, built: None }
+        let root = package.root;
+        Self {
+            kind: Kind::Prebuilt,
+            package: root.clone(),
+            root,
+            origin: package.origin,
+            built: None,
+        }
     }
 
     /// The kernel's file, and its release as `uname -r` prints it.

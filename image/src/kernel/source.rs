@@ -131,7 +131,8 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Kernel, Error> {
     let built =
         Built { source: source(inputs, &folder)?, key: inputs.key.canonicalize().at(inputs.key)? };
     let origin = inputs.package.origin.clone();
-    Ok(Kernel { kind: Kind::Source, root, origin, built: Some(built) })
+    let package = inputs.package.root.clone();
+    Ok(Kernel { kind: Kind::Source, root, origin, package, built: Some(built) })
 }
 
 /// Names a kernel by everything that its bytes follow from.

@@ -3,11 +3,11 @@
 use lab::Machine;
 use protocol::{
     SecretKey,
-    node_api::{AuditRecord, NODE_API_PORT, NodeProcesses, NodeStage},
+    node_api::{AuditRecord, Bundle, NODE_API_PORT, NodeProcesses, NodeStage},
 };
 use serde_json::Value;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::OpenOptionsExt,
@@ -105,6 +105,8 @@ impl Operator {
         let names: Vec<_> = found.processes.iter().map(|one| one.name.as_str()).collect();
         assert!(names.contains(&"compute"), "{names:?}");
         assert!(names.len() <= MOST_PROCESSES, "{names:?}");
+        let listening: Vec<String> = found.listening.iter().map(ToString::to_string).collect();
+        assert_eq!(listening, [format!("tcp6 {NODE_API_PORT}")]);
         let kernel: Vec<Value> = self.ask(&["dmesg", node, "-n", "5"]);
         assert_eq!(kernel.len(), 5);
         let metrics: Value = self.ask(&["metrics", node]);
@@ -147,6 +149,10 @@ impl Operator {
         line(machine, " service done process ");
         let _: Value = self.ask(&["identify", node, "--seconds", "1"]);
         line(machine, ", which you look for");
+        let file = self.key.with_file_name("bundle.json");
+        let _: Value = self.ask(&["bundle", node, "--out", file.to_str().unwrap()]);
+        let bundle: Bundle = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        assert!(bundle.processes.processes.len() == names.len() && bundle.kernel_log.is_ok());
         let audit: Vec<AuditRecord> = self.ask(&["audit", node]);
         assert!(audit.iter().any(|one| one.call == "POST /v1/drain" && one.status == 202));
     }
@@ -175,6 +181,20 @@ impl Operator {
         let again = |line: &str| line.contains("Linux version");
         let again = machine.console().wait_from(mark, again, RESTART_LIMIT);
         again.unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    /// Turns a machine off that was restarted.
+    pub(crate) fn turns_off(&self, machine: &mut Machine) {
+        let mark = machine.console().mark();
+        let there = |line: &str| line.contains(" api done ");
+        machine
+            .console()
+            .wait_from(mark, there, RESTART_LIMIT)
+            .unwrap_or_else(|error| panic!("{error:?}"));
+        let mac = machine.spec().mac.clone();
+        let _: Value = self.ask(&["power-off", &mac, "--yes"]);
+        let ended = machine.qemu().wait_ended(LIMIT);
+        assert!(ended.is_some(), "the machine is still on");
     }
 }
 

@@ -1,6 +1,9 @@
-//! The processes of the machine, from /proc.
+//! The processes of the machine and what they listen at, from /proc.
 
-use crate::kernel::{Kernel, text};
+use crate::{
+    kernel::{Kernel, text},
+    sockets,
+};
 use protocol::node_api::{NodeProcess, NodeProcesses};
 use std::path::Path;
 
@@ -17,7 +20,7 @@ const MAX_GROUP: usize = 200;
 
 /// Lists them. One that ends meanwhile is left out.
 pub fn list(kernel: &dyn Kernel) -> NodeProcesses {
-    let mut found = NodeProcesses::default();
+    let mut found = NodeProcesses { listening: sockets::listening(kernel), ..Default::default() };
     let entries = kernel.list(Path::new("/proc")).unwrap_or_default();
     let mut numbers: Vec<i32> =
         entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();

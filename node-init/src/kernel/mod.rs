@@ -1,4 +1,8 @@
-//! Everything that PID 1 asks of the kernel, as one table of functions.
+//! What PID 1 asks of the kernel, as one table of functions.
+//!
+//! Beside it stand, since tests need no kernel of their own for them: TCP, UDP and the files of a
+//! release's check (tokio's, of 127.0.0.1 and a folder in tests), the clock of [`crate::ring`], and what
+//! PID 1 gives up of its own capabilities ([`crate::capabilities`]).
 //!
 //! Stages take `&dyn Kernel`, so that each of them is tested without a kernel. [`Linux`] is the
 //! real one, and its folder the only one with `unsafe`. Network links and DHCP, which are asynchronous, have

@@ -16,7 +16,7 @@ use protocol::{
     boot::{ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE},
     network::NetworkConfig,
 };
-use std::{fmt::Display, path::Path};
+use std::{fmt::Display, io, path::Path};
 
 /// With this word on it, PID 1 prints [`PROBE_OK`] and powers the machine off: a guest that is
 /// there to show that guests run.
@@ -78,6 +78,12 @@ pub enum CommandLineError {
          virtual machine's settings"
     )]
     Appended,
+    /// Whether there is more than firmware verified cannot be told.
+    #[error(
+        "what firmware may have added to the signed command line is not known: {SMBIOS}: {0}; update \
+         this machine's firmware, or boot it without Secure Boot"
+    )]
+    NoTable(io::ErrorKind),
     /// An argument says nothing sensible.
     #[error("the kernel command line's {name} is wrong: {reason}; mend the boot script")]
     Wrong {
@@ -90,9 +96,12 @@ pub enum CommandLineError {
 
 /// Reads the running kernel's.
 pub fn run(kernel: &dyn Kernel) -> Result<Arguments, CommandLineError> {
-    let is_signed = verified_by::run(kernel) == VerifiedBy::Firmware;
-    if is_signed && appends(&kernel.read(Path::new(SMBIOS), MOST_SMBIOS).unwrap_or_default()) {
-        return Err(CommandLineError::Appended);
+    if verified_by::run(kernel) == VerifiedBy::Firmware {
+        let table = kernel.read(Path::new(SMBIOS), MOST_SMBIOS);
+        let table = table.map_err(|error| CommandLineError::NoTable(error.kind()))?;
+        if appends(&table) {
+            return Err(CommandLineError::Appended);
+        }
     }
     parse(&kernel::text(kernel, FILE).ok_or(CommandLineError::Unreadable)?)
 }
@@ -219,6 +228,12 @@ mod tests {
         assert!(with(3, b"an OEM string of another kind").is_ok());
         // Nobody vouches for the command line there.
         assert!(with(2, table).is_ok());
+        let fake = Fake::new(&[(FILE, &line(""))]);
+        let mut parameters = vec![0; 4_096];
+        parameters[0x1ec] = 3;
+        fake.world().files.insert("/sys/kernel/boot_params/data".into(), parameters);
+        let error = run(&fake).unwrap_err();
+        assert_eq!(error, CommandLineError::NoTable(io::ErrorKind::NotFound), "{error}");
     }
 
     #[test]

@@ -158,7 +158,7 @@ pub(super) async fn enrol(
             return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
         }
         Err(error) => {
-            if error.is_clone() {
+            if error.approval_lifts() {
                 app.store.run(move |store| store.pend(mac, &node, unix_ms())).await?;
             }
             conflict(&app, mac, peer, &error);

@@ -139,6 +139,12 @@ impl Store {
             "UPDATE machines SET node = NULL WHERE node = ?1 AND mac != ?2",
             params![node, mac],
         )?;
+        // So does the chip where an operator said so: its count of resets goes on here.
+        transaction.execute(
+            "UPDATE machines SET chip = NULL WHERE chip = ?1 AND mac != ?2
+                 AND EXISTS (SELECT 1 FROM machines WHERE mac = ?2 AND approved = ?3)",
+            params![chip, mac, node],
+        )?;
         let system = &newcomer.inventory.system;
         let serial = Some(system.serial.trim()).filter(|serial| !serial.is_empty());
         let firmware = if system.uefi { "uefi" } else { "bios" };

@@ -8,7 +8,10 @@ use crate::{
     workspace,
 };
 use anyhow::Context;
-use image::kernel::{Kernel, options};
+use image::{
+    drivers,
+    kernel::{Kernel, options},
+};
 use lab::{Accelerator, accel, tools::Purpose};
 use node_init::{stages::command_line, sysctl};
 use std::{
@@ -43,6 +46,8 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
         score
     };
     resolved(&ours)?;
+    let lacking = drivers::lacking(&ours, &recipe)?;
+    hold(lacking.is_empty(), &format!("it has each driver that the prebuilt one has {lacking:?}"))?;
     let checks = checker.check(&ours.configuration()?)?;
     let score = show("source", &checks);
     show("prebuilt", &checker.check(&prebuilt.configuration()?)?);
