@@ -124,7 +124,11 @@ impl Bed {
     }
 
     fn machine(&self, name: &str, at: usize, firmware: Firmware, devices: &[&str]) -> Machine {
-        let spec = MachineSpec {
+        Machine::start(self.spec(name, at, firmware, devices)).unwrap()
+    }
+
+    fn spec(&self, name: &str, at: usize, firmware: Firmware, devices: &[&str]) -> MachineSpec {
+        MachineSpec {
             name: format!("m{at}"),
             firmware,
             accelerator: self.accelerator,
@@ -142,8 +146,7 @@ impl Bed {
             devices: devices.iter().map(|device| (*device).to_owned()).collect(),
             oem_string: None,
             folder: self.folder.join(name),
-        };
-        Machine::start(spec).unwrap()
+        }
     }
 
     fn hangs(&self) {
@@ -282,9 +285,15 @@ impl Bed {
 
     fn displays(&self) {
         let _provisioner = self.provisioner("console", "ALIA_IMAGE", "");
-        let firmware = [("uefi", self.files.ovmf.clone()), ("bios", Firmware::SeaBios)];
-        for (at, (name, firmware)) in firmware.into_iter().enumerate() {
-            let mut machine = self.machine(name, at, firmware, &["VGA"]);
+        // The iPXE of QEMU's cards has no command `console`, so that the BIOS boots the suite's.
+        let stick = BootsFrom::Stick(self.files.ipxe.join("ipxe.iso"));
+        let all = [
+            ("uefi", self.files.ovmf.clone(), BootsFrom::Network),
+            ("bios", Firmware::SeaBios, stick),
+        ];
+        for (at, (name, firmware, boots)) in all.into_iter().enumerate() {
+            let spec = MachineSpec { boots, ..self.spec(name, at, firmware, &["VGA"]) };
+            let mut machine = Machine::start(spec).unwrap();
             wait(&mut machine, 0, "stands done", BOOT);
             let page = format!("http://10.77.0.1:8080/machines/{}", mac(at));
             until("the display shows a code that leads to the machine's page", || {
