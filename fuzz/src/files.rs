@@ -4,7 +4,7 @@ use node_init::{
     firewall::Firewall,
     kernel::{
         End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
-        Started, Stop, TextScreen, Watchdog,
+        Started, Stop, TextScreen, Uevents, Watchdog,
     },
 };
 use std::{
@@ -174,6 +174,10 @@ impl Kernel for Files {
     }
 
     fn watchdog(&self, _: &Path, _: Duration) -> io::Result<Watchdog> {
+        none()
+    }
+
+    fn uevents(&self) -> io::Result<Box<dyn Uevents>> {
         none()
     }
 

@@ -411,7 +411,8 @@ impl Bed {
         let mark = guest.mark();
         guest.set_link("nic0", false);
         guest.wait_from(mark, "eth0 has lost its link");
-        reached().expect("the second card carries what the first one did");
+        let by_the_second = reached();
+        by_the_second.unwrap_or_else(|error| panic!("the second card carries nothing: {error}"));
         guest.power_off();
     }
 

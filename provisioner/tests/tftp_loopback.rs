@@ -11,7 +11,7 @@ use provisioner::{
     },
 };
 use std::{
-    fs,
+    fs, io,
     net::{SocketAddr, UdpSocket},
     os::unix::fs::symlink,
     path::Path,
@@ -81,7 +81,7 @@ impl Served {
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         socket.send_to(packet, self.address).unwrap();
         let mut buffer = [0; 2048];
-        let (length, _) = socket.recv_from(&mut buffer).ok()?;
+        let (length, _) = heard(&socket, &mut buffer).ok()?;
         Some(buffer[..length].to_vec())
     }
 
@@ -92,7 +92,7 @@ impl Served {
         let (mut got, mut window, mut blksize, mut next, mut since) = (vec![], 1, 512, 1u16, 0);
         let mut buffer = [0; 65_536];
         loop {
-            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            let (length, from) = heard(&socket, &mut buffer).unwrap();
             let packet = &buffer[..length];
             match packet {
                 [0, 6, texts @ ..] => {
@@ -122,6 +122,16 @@ impl Served {
                 }
                 other => panic!("unexpected {other:?}"),
             }
+        }
+    }
+}
+
+/// The next packet. A wait with a limit is interrupted where this process was stopped meanwhile.
+fn heard(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -206,8 +216,8 @@ fn a_request_sent_twice_opens_one_transfer() {
         socket.send_to(b"\0\x01f\0octet\0", served.address).unwrap();
     }
     let mut buffer = [0; 2048];
-    let (_, first) = socket.recv_from(&mut buffer).unwrap();
-    assert!(socket.recv_from(&mut buffer).is_err(), "one block from one port");
+    let (_, first) = heard(&socket, &mut buffer).unwrap();
+    assert!(heard(&socket, &mut buffer).is_err(), "one block from one port");
     socket.send_to(&[0, 5, 0, 0, 0], first).unwrap();
     assert!(matches!(served.ended().end, End::Aborted(0, _)));
 }
@@ -218,16 +228,16 @@ fn lost_blocks_are_sent_again_and_others_cannot_take_part() {
     let socket = served.client();
     socket.send_to(b"\0\x01f\0octet\0", served.address).unwrap();
     let mut buffer = [0; 2048];
-    let (_, from) = socket.recv_from(&mut buffer).unwrap();
+    let (_, from) = heard(&socket, &mut buffer).unwrap();
     // A stranger's ACK and error reach the port and change nothing.
     let stranger = served.client();
     stranger.send_to(&[0, 4, 0, 1], from).unwrap();
     stranger.send_to(&[0, 5, 0, 0, 0], from).unwrap();
     // Say nothing: after a second the block comes again.
-    let (length, _) = socket.recv_from(&mut buffer).unwrap();
+    let (length, _) = heard(&socket, &mut buffer).unwrap();
     assert_eq!((&buffer[..4], length), (&[0, 3, 0, 1][..], 516));
     socket.send_to(&[0, 4, 0, 1], from).unwrap();
-    let (length, _) = socket.recv_from(&mut buffer).unwrap();
+    let (length, _) = heard(&socket, &mut buffer).unwrap();
     assert_eq!((&buffer[..4], length), (&[0, 3, 0, 2][..], 4 + 88));
     socket.send_to(&[0, 4, 0, 2], from).unwrap();
     let ended = served.ended();
