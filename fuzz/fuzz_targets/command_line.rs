@@ -25,8 +25,8 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(arguments) = parse(&format!("{} {text}", given.join(" "))) else { continue };
         let base = arguments.provisioner.to_string();
         assert!(base.starts_with("http://") && base.parse() == Ok(arguments.provisioner));
-        assert_eq!(arguments.chain.to_string().parse(), Ok(arguments.chain));
-        assert_eq!(arguments.release.to_string().parse(), Ok(arguments.release));
+        assert_eq!(arguments.chain.to_string().parse().ok(), Some(arguments.chain));
+        assert_eq!(arguments.release.to_string().parse().ok(), Some(arguments.release));
         if let Some(network) = arguments.network {
             assert_eq!(network.to_string().parse(), Ok(network));
         }
