@@ -7,6 +7,7 @@ use crate::{
         settings::{BootMethod, Mode, Quirks},
     },
     machine::Mac,
+    store::Place,
 };
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use protocol::{
@@ -98,9 +99,15 @@ pub struct Options {
     )]
     pub kernel_argument: Vec<String>,
 
-    /// The database; made where it is not there [default: provisioner.sqlite]
+    /// The database: a file of SQLite, made where it is not there, or postgresql://USER@HOST/NAME,
+    /// which several front-ends share (a password goes into PGPASSWORD) [default: provisioner.sqlite]
+    #[arg(long, value_name = "FILE or URL", help_heading = "Taking machines in")]
+    #[serde(deserialize_with = "as_text")]
+    pub database: Option<Place>,
+    /// The authority that a PostgreSQL on another host is known by, as PEM [default: those that this
+    /// host trusts]
     #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
-    pub database: Option<PathBuf>,
+    pub database_ca: Option<PathBuf>,
     /// Our secret key, as `provisioner key` makes it; machines pin its public half
     #[arg(long, value_name = "FILE", help_heading = "Taking machines in")]
     pub key: Option<PathBuf>,
@@ -317,6 +324,7 @@ impl Options {
             console: list(self.console, file.console),
             kernel_argument: list(self.kernel_argument, file.kernel_argument),
             database: self.database.or(file.database),
+            database_ca: self.database_ca.or(file.database_ca),
             key: self.key.or(file.key),
             delegation: self.delegation.or(file.delegation),
             approval: self.approval.or(file.approval),

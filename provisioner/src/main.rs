@@ -7,7 +7,7 @@ use provisioner::{
     config::Options,
     machine::Mac,
     net,
-    store::Store,
+    store::{Place, Store},
     tftp::server::{Report, Server},
 };
 use std::{
@@ -57,8 +57,11 @@ there has to be changed. In full mode there must be no other one on the network.
     /// Let a node key in that waits on its machine, or came with another TPM or board
     Approve {
         /// The database that `serve` uses; it may run meanwhile
-        #[arg(long, value_name = "FILE", default_value = "provisioner.sqlite")]
-        database: PathBuf,
+        #[arg(long, value_name = "FILE or URL", default_value_t)]
+        database: Place,
+        /// The authority that a PostgreSQL on another host is known by, as PEM
+        #[arg(long, value_name = "FILE")]
+        database_ca: Option<PathBuf>,
         /// The machine's MAC address
         mac: Mac,
         /// The node's key, as the machine's page shows it
@@ -97,7 +100,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Key { file } => key(&file),
-        Command::Approve { database, mac, node } => approve(&database, mac, &node),
+        Command::Approve { database, database_ca, mac, node } => {
+            approve(&database.known_by(database_ca), mac, &node)
+        }
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
         }
@@ -140,9 +145,11 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn approve(database: &Path, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
-    if !database.exists() {
-        bail!("{}: there is no database here; name the one that `serve` uses", database.display());
+fn approve(database: &Place, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
+    if let Place::File(path) = database
+        && !path.exists()
+    {
+        bail!("{database}: there is no database here; name the one that `serve` uses");
     }
     let store = Store::open(database, BTreeMap::new())?;
     if !store.approve(mac, node)? {

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 
 /// The provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -136,11 +136,16 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 
     let machines = options.machines();
     let names = machines.iter().filter_map(|(&mac, machine)| Some((mac, machine.name.clone()?)));
-    let database = options.database.clone().unwrap_or_else(|| "provisioner.sqlite".into());
-    let store = Arc::new(Store::open(&database, names.collect())?);
-    if let Some(image) = &image {
-        store.add_image(&image.manifest, unix_ms())?;
-    }
+    let database = options.database.clone().unwrap_or_default();
+    let place = database.known_by(options.database_ca.clone());
+    let names = names.collect();
+    let manifest = image.as_ref().map(|image| image.manifest.clone());
+    let opened = spawn_blocking(move || {
+        let store = Store::open(&place, names)?;
+        manifest.map_or(Ok(()), |manifest| store.add_image(&manifest, unix_ms()))?;
+        Ok::<_, StoreError>(Arc::new(store))
+    });
+    let store = opened.await.map_err(|_| StoreError::Stopping)??;
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;

@@ -15,8 +15,9 @@ use protocol::{
     fleet::{TimelineEvent, UpstreamStatus},
 };
 use std::{
+    iter,
     sync::{
-        Arc,
+        Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
@@ -31,6 +32,10 @@ const BATCH: usize = 256;
 /// News that a slow watcher may be behind; then it misses some, and its next look at the whole
 /// mends that.
 const NEWS: usize = 1_024;
+/// How often what other front-ends wrote is asked for.
+const LOOK: Duration = Duration::from_millis(500);
+/// The most events asked for at once.
+const MOST: u32 = 1_000;
 /// Between two attempts at a store that is full.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest text of an event.
@@ -166,6 +171,8 @@ pub enum News {
 pub struct Timeline {
     queue: SyncSender<Message>,
     news: broadcast::Sender<News>,
+    /// Whether others write too: then what is news is asked of the store.
+    shared: bool,
     counters: Arc<Counters>,
 }
 
@@ -180,10 +187,16 @@ impl Timeline {
     pub fn start(store: Arc<Store>, counters: Arc<Counters>) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE);
         let news = broadcast::Sender::new(NEWS);
-        let timeline = Self { queue, news: news.clone(), counters: counters.clone() };
+        let shared = store.is_shared();
+        let timeline = Self { queue, news: news.clone(), shared, counters: counters.clone() };
+        if shared {
+            let (store, news) = (Arc::downgrade(&store), news.clone());
+            thread::Builder::new().name("news".into()).spawn(move || follow(&store, &news))?;
+        }
+        let news = Some(news).filter(|_| !shared);
         thread::Builder::new()
             .name("timeline".into())
-            .spawn(move || write(&waiting, &store, &news, &counters))?;
+            .spawn(move || write(&waiting, &store, news.as_ref(), &counters))?;
         Ok(timeline)
     }
 
@@ -202,7 +215,9 @@ impl Timeline {
         let count = new.len();
         for record in new {
             log(record);
-            let _ = self.news.send(News::Timeline(record.event()));
+            if !self.shared {
+                let _ = self.news.send(News::Timeline(record.event()));
+            }
         }
         Ok(count)
     }
@@ -250,10 +265,29 @@ fn record_patiently<'a>(store: &Store, batch: &'a [Record]) -> Result<Vec<&'a Re
     }
 }
 
+/// Tells what comes into the store, by whatever front-end, until that is closed.
+fn follow(store: &Weak<Store>, news: &broadcast::Sender<News>) {
+    let mut last = None;
+    while let Some(store) = store.upgrade() {
+        // A store that fails says so elsewhere; what came meanwhile is told once it answers.
+        match last {
+            None => last = store.newest_event().ok(),
+            Some(after) => {
+                for (number, event) in store.events_after(after, MOST).unwrap_or_default() {
+                    last = Some(number);
+                    let _ = news.send(News::Timeline(event));
+                }
+            }
+        }
+        drop(store);
+        thread::sleep(LOOK);
+    }
+}
+
 fn write(
     waiting: &Receiver<Message>,
     store: &Store,
-    news: &broadcast::Sender<News>,
+    news: Option<&broadcast::Sender<News>>,
     counters: &Counters,
 ) {
     let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
@@ -275,7 +309,7 @@ fn write(
         }
         match record_patiently(store, &batch) {
             Ok(new) => {
-                for record in new {
+                for (record, news) in new.into_iter().zip(iter::repeat(news).flatten()) {
                     let _ = news.send(News::Timeline(record.event()));
                 }
             }

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "common/place.rs"]
+mod place;
+
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
     boot::{
@@ -71,13 +74,14 @@ fn options(folder: &Path) -> Options {
         let delegation = Signed::sign(&chain(), Delegation { delegate: key(8).public() }, &key(7));
         fs::write(folder.join("delegation"), serde_json::to_vec(&delegation).unwrap()).unwrap();
         fs::write(folder.join("key"), key(8).to_hex()).unwrap();
+        fs::write(folder.join("place"), place::fresh(folder)).unwrap();
     }
     Options {
         interface: Some("lo".into()),
         dhcp: Some(Part::Off),
         http_port: Some(0),
         image: Some(folder.join("image")),
-        database: Some(folder.join("p.sqlite")),
+        database: Some(fs::read_to_string(folder.join("place")).unwrap().parse().unwrap()),
         key: Some(folder.join("key")),
         delegation: Some(folder.join("delegation")),
         chain: Some(chain()),
@@ -530,7 +534,7 @@ async fn what_cannot_work_is_told_at_the_start() {
     assert!(text.contains("make a new one for this chain"), "{text}");
     let text = fails(|options| options.interface = Some("nosuch0".into())).await;
     assert!(text.contains("there is no interface"), "{text}");
-    let text = fails(|options| options.database = Some("/nosuch/p.sqlite".into())).await;
+    let text = fails(|options| options.database = Some("/nosuch/p.sqlite".parse().unwrap())).await;
     assert!(text.contains("/nosuch/p.sqlite"), "{text}");
     fs::write(folder.path().join("key"), key(9).to_hex()).unwrap();
     let text = fails(|_| {}).await;

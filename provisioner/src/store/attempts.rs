@@ -1,9 +1,11 @@
 //! Boots in a row that did not come to stand: what a machine that boots over and over is told.
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{
+    Store, StoreError,
+    sql::{Part, Sql, values},
+};
 use crate::machine::Mac;
 use protocol::Digest;
-use rusqlite::{Connection, OptionalExtension, params};
 
 /// A boot that failed longer ago than this, in milliseconds, is no part of a loop.
 const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -30,7 +32,7 @@ fn next(before: Option<&Attempts>, image: &str, now: u64) -> u64 {
 impl Store {
     /// The number of a machine's last boot in its row, from 1.
     pub fn attempt(&self, mac: Mac) -> Result<u32, StoreError> {
-        let before = read(&self.reader(), &mac.to_string())?;
+        let before = self.read(|sql| read(sql, &mac.to_string()))?;
         Ok(before.map_or(1, |before| u32::try_from(before.count).unwrap_or(u32::MAX)))
     }
 
@@ -45,38 +47,37 @@ impl Store {
     ) -> Result<u32, StoreError> {
         let (mac, image) = (mac.to_string(), image.to_string());
         let boot = boot.map(|boot| boot.to_string());
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        let before = read(&transaction, &mac)?;
-        if let Some(before) = before.as_ref().filter(|before| boot.is_some() && before.boot == boot)
-        {
-            return Ok(u32::try_from(before.count).unwrap_or(u32::MAX));
-        }
-        let count = next(before.as_ref(), &image, now);
-        // Of machines that are known alone: they are bounded.
-        transaction.execute(
-            "INSERT OR REPLACE INTO attempts (mac, image, count, at, boot_id)
-             SELECT mac, ?2, ?3, ?4, ?5 FROM machines WHERE mac = ?1",
-            params![mac, image, to_sql(count), to_sql(now), boot],
-        )?;
-        transaction.commit()?;
+        let count = self.write(Part::Machines, |sql| {
+            let before = read(sql, &mac)?;
+            let told = before.as_ref().filter(|before| boot.is_some() && before.boot == boot);
+            if let Some(before) = told {
+                return Ok(before.count);
+            }
+            let count = next(before.as_ref(), &image, now);
+            // Of machines that are known alone: they are bounded.
+            sql.execute(
+                "INSERT INTO attempts (mac, image, count, at, boot_id)
+                 SELECT mac, ?2, ?3, ?4, ?5 FROM machines WHERE mac = ?1
+                 ON CONFLICT (mac) DO UPDATE SET image = excluded.image, count = excluded.count,
+                     at = excluded.at, boot_id = excluded.boot_id",
+                values![&mac, image, count, now, boot],
+            )?;
+            Ok(count)
+        })?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 
-fn read(connection: &Connection, mac: &str) -> Result<Option<Attempts>, StoreError> {
-    let mut select = connection
-        .prepare_cached("SELECT image, count, at, boot_id FROM attempts WHERE mac = ?1")?;
-    let of = select.query_row([mac], |row| {
-        let (count, at) = (from_sql(row.get(1)?), from_sql(row.get(2)?));
-        Ok(Attempts { image: row.get(0)?, count, at, boot: row.get(3)? })
-    });
-    Ok(of.optional()?)
+fn read(sql: &mut dyn Sql, mac: &str) -> Result<Option<Attempts>, StoreError> {
+    let select = "SELECT image, count, at, boot_id FROM attempts WHERE mac = ?1";
+    let Some(row) = sql.first(select, values![mac])? else { return Ok(None) };
+    let (image, count, at, boot) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+    Ok(Some(Attempts { image, count, at, boot }))
 }
 
 /// The machine came to stand, or was asked to end: its boots before count no longer.
-pub(super) fn forget(connection: &Connection, mac: &str) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM attempts WHERE mac = ?1")?.execute([mac])?;
+pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
+    sql.execute("DELETE FROM attempts WHERE mac = ?1", values![mac])?;
     Ok(())
 }
 

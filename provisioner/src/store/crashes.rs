@@ -1,9 +1,11 @@
 //! What kernels kept of their own deaths: bounded for each machine.
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{
+    Store, StoreError,
+    sql::{Part, Sql, values},
+};
 use crate::machine::Mac;
 use protocol::{Digest, boot::CrashReport, fleet::CrashStatus};
-use rusqlite::{Connection, OptionalExtension, params};
 
 /// The most deaths kept of a machine, of at most 64 KiB each.
 const MAX_CRASHES: u32 = 8;
@@ -17,58 +19,43 @@ impl Store {
         now: u64,
     ) -> Result<Option<bool>, StoreError> {
         let mac = mac.to_string();
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        let inserted = transaction.execute(
-            "INSERT OR IGNORE INTO crashes (mac, at, digest, reason, text)
-             SELECT mac, ?2, ?3, ?4, ?5 FROM machines WHERE mac = ?1",
-            params![
-                mac,
-                to_sql(now),
-                Digest::of_bytes(report.text.as_bytes()).to_string(),
-                report.reason,
-                report.text
-            ],
-        )?;
-        let known: Option<i64> = transaction
-            .query_row("SELECT 1 FROM machines WHERE mac = ?1", [&mac], |row| row.get(0))
-            .optional()?;
-        if known.is_none() {
-            return Ok(None);
-        }
-        transaction.execute(
-            "DELETE FROM crashes WHERE mac = ?1 AND id <=
-                 (SELECT id FROM crashes WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            params![mac, MAX_CRASHES],
-        )?;
-        transaction.commit()?;
-        Ok(Some(inserted > 0))
+        let digest = Digest::of_bytes(report.text.as_bytes()).to_string();
+        self.write(Part::Machines, |sql| {
+            if !sql.exists("SELECT 1 FROM machines WHERE mac = ?1", values![&mac])? {
+                return Ok(None);
+            }
+            let inserted = sql.execute(
+                "INSERT INTO crashes (mac, at, digest, reason, text) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (mac, digest) DO NOTHING",
+                values![&mac, now, digest, &report.reason, &report.text],
+            )?;
+            sql.execute(
+                "DELETE FROM crashes WHERE mac = ?1 AND id <=
+                     (SELECT id FROM crashes WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                values![&mac, MAX_CRASHES],
+            )?;
+            Ok(Some(inserted > 0))
+        })
     }
 
     /// The log of one death.
     pub fn crash(&self, mac: Mac, id: u64) -> Result<Option<String>, StoreError> {
-        let reader = self.reader();
-        let mut query =
-            reader.prepare_cached("SELECT text FROM crashes WHERE mac = ?1 AND id = ?2")?;
-        let found = query.query_row(params![mac.to_string(), to_sql(id)], |row| row.get(0));
-        Ok(found.optional()?)
+        let select = "SELECT text FROM crashes WHERE mac = ?1 AND id = ?2";
+        let row = self.read(|sql| sql.first(select, values![mac.to_string(), id]))?;
+        row.map(|row| row.get(0)).transpose()
     }
 }
 
 /// A machine's deaths, newest first.
-pub(super) fn of(connection: &Connection, mac: Mac) -> Result<Vec<CrashStatus>, StoreError> {
-    let mut query = connection.prepare_cached(
-        "SELECT id, at, reason, octet_length(text) FROM crashes WHERE mac = ?1 ORDER BY id DESC",
-    )?;
-    let rows = query.query_map([mac.to_string()], |row| {
-        Ok(CrashStatus {
-            id: from_sql(row.get(0)?),
-            at: from_sql(row.get(1)?),
-            reason: row.get(2)?,
-            bytes: from_sql(row.get(3)?),
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub(super) fn of(sql: &mut dyn Sql, mac: Mac) -> Result<Vec<CrashStatus>, StoreError> {
+    let select = "SELECT id, at, reason, octet_length(text) FROM crashes
+                  WHERE mac = ?1 ORDER BY id DESC";
+    let rows = sql.query(select, values![mac.to_string()])?;
+    let read = |row: &super::sql::Row| {
+        let (id, at, reason, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(CrashStatus { id, at, reason, bytes })
+    };
+    rows.iter().map(read).collect()
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! Events into the store: the timeline, the boot's progress, and what was learnt of a machine.
 
-use super::{Store, StoreError, to_sql};
+use super::{
+    Store, StoreError,
+    sql::{Part, Row, Sql, values},
+};
 use crate::{
     machine::Mac,
     progress::{Mark, Progress},
     timeline::{Kind, Record},
 };
-use protocol::boot::{STAGE_POWER, STAGE_STANDS, StageState};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use protocol::{
+    boot::{STAGE_POWER, STAGE_STANDS, StageState},
+    fleet::TimelineEvent,
+};
 use std::collections::BTreeSet;
 
 /// The most events kept of a machine: some ten boots.
@@ -20,116 +25,128 @@ impl Store {
     /// Writes records, all or none, and gives back those that were new: a machine's own report
     /// that is already in is not, nor is anything about a machine that is not ours to know.
     pub fn record<'a>(&self, records: &'a [Record]) -> Result<Vec<&'a Record>, StoreError> {
-        let mut new = Vec::with_capacity(records.len());
         if records.is_empty() {
-            return Ok(new);
+            return Ok(Vec::new());
         }
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        let mut touched = BTreeSet::new();
-        for record in records {
-            if self.write(&transaction, record)? {
-                touched.insert(record.mac);
-                new.push(record);
+        self.write(Part::Machines, |sql| {
+            let mut new = Vec::with_capacity(records.len());
+            let mut touched = BTreeSet::new();
+            for record in records {
+                if self.put(sql, record)? {
+                    touched.insert(record.mac);
+                    new.push(record);
+                }
             }
-        }
-        for mac in touched {
-            prune(&transaction, mac)?;
-        }
-        transaction.commit()?;
-        Ok(new)
+            for mac in touched {
+                prune(sql, mac)?;
+            }
+            Ok(new)
+        })
     }
 
-    fn write(&self, transaction: &Transaction<'_>, record: &Record) -> Result<bool, StoreError> {
+    fn put(&self, sql: &mut dyn Sql, record: &Record) -> Result<bool, StoreError> {
         let mac = record.mac.to_string();
         if record.sighting.boots {
-            if !self.make_machine(transaction, record.mac, record.at)? {
+            if !self.make_machine(sql, record.mac, record.at)? {
                 return Ok(false);
             }
-        } else if !exists(transaction, &mac)? {
+        } else if !sql.exists("SELECT 1 FROM machines WHERE mac = ?1", values![&mac])? {
             return Ok(false);
         }
         if let Some((boot_id, sequence)) = &record.report {
-            let inserted = transaction
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO reports (mac, boot_id, sequence) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![mac, boot_id.to_string(), sequence])?;
+            let boot_id = boot_id.to_string();
+            let inserted = sql.execute(
+                "INSERT INTO reports (mac, boot_id, sequence) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (mac, boot_id, sequence) DO NOTHING",
+                values![&mac, &boot_id, *sequence],
+            )?;
             if inserted == 0 {
                 return Ok(false);
             }
-            transaction
-                .prepare_cached(
-                    "UPDATE machines SET node_seen = ?3 WHERE mac = ?1 AND boot_id = ?2",
-                )?
-                .execute(params![mac, boot_id.to_string(), to_sql(record.at)])?;
+            sql.execute(
+                "UPDATE machines SET node_seen = ?3 WHERE mac = ?1 AND boot_id = ?2",
+                values![&mac, boot_id, record.at],
+            )?;
         }
-        transaction
-            .prepare_cached("INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![mac, to_sql(record.at), record.kind.as_str(), record.text])?;
-        learn(transaction, &mac, record)?;
+        sql.execute(
+            "INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, ?3, ?4)",
+            values![&mac, record.at, record.kind.as_str(), &record.text],
+        )?;
+        learn(sql, &mac, record)?;
         Ok(true)
+    }
+
+    /// The number of the newest event.
+    pub fn newest_event(&self) -> Result<u64, StoreError> {
+        let row = self.read(|sql| sql.first("SELECT max(id) FROM events", &[]))?;
+        Ok(row.map(|row| row.get::<Option<u64>>(0)).transpose()?.flatten().unwrap_or(0))
+    }
+
+    /// Events after that number in their order, with theirs; at most `most`. They are numbered in
+    /// the order in which they came into the store, by whatever front-end.
+    pub fn events_after(
+        &self,
+        number: u64,
+        most: u32,
+    ) -> Result<Vec<(u64, TimelineEvent)>, StoreError> {
+        let select =
+            "SELECT id, mac, at, kind, text FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let rows = self.read(|sql| sql.query(select, values![number, most]))?;
+        let read = |row: &Row| {
+            let (mac, at, kind, text) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+            Ok((row.get(0)?, TimelineEvent { mac, at, kind, text }))
+        };
+        rows.iter().map(read).collect()
     }
 }
 
-fn exists(connection: &Connection, mac: &str) -> Result<bool, StoreError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM machines WHERE mac = ?1")?.exists([mac])?)
-}
-
 /// Puts into the machine's row what the record tells.
-fn learn(transaction: &Transaction<'_>, mac: &str, record: &Record) -> Result<(), StoreError> {
+fn learn(sql: &mut dyn Sql, mac: &str, record: &Record) -> Result<(), StoreError> {
     let sighting = &record.sighting;
     // Firmware's word on who the machine is counts only until the machine itself has enrolled:
     // a second machine with the same MAC address must not rename the first.
-    transaction
-        .prepare_cached(
-            "UPDATE machines SET last_seen = max(last_seen, ?2),
-                 uuid = CASE WHEN node IS NULL THEN coalesce(?3, uuid) ELSE uuid END,
-                 serial = CASE WHEN node IS NULL THEN coalesce(?4, serial) ELSE serial END,
-                 firmware = coalesce(?5, firmware), boot_mode = coalesce(?6, boot_mode),
-                 address = coalesce(?7, address)
-             WHERE mac = ?1",
-        )?
-        .execute(params![
+    sql.execute(
+        "UPDATE machines SET
+             last_seen = CASE WHEN last_seen > ?2 THEN last_seen ELSE ?2 END,
+             uuid = CASE WHEN node IS NULL THEN coalesce(?3, uuid) ELSE uuid END,
+             serial = CASE WHEN node IS NULL THEN coalesce(?4, serial) ELSE serial END,
+             firmware = coalesce(?5, firmware), boot_mode = coalesce(?6, boot_mode),
+             address = coalesce(?7, address)
+         WHERE mac = ?1",
+        values![
             mac,
-            to_sql(record.at),
-            sighting.uuid,
-            sighting.serial,
+            record.at,
+            sighting.uuid.clone(),
+            sighting.serial.clone(),
             sighting.firmware,
             sighting.boot_mode,
             sighting.address.map(|address| address.to_string()),
-        ])?;
+        ],
+    )?;
     match record.kind {
         Kind::Refused | Kind::Conflict => {
-            transaction
-                .prepare_cached("UPDATE machines SET problem = ?2 WHERE mac = ?1")?
-                .execute([mac, &record.text])?;
+            let update = "UPDATE machines SET problem = ?2 WHERE mac = ?1";
+            sql.execute(update, values![mac, &record.text])?;
         }
         // It got past whatever it was.
         Kind::Http | Kind::Enrol => {
-            transaction
-                .prepare_cached("UPDATE machines SET problem = NULL WHERE mac = ?1")?
-                .execute([mac])?;
+            sql.execute("UPDATE machines SET problem = NULL WHERE mac = ?1", values![mac])?;
         }
         Kind::Dhcp | Kind::Tftp | Kind::Boot | Kind::Crash => {}
     }
     if record.marks.iter().any(ends_a_row) {
-        super::attempts::forget(transaction, mac)?;
+        super::attempts::forget(sql, mac)?;
     }
     if record.marks.is_empty() {
         return Ok(());
     }
-    let before: Option<String> = transaction
-        .prepare_cached("SELECT progress FROM machines WHERE mac = ?1")?
-        .query_row([mac], |row| row.get(0))
-        .optional()?
-        .flatten();
-    let before: Option<Progress> = before.map(|json| serde_json::from_str(&json)).transpose()?;
+    let before = super::machines::progress(sql, mac)?;
     let apply = |before, mark| Some(Progress::apply(before, mark, record.at));
     let after = record.marks.iter().fold(before, apply);
-    transaction
-        .prepare_cached("UPDATE machines SET progress = ?2 WHERE mac = ?1")?
-        .execute(params![mac, serde_json::to_string(&after)?])?;
+    sql.execute(
+        "UPDATE machines SET progress = ?2 WHERE mac = ?1",
+        values![mac, serde_json::to_string(&after)?],
+    )?;
     Ok(())
 }
 
@@ -144,14 +161,15 @@ fn ends_a_row(mark: &Mark) -> bool {
 }
 
 /// Keeps a machine's tables within their bounds.
-fn prune(transaction: &Transaction<'_>, mac: Mac) -> Result<(), StoreError> {
+fn prune(sql: &mut dyn Sql, mac: Mac) -> Result<(), StoreError> {
     for (table, most) in [("events", MAX_EVENTS), ("reports", MAX_REPORTS)] {
-        transaction
-            .prepare_cached(&format!(
+        sql.execute(
+            &format!(
                 "DELETE FROM {table} WHERE mac = ?1 AND id <=
                      (SELECT id FROM {table} WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)"
-            ))?
-            .execute(params![mac.to_string(), most])?;
+            ),
+            values![mac.to_string(), most],
+        )?;
     }
     Ok(())
 }
@@ -202,9 +220,8 @@ mod tests {
         let timeline = store.machine(MAC, 0).unwrap().unwrap().timeline;
         assert_eq!(timeline.len() as u32, MAX_EVENTS);
         assert_eq!(timeline[0].text, format!("report {}", MAX_REPORTS + 499), "newest first");
-        let kept: u32 =
-            store.reader().query_row("SELECT count(*) FROM reports", [], |row| row.get(0)).unwrap();
-        assert_eq!(kept, MAX_REPORTS);
+        let kept = store.read(|sql| sql.first("SELECT count(*) FROM reports", &[])).unwrap();
+        assert_eq!(kept.unwrap().get::<u32>(0).unwrap(), MAX_REPORTS);
     }
 
     #[test]

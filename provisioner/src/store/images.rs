@@ -1,31 +1,30 @@
 //! Images that were served, so that a machine's release can be told by name later.
 
-use super::{Store, StoreError, to_sql};
+use super::{
+    Store, StoreError,
+    sql::{Part, values},
+};
 use protocol::{Digest, boot::ImageManifest};
-use rusqlite::{OptionalExtension, params};
 
 impl Store {
     /// Remembers an image.
     pub fn add_image(&self, manifest: &ImageManifest, now: u64) -> Result<(), StoreError> {
         let json = serde_json::to_string(manifest)?;
-        self.writer().execute(
-            "INSERT INTO images (digest, manifest, served_from) VALUES (?1, ?2, ?3)
-             ON CONFLICT (digest) DO NOTHING",
-            params![manifest.digest().to_string(), json, to_sql(now)],
-        )?;
-        Ok(())
+        self.write(Part::Machines, |sql| {
+            sql.execute(
+                "INSERT INTO images (digest, manifest, served_from) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (digest) DO NOTHING",
+                values![manifest.digest().to_string(), json, now],
+            )?;
+            Ok(())
+        })
     }
 
     /// The image of that digest, where we ever served it.
     pub fn image(&self, digest: &Digest) -> Result<Option<ImageManifest>, StoreError> {
-        let json: Option<String> = self
-            .reader()
-            .query_row(
-                "SELECT manifest FROM images WHERE digest = ?1",
-                [digest.to_string()],
-                |row| row.get(0),
-            )
-            .optional()?;
+        let select = "SELECT manifest FROM images WHERE digest = ?1";
+        let row = self.read(|sql| sql.first(select, values![digest.to_string()]))?;
+        let json: Option<String> = row.map(|row| row.get(0)).transpose()?;
         Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
     }
 }

@@ -1,6 +1,10 @@
 //! Leases in the store.
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{
+    Store, StoreError,
+    machines::progress,
+    sql::{Part, Sql, values},
+};
 use crate::{
     dhcp::{
         lease::{Lease, LeaseChange},
@@ -9,7 +13,6 @@ use crate::{
     machine::Mac,
     progress::Progress,
 };
-use rusqlite::{Connection, OptionalExtension, params};
 use std::net::Ipv4Addr;
 
 /// How many addresses are tried for one that nobody ever had, before one that was somebody's
@@ -41,37 +44,37 @@ impl Store {
         pool: Option<(&Pool, Ipv4Addr)>,
         now: u64,
     ) -> Result<LeaseFacts, StoreError> {
-        let reader = self.reader();
-        let lease = reader
-            .prepare_cached("SELECT address, expires FROM leases WHERE mac = ?1")?
-            .query_row([mac.to_string()], |row| {
-                let (address, expires): (u32, i64) = (row.get(0)?, row.get(1)?);
-                Ok(Lease {
-                    address: Ipv4Addr::from_bits(address),
+        self.read(|sql| {
+            let select = "SELECT address, expires FROM leases WHERE mac = ?1";
+            let lease = match sql.first(select, values![mac.to_string()])? {
+                Some(row) => Some(Lease {
+                    address: Ipv4Addr::from_bits(row.get(0)?),
                     mac: Some(mac),
-                    expires: from_sql(expires),
-                })
-            })
-            .optional()?;
-        let wanted_is_taken = match wanted {
-            Some(wanted) => holder(&reader, wanted, now)?.is_some_and(|holder| holder != Some(mac)),
-            None => false,
-        };
-        let usable =
-            lease.is_some_and(|lease| pool.is_some_and(|(p, _)| p.contains(lease.address)));
-        let free = match pool {
-            Some((pool, except)) if !usable => free(&reader, pool, except, mac, now)?,
-            _ => None,
-        };
-        let progress = progress(&reader, mac)?;
-        let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
-        let took_uki = progress.is_some_and(|progress| progress.took_uki());
-        Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
+                    expires: row.get(1)?,
+                }),
+                None => None,
+            };
+            let wanted_is_taken = match wanted {
+                Some(wanted) => holder(sql, wanted, now)?.is_some_and(|holder| holder != Some(mac)),
+                None => false,
+            };
+            let usable =
+                lease.is_some_and(|lease| pool.is_some_and(|(p, _)| p.contains(lease.address)));
+            let free = match pool {
+                Some((pool, except)) if !usable => free(sql, pool, except, mac, now)?,
+                _ => None,
+            };
+            let progress = progress(sql, &mac.to_string())?;
+            let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
+            let took_uki = progress.is_some_and(|progress| progress.took_uki());
+            Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
+        })
     }
 
     /// Whether a machine fetched the whole UKI in its latest boot and has not been heard of since.
     pub fn took_uki(&self, mac: Mac) -> Result<bool, StoreError> {
-        Ok(progress(&self.reader(), mac)?.is_some_and(|progress| progress.took_uki()))
+        let progress = self.read(|sql| progress(sql, &mac.to_string()))?;
+        Ok(progress.is_some_and(|progress| progress.took_uki()))
     }
 
     /// Applies a change for `mac`. False where the address went to somebody else meanwhile.
@@ -84,84 +87,64 @@ impl Store {
         if change == LeaseChange::Keep {
             return Ok(true);
         }
-        let mac = mac.to_string();
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
+        let name = mac.to_string();
         let upsert = "INSERT INTO leases (address, mac, expires) VALUES (?1, ?2, ?3)
                       ON CONFLICT (address) DO UPDATE SET mac = ?2, expires = ?3";
-        match change {
-            LeaseChange::Keep => {}
-            LeaseChange::Hold(address, until) => {
-                let holder = holder(&transaction, address, now)?;
-                if holder.is_some_and(|holder| holder.is_none_or(|h| h.to_string() != mac)) {
-                    return Ok(false);
+        self.write(Part::Leases, |sql| {
+            match change {
+                LeaseChange::Keep => {}
+                LeaseChange::Hold(address, until) => {
+                    let holder = holder(sql, address, now)?;
+                    if holder.is_some_and(|holder| holder != Some(mac)) {
+                        return Ok(false);
+                    }
+                    sql.execute(
+                        "DELETE FROM leases WHERE mac = ?1 AND address != ?2",
+                        values![&name, address.to_bits()],
+                    )?;
+                    sql.execute(upsert, values![address.to_bits(), name, until])?;
                 }
-                transaction.execute(
-                    "DELETE FROM leases WHERE mac = ?1 AND address != ?2",
-                    params![mac, address.to_bits()],
-                )?;
-                transaction.prepare_cached(upsert)?.execute(params![
-                    address.to_bits(),
-                    mac,
-                    to_sql(until)
-                ])?;
+                LeaseChange::Release => {
+                    sql.execute("DELETE FROM leases WHERE mac = ?1", values![name])?;
+                }
+                LeaseChange::Decline(address, until) => {
+                    sql.execute(upsert, values![address.to_bits(), None::<String>, until])?;
+                }
             }
-            LeaseChange::Release => {
-                transaction.execute("DELETE FROM leases WHERE mac = ?1", [mac])?;
-            }
-            LeaseChange::Decline(address, until) => {
-                transaction
-                    .execute(upsert, params![address.to_bits(), None::<String>, to_sql(until)])?;
-            }
-        }
-        transaction.commit()?;
-        Ok(true)
+            Ok(true)
+        })
     }
-}
-
-/// How far a machine's latest boot came, where it is known at all.
-fn progress(reader: &Connection, mac: Mac) -> Result<Option<Progress>, StoreError> {
-    let json: Option<Option<String>> = reader
-        .prepare_cached("SELECT progress FROM machines WHERE mac = ?1")?
-        .query_row([mac.to_string()], |row| row.get(0))
-        .optional()?;
-    Ok(json.flatten().map(|json| serde_json::from_str(&json)).transpose()?)
 }
 
 /// Who holds an address at `now`: nobody, a machine, or (declined) nobody in particular.
 fn holder(
-    connection: &Connection,
+    sql: &mut dyn Sql,
     address: Ipv4Addr,
     now: u64,
-) -> rusqlite::Result<Option<Option<Mac>>> {
-    connection
-        .prepare_cached("SELECT mac FROM leases WHERE address = ?1 AND expires > ?2")?
-        .query_row(params![address.to_bits(), to_sql(now)], |row| row.get::<_, Option<String>>(0))
-        .optional()
-        .map(|found| found.map(|mac| mac.and_then(|mac| mac.parse().ok())))
+) -> Result<Option<Option<Mac>>, StoreError> {
+    let select = "SELECT mac FROM leases WHERE address = ?1 AND expires > ?2";
+    let Some(row) = sql.first(select, values![address.to_bits(), now])? else { return Ok(None) };
+    let mac: Option<String> = row.get(0)?;
+    Ok(Some(mac.and_then(|mac| mac.parse().ok())))
 }
 
 fn free(
-    connection: &Connection,
+    sql: &mut dyn Sql,
     pool: &Pool,
     except: Ipv4Addr,
     mac: Mac,
     now: u64,
-) -> rusqlite::Result<Option<Ipv4Addr>> {
-    let live: u32 = connection
-        .prepare_cached("SELECT count(*) FROM leases WHERE expires > ?1")?
-        .query_row([to_sql(now)], |row| row.get(0))?;
-    if live >= pool.size() {
+) -> Result<Option<Ipv4Addr>, StoreError> {
+    let live = sql.first("SELECT count(*) FROM leases WHERE expires > ?1", values![now])?;
+    if live.map_or(Ok(0), |row| row.get::<u64>(0))? >= u64::from(pool.size()) {
         return Ok(None);
     }
-    let mut query = connection.prepare_cached("SELECT expires FROM leases WHERE address = ?1")?;
+    let select = "SELECT expires FROM leases WHERE address = ?1";
     let mut expired = None;
     for (tried, address) in pool.candidates(mac).filter(|&a| a != except).enumerate() {
-        let expires: Option<i64> =
-            query.query_row([address.to_bits()], |row| row.get(0)).optional()?;
-        match expires {
+        match sql.first(select, values![address.to_bits()])? {
             None => return Ok(Some(address)),
-            Some(expires) if from_sql(expires) <= now => expired = expired.or(Some(address)),
+            Some(row) if row.get::<u64>(0)? <= now => expired = expired.or(Some(address)),
             Some(_) => {}
         }
         if expired.is_some() && tried >= FRESH_PROBES {
@@ -203,7 +186,7 @@ mod tests {
     #[test]
     fn a_lease_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.sqlite");
+        let path = crate::store::places::fresh(folder.path()).parse().unwrap();
         let pool: Pool = "10.0.0.10-10.0.0.20".parse().unwrap();
         let before = take(&Store::open(&path, BTreeMap::new()).unwrap(), 1, &pool, 0);
         let after = Store::open(&path, BTreeMap::new()).unwrap();

@@ -1,6 +1,9 @@
 //! Machines in the store: what they are called, what is known of them, and whose identity is whose.
 
-use super::{Store, StoreError, from_sql, to_sql};
+use super::{
+    Store, StoreError,
+    sql::{Part, Row, Sql, values},
+};
 use crate::{machine::Mac, progress::Progress};
 use protocol::{
     Digest, PublicKey,
@@ -8,8 +11,8 @@ use protocol::{
     fleet::{MachineDetail, MachineStatus, TimelineEvent},
     inventory::Inventory,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 
 /// The most machines kept. A network of more has more than one provisioner. Where it is full, the
 /// machine that was never taken in and was silent for longest makes room.
@@ -75,44 +78,34 @@ const COLUMNS: &str = "mac, name, uuid, serial, firmware, boot_mode, address, no
 impl Store {
     /// All machines, in the order of their names.
     pub fn machines(&self, now: u64) -> Result<Vec<MachineStatus>, StoreError> {
-        let reader = self.reader();
-        let mut query =
-            reader.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY name, mac"))?;
-        let rows = query.query_map([], Raw::read)?;
-        rows.map(|row| row?.status(now)).collect()
+        let select = format!("SELECT {COLUMNS} FROM machines ORDER BY name, mac");
+        let rows = self.read(|sql| sql.query(&select, &[]))?;
+        rows.iter().map(|row| status(row, now)).collect()
     }
 
     /// How many machines are known.
     pub fn count_machines(&self) -> Result<u64, StoreError> {
-        count(&self.reader())
+        self.read(count)
     }
 
     /// One machine with its inventory and timeline.
     pub fn machine(&self, mac: Mac, now: u64) -> Result<Option<MachineDetail>, StoreError> {
-        let reader = self.reader();
-        let found = reader
-            .prepare_cached(&format!("SELECT {COLUMNS}, inventory FROM machines WHERE mac = ?1"))?
-            .query_row([mac.to_string()], |row| {
-                Ok((Raw::read(row)?, row.get::<_, Option<String>>(16)?))
-            })
-            .optional()?;
-        let Some((raw, inventory)) = found else { return Ok(None) };
-        let mut events = reader
-            .prepare_cached("SELECT at, kind, text FROM events WHERE mac = ?1 ORDER BY id DESC")?;
-        let timeline = events.query_map([mac.to_string()], |row| {
-            Ok(TimelineEvent {
-                mac: mac.to_string(),
-                at: from_sql(row.get(0)?),
-                kind: row.get(1)?,
-                text: row.get(2)?,
-            })
-        })?;
-        Ok(Some(MachineDetail {
-            machine: raw.status(now)?,
-            inventory: parsed(inventory)?,
-            timeline: timeline.collect::<Result<_, _>>()?,
-            crashes: super::crashes::of(&reader, mac)?,
-        }))
+        let select = format!("SELECT {COLUMNS}, inventory FROM machines WHERE mac = ?1");
+        let events = "SELECT at, kind, text FROM events WHERE mac = ?1 ORDER BY id DESC";
+        self.read(|sql| {
+            let Some(row) = sql.first(&select, values![mac.to_string()])? else { return Ok(None) };
+            let event = |row: &Row| {
+                let (at, kind, text) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(TimelineEvent { mac: mac.to_string(), at, kind, text })
+            };
+            let timeline = sql.query(events, values![mac.to_string()])?;
+            Ok(Some(MachineDetail {
+                machine: status(&row, now)?,
+                inventory: parsed(row.get(16)?)?,
+                timeline: timeline.iter().map(event).collect::<Result<_, StoreError>>()?,
+                crashes: super::crashes::of(sql, mac)?,
+            }))
+        })
     }
 
     /// Takes a machine in, unless `judge` finds that its identity is another's. What `judge` is
@@ -124,115 +117,99 @@ impl Store {
         now: u64,
         judge: impl FnOnce(&[Known]) -> Result<(), E>,
     ) -> Result<Result<String, E>, StoreError> {
-        let mac = newcomer.mac.to_string();
-        let node = newcomer.node.to_string();
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
+        let (mac, node) = (newcomer.mac.to_string(), newcomer.node.to_string());
         let chip = newcomer.chip.map(|(chip, _)| chip.to_string());
-        let known = known(&transaction, &mac, &node, newcomer.uuid.as_deref(), chip.as_deref())?;
-        if let Err(error) = judge(&known) {
-            return Ok(Err(error));
-        }
-        self.make_machine(&transaction, newcomer.mac, now)?;
-        // The same machine by another of its NICs: the key goes where the machine is.
-        transaction.execute(
-            "UPDATE machines SET node = NULL WHERE node = ?1 AND mac != ?2",
-            params![node, mac],
-        )?;
-        // So does the chip where an operator said so: its count of resets goes on here.
-        transaction.execute(
-            "UPDATE machines SET chip = NULL WHERE chip = ?1 AND mac != ?2
-                 AND EXISTS (SELECT 1 FROM machines WHERE mac = ?2 AND approved = ?3)",
-            params![chip, mac, node],
-        )?;
         let system = &newcomer.inventory.system;
         let serial = Some(system.serial.trim()).filter(|serial| !serial.is_empty());
         let firmware = if system.uefi { "uefi" } else { "bios" };
-        transaction.execute(
-            "UPDATE machines SET node = ?2, boot_id = ?3, release = ?4, inventory = ?5,
-                 node_seen = ?6, last_seen = ?6, uuid = coalesce(?7, uuid),
-                 serial = coalesce(?8, serial), firmware = ?9, address = coalesce(?10, address),
-                 held = ?11, chip = ?12, resets = ?13, evidence = ?14, pending = NULL,
-                 approved = NULL, problem = NULL
-             WHERE mac = ?1",
-            params![
-                mac,
-                node,
-                newcomer.boot_id.to_string(),
-                newcomer.release.to_string(),
-                serde_json::to_string(&newcomer.inventory)?,
-                to_sql(now),
-                newcomer.uuid,
-                serial,
-                firmware,
-                newcomer.address.map(|address| address.to_string()),
-                newcomer.held.name(),
-                chip,
-                newcomer.chip.map(|(_, resets)| resets),
-                newcomer.evidence.map(|digest| digest.to_string()),
-            ],
-        )?;
-        let name =
-            transaction
-                .query_row("SELECT name FROM machines WHERE mac = ?1", [&mac], |row| row.get(0))?;
-        transaction.commit()?;
-        Ok(Ok(name))
+        self.write(Part::Machines, |sql| {
+            let known = known(sql, &mac, &node, newcomer.uuid.clone(), chip.clone())?;
+            if let Err(error) = judge(&known) {
+                return Ok(Err(error));
+            }
+            self.make_machine(sql, newcomer.mac, now)?;
+            // The same machine by another of its NICs: the key goes where the machine is.
+            sql.execute(
+                "UPDATE machines SET node = NULL WHERE node = ?1 AND mac != ?2",
+                values![&node, &mac],
+            )?;
+            // So does the chip where an operator said so: its count of resets goes on here.
+            sql.execute(
+                "UPDATE machines SET chip = NULL WHERE chip = ?1 AND mac != ?2
+                     AND EXISTS (SELECT 1 FROM machines WHERE mac = ?2 AND approved = ?3)",
+                values![chip.clone(), &mac, &node],
+            )?;
+            sql.execute(
+                "UPDATE machines SET node = ?2, boot_id = ?3, release = ?4, inventory = ?5,
+                     node_seen = ?6, last_seen = ?6, uuid = coalesce(?7, uuid),
+                     serial = coalesce(?8, serial), firmware = ?9, address = coalesce(?10, address),
+                     held = ?11, chip = ?12, resets = ?13, evidence = ?14, pending = NULL,
+                     approved = NULL, problem = NULL
+                 WHERE mac = ?1",
+                values![
+                    &mac,
+                    &node,
+                    newcomer.boot_id.to_string(),
+                    newcomer.release.to_string(),
+                    serde_json::to_string(&newcomer.inventory)?,
+                    now,
+                    newcomer.uuid.clone(),
+                    serial,
+                    firmware,
+                    newcomer.address.map(|address| address.to_string()),
+                    newcomer.held.name(),
+                    chip,
+                    newcomer.chip.map(|(_, resets)| resets),
+                    newcomer.evidence.map(|digest| digest.to_string()),
+                ],
+            )?;
+            let name = sql.first("SELECT name FROM machines WHERE mac = ?1", values![&mac])?;
+            Ok(Ok(name.map(|row| row.get(0)).transpose()?.unwrap_or_default()))
+        })
     }
 
     /// Remembers that a key waits for approval; true where it did not wait already.
     pub fn pend(&self, mac: Mac, node: &PublicKey, now: u64) -> Result<bool, StoreError> {
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        self.make_machine(&transaction, mac, now)?;
-        let changed = transaction.execute(
-            "UPDATE machines SET pending = ?2 WHERE mac = ?1 AND pending IS NOT ?2",
-            params![mac.to_string(), node.to_string()],
-        )?;
-        transaction.commit()?;
-        Ok(changed > 0)
+        self.write(Part::Machines, |sql| {
+            self.make_machine(sql, mac, now)?;
+            let changed = sql.execute(
+                "UPDATE machines SET pending = ?2 WHERE mac = ?1 AND pending IS DISTINCT FROM ?2",
+                values![mac.to_string(), node.to_string()],
+            )?;
+            Ok(changed > 0)
+        })
     }
 
     /// Lets a key take a machine's place the next time that it comes. False where no such machine
     /// is known.
     pub fn approve(&self, mac: Mac, node: &PublicKey) -> Result<bool, StoreError> {
-        let changed = self.writer().execute(
-            "UPDATE machines SET approved = ?2 WHERE mac = ?1",
-            params![mac.to_string(), node.to_string()],
-        )?;
-        Ok(changed > 0)
+        let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
+        let values = values![mac.to_string(), node.to_string()];
+        Ok(self.write(Part::Machines, |sql| sql.execute(update, values))? > 0)
     }
 
     /// Makes a machine known, where there is room. False where there is none.
     pub(super) fn make_machine(
         &self,
-        connection: &Connection,
+        sql: &mut dyn Sql,
         mac: Mac,
         now: u64,
     ) -> Result<bool, StoreError> {
-        let exists = connection
-            .prepare_cached("SELECT 1 FROM machines WHERE mac = ?1")?
-            .exists([mac.to_string()])?;
-        if exists {
+        if sql.exists("SELECT 1 FROM machines WHERE mac = ?1", values![mac.to_string()])? {
             return Ok(true);
         }
-        if count(connection)? >= MAX_MACHINES {
-            let oldest: Option<String> = connection
-                .query_row(
-                    "SELECT mac FROM machines WHERE node IS NULL ORDER BY last_seen LIMIT 1",
-                    [],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            let Some(oldest) = oldest else { return Ok(false) };
+        if count(sql)? >= MAX_MACHINES {
+            let oldest = "SELECT mac FROM machines WHERE node IS NULL ORDER BY last_seen LIMIT 1";
+            let Some(oldest) = sql.first(oldest, &[])? else { return Ok(false) };
+            let oldest: String = oldest.get(0)?;
             for table in ["machines", "events", "reports", "crashes", "attempts"] {
-                connection.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), [&oldest])?;
+                sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![&oldest])?;
             }
         }
-        connection
-            .prepare_cached(
-                "INSERT INTO machines (mac, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
-            )?
-            .execute(params![mac.to_string(), self.name(mac), to_sql(now)])?;
+        sql.execute(
+            "INSERT INTO machines (mac, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
+            values![mac.to_string(), self.name(mac), now],
+        )?;
         Ok(true)
     }
 
@@ -244,104 +221,82 @@ impl Store {
 
     /// Gives machines known from before the names that the configuration has now.
     pub(super) fn rename(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        for (mac, name) in &self.names {
-            transaction.execute(
-                "UPDATE machines SET name = ?2 WHERE mac = ?1",
-                params![mac.to_string(), name],
-            )?;
-        }
-        Ok(transaction.commit()?)
+        let update = "UPDATE machines SET name = ?2 WHERE mac = ?1";
+        self.write(Part::Machines, |sql| {
+            for (mac, name) in &self.names {
+                sql.execute(update, values![mac.to_string(), name])?;
+            }
+            Ok(())
+        })
     }
 }
 
-fn count(connection: &Connection) -> Result<u64, StoreError> {
-    let count: i64 = connection
-        .prepare_cached("SELECT count(*) FROM machines")?
-        .query_row([], |row| row.get(0))?;
-    Ok(from_sql(count))
+fn count(sql: &mut dyn Sql) -> Result<u64, StoreError> {
+    sql.first("SELECT count(*) FROM machines", &[])?.map_or(Ok(0), |row| row.get(0))
 }
 
 fn known(
-    connection: &Connection,
+    sql: &mut dyn Sql,
     mac: &str,
     node: &str,
-    uuid: Option<&str>,
-    chip: Option<&str>,
+    uuid: Option<String>,
+    chip: Option<String>,
 ) -> Result<Vec<Known>, StoreError> {
-    let mut query = connection.prepare(
+    let rows = sql.query(
         "SELECT mac, name, uuid, node, boot_id, node_seen, chip, resets, approved FROM machines
          WHERE mac = ?1 OR node = ?2 OR uuid = ?3 OR chip = ?4 ORDER BY mac",
+        values![mac, node, uuid, chip],
     )?;
-    let rows = query.query_map(params![mac, node, uuid, chip], |row| {
-        let (chip, approved): (Option<String>, Option<String>) = (row.get(6)?, row.get(8)?);
-        let (mac, node, boot_id): (String, Option<String>, Option<String>) =
-            (row.get(0)?, row.get(3)?, row.get(4)?);
-        Ok(mac.parse().ok().map(|mac| Known {
+    let read = |row: &Row| {
+        let Ok(mac) = row.get::<String>(0)?.parse() else { return Ok(None) };
+        Ok(Some(Known {
             mac,
-            name: row.get(1).unwrap_or_default(),
-            uuid: row.get(2).unwrap_or_default(),
-            node: node.and_then(|node| node.parse().ok()),
-            boot_id: boot_id.and_then(|id| id.parse().ok()),
-            node_seen: row.get::<_, Option<i64>>(5).ok().flatten().map_or(0, from_sql),
-            chip: chip.and_then(|chip| chip.parse().ok()),
-            resets: row.get::<_, Option<u32>>(7).ok().flatten().unwrap_or(0),
-            approved: approved.and_then(|node| node.parse().ok()),
+            name: row.get(1)?,
+            uuid: row.get(2)?,
+            node: text(row, 3)?,
+            boot_id: text(row, 4)?,
+            node_seen: row.get::<Option<u64>>(5)?.unwrap_or(0),
+            chip: text(row, 6)?,
+            resets: row.get::<Option<u32>>(7)?.unwrap_or(0),
+            approved: text(row, 8)?,
         }))
-    })?;
-    Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    };
+    rows.iter().filter_map(|row| read(row).transpose()).collect()
 }
 
-/// A row as it stands, before its texts are parsed.
-struct Raw {
-    status: MachineStatus,
-    node: Option<String>,
-    release: Option<String>,
-    progress: Option<String>,
-    chip: Option<String>,
-    pending: Option<String>,
+/// What stands as text, where it is a text of its kind.
+fn text<T: FromStr>(row: &Row, column: usize) -> Result<Option<T>, StoreError> {
+    Ok(row.get::<Option<String>>(column)?.and_then(|text| text.parse().ok()))
 }
 
-impl Raw {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            status: MachineStatus {
-                mac: row.get(0)?,
-                name: row.get(1)?,
-                uuid: row.get(2)?,
-                serial: row.get(3)?,
-                firmware: row.get(4)?,
-                boot_mode: row.get(5)?,
-                address: row.get(6)?,
-                node: None,
-                release: None,
-                first_seen: from_sql(row.get(9)?),
-                last_seen: from_sql(row.get(10)?),
-                problem: row.get(11)?,
-                held: row.get(13)?,
-                chip: None,
-                pending: None,
-                boot: None,
-            },
-            chip: row.get(14)?,
-            pending: row.get(15)?,
-            node: row.get(7)?,
-            release: row.get(8)?,
-            progress: row.get(12)?,
-        })
-    }
+/// A row of [`COLUMNS`].
+fn status(row: &Row, now: u64) -> Result<MachineStatus, StoreError> {
+    let progress: Option<Progress> = parsed(row.get(12)?)?;
+    Ok(MachineStatus {
+        mac: row.get(0)?,
+        name: row.get(1)?,
+        uuid: row.get(2)?,
+        serial: row.get(3)?,
+        firmware: row.get(4)?,
+        boot_mode: row.get(5)?,
+        address: row.get(6)?,
+        node: text(row, 7)?,
+        release: text(row, 8)?,
+        first_seen: row.get(9)?,
+        last_seen: row.get(10)?,
+        problem: row.get(11)?,
+        held: row.get(13)?,
+        chip: text(row, 14)?,
+        pending: text(row, 15)?,
+        boot: progress.map(|progress| progress.status(now)),
+    })
+}
 
-    fn status(self, now: u64) -> Result<MachineStatus, StoreError> {
-        let progress: Option<Progress> = parsed(self.progress)?;
-        Ok(MachineStatus {
-            node: self.node.and_then(|node| node.parse().ok()),
-            release: self.release.and_then(|release| release.parse().ok()),
-            chip: self.chip.and_then(|chip| chip.parse().ok()),
-            pending: self.pending.and_then(|node| node.parse().ok()),
-            boot: progress.map(|progress| progress.status(now)),
-            ..self.status
-        })
+/// How far a machine's latest boot came, where it is known at all.
+pub(super) fn progress(sql: &mut dyn Sql, mac: &str) -> Result<Option<Progress>, StoreError> {
+    match sql.first("SELECT progress FROM machines WHERE mac = ?1", values![mac])? {
+        Some(row) => parsed(row.get(0)?),
+        None => Ok(None),
     }
 }
 

@@ -1,12 +1,8 @@
-//! What the provisioner knows, in one SQLite file: machines, leases, events, images.
+//! What the provisioner knows: machines, leases, events, images. In a file of SQLite, or in
+//! PostgreSQL, where any number of front-ends share it.
 //!
 //! Everything that must outlive a restart, or be seen by another front-end, is here and nowhere
-//! else. Callers see functions over values; SQL stays inside this module, so that another
-//! database can stand behind the same functions.
-//!
-//! One connection writes, one reads (WAL: neither waits for the other). Commits are not synced to
-//! the disk one by one: a crash of this program loses nothing, a power cut may lose the last
-//! moments (`synchronous=NORMAL`), as with the lease files of other DHCP servers.
+//! else. Callers see functions over values; SQL stays inside this module, which both databases take.
 //!
 //! All functions block; asynchronous callers go through [`Store::run`].
 
@@ -16,19 +12,18 @@ mod events;
 mod images;
 mod leases;
 mod machines;
+mod place;
 mod schema;
+mod sql;
 
 pub use leases::LeaseFacts;
 pub use machines::{Enrolled, Known};
+pub use place::Place;
+pub use sql::{Server, ServerError};
 
 use crate::machine::Mac;
-use rusqlite::Connection;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use sql::{Part, Postgres, Sql, Sqlite};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The store failed. Nothing that a machine sends is the cause.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +47,32 @@ pub enum StoreError {
         /// The newest schema known here.
         known: i64,
     },
-    /// Reading or writing failed.
+    /// SQLite failed.
     #[error("the database: {0}{hint}", hint = hint(.0))]
     Sqlite(#[from] rusqlite::Error),
+    /// The server is not to be had.
+    #[error(
+        "the database does not let us in: {}; machines ask again by themselves until it does",
+        protocol::told(.0)
+    )]
+    Connect(#[source] postgres::Error),
+    /// The server was not to be had a moment ago.
+    #[error("the database was not to be had a moment ago; it is tried again in less than a second")]
+    Resting,
+    /// PostgreSQL failed.
+    #[error("the database: {}{hint}", protocol::told(.0), hint = hint_of(.0))]
+    Postgres(#[from] postgres::Error),
+    /// There is no such server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A column of another type.
+    #[error("the database holds {value} in column {column} of an answer, which has another type")]
+    Column {
+        /// From 0.
+        column: usize,
+        /// What it holds.
+        value: String,
+    },
     /// What was read is not what was written.
     #[error("the database holds a value that cannot be read: {0}")]
     Value(#[from] serde_json::Error),
@@ -64,13 +82,26 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may succeed later, once somebody made room or let go.
+    /// Whether the same may succeed later, once somebody made room, let go or came back.
     pub fn may_pass(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
-        let Self::Sqlite(error) = self else { return false };
-        let code = error.sqlite_error_code();
-        matches!(code, Some(DiskFull | DatabaseBusy | DatabaseLocked | SystemIoFailure))
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(DiskFull | DatabaseBusy | DatabaseLocked | SystemIoFailure)
+            ),
+            Self::Connect(_) | Self::Resting => true,
+            Self::Postgres(error) => error.is_closed() || error.code().is_some_and(passes),
+            _ => false,
+        }
     }
+}
+
+/// Classes of PostgreSQL's codes (appendix A): the connection, resources, an operator at work, locks
+/// and time.
+fn passes(code: &postgres::error::SqlState) -> bool {
+    ["08", "53", "57", "58", "40", "55"].iter().any(|class| code.code().starts_with(class))
+        || code.code() == "25P03"
 }
 
 fn hint(error: &rusqlite::Error) -> &'static str {
@@ -82,33 +113,76 @@ fn hint(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// How long one connection waits for another's lock: another program may look into the file.
-const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+fn hint_of(error: &postgres::Error) -> &'static str {
+    use postgres::error::SqlState;
+    match error.code() {
+        Some(code) if *code == SqlState::DISK_FULL => " (free some space on its host's disk)",
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            " (the user has to own the database: ALTER DATABASE … OWNER TO …)"
+        }
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            " (it is a standby: name the primary, or add target_session_attrs=read-write to the URL)"
+        }
+        _ => "",
+    }
+}
+
+enum Backend {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
 
 /// The store.
 pub struct Store {
-    writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
+    backend: Backend,
     names: BTreeMap<Mac, String>,
 }
 
 impl Store {
     /// Opens, and where need be makes, the database. Machines in `names` are called so.
-    pub fn open(path: &Path, names: BTreeMap<Mac, String>) -> Result<Self, StoreError> {
-        let connect = || {
-            let connection = Connection::open(path)?;
-            connection.busy_timeout(BUSY_PATIENCE)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            Ok(connection)
+    pub fn open(place: &Place, names: BTreeMap<Mac, String>) -> Result<Self, StoreError> {
+        let backend = match place {
+            Place::File(path) => {
+                let file = Sqlite::open(path)?;
+                schema::upgrade_file(&mut file.writer())?;
+                Backend::Sqlite(file)
+            }
+            Place::Server { server, authority } => {
+                let server = Postgres::open(server.clone(), authority.as_deref())?;
+                schema::upgrade_server(&server)?;
+                Backend::Postgres(server)
+            }
         };
-        let opened = |source| StoreError::Open { path: path.into(), source };
-        let mut writer = connect().map_err(opened)?;
-        schema::upgrade(&mut writer)?;
-        let reader = connect().map_err(opened)?;
-        let store = Self { writer: Mutex::new(writer), reader: Mutex::new(reader), names };
+        let store = Self { backend, names };
         store.rename()?;
         Ok(store)
+    }
+
+    /// Whether other front-ends write to it too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(file) => file.read(work),
+            Backend::Postgres(server) => server.read(work),
+        }
+    }
+
+    /// All of it or, where `work` fails, nothing.
+    fn write<T>(
+        &self,
+        part: Part,
+        work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(file) => file.write(work),
+            Backend::Postgres(server) => server.write(part, work),
+        }
     }
 
     /// Runs something that blocks where blocking is allowed.
@@ -119,45 +193,40 @@ impl Store {
         let store = self.clone();
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
     }
-
-    // A panic while a connection was held left at most an open transaction, which SQLite rolls
-    // back when the transaction's guard is dropped.
-    fn writer(&self) -> MutexGuard<'_, Connection> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// SQLite's integers are signed; times and counts here fit with room to spare.
-fn to_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn from_sql(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
+#[cfg(test)]
+#[path = "../../tests/common/place.rs"]
+mod places;
 
 #[cfg(test)]
 pub(crate) fn temporary() -> (tempfile::TempDir, Arc<Store>) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("p.sqlite"), BTreeMap::new()).unwrap();
+    let place = places::fresh(folder.path()).parse().unwrap();
+    let store = Store::open(&place, BTreeMap::new()).unwrap();
     (folder, Arc::new(store))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
+    use std::{sync::MutexGuard, time::Duration};
     use crate::{
         counters::Counters,
         timeline::{Kind, Record, Sighting, Timeline},
     };
 
+    fn writer(store: &Store) -> MutexGuard<'_, Connection> {
+        let Backend::Sqlite(file) = &store.backend else { unreachable!() };
+        file.writer()
+    }
+
     #[test]
     fn a_full_disk_is_told_with_what_to_do_and_nothing_written_before_is_lost() {
-        let (_folder, store) = temporary();
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::File(folder.path().join("p.sqlite"));
+        let store = Arc::new(Store::open(&place, BTreeMap::new()).unwrap());
         let records = |from: u32| -> Vec<Record> {
             let record = |n: u32| {
                 let mac = Mac([2, 0, 0, 0, (n >> 8) as u8, n as u8]);
@@ -169,25 +238,25 @@ mod tests {
         store.record(&records(0)).unwrap();
         // SQLite's own limit on the file stands for the disk's end.
         let pages: i64 =
-            store.writer().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        store.writer().pragma_update(None, "max_page_count", pages).unwrap();
+            writer(&store).pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer(&store).pragma_update(None, "max_page_count", pages).unwrap();
         let error = store.record(&records(100)).unwrap_err().to_string();
         assert!(error.contains("free some space"), "{error}");
         assert_eq!(store.count_machines().unwrap(), 100, "all or none");
-        store.writer().pragma_update(None, "max_page_count", 1 << 30).unwrap();
+        writer(&store).pragma_update(None, "max_page_count", 1 << 30).unwrap();
         store.record(&records(100)).unwrap();
         assert_eq!(store.count_machines().unwrap(), 200);
 
         // The timeline waits for room, and loses nothing of what its queue holds.
         let pages: i64 =
-            store.writer().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        store.writer().pragma_update(None, "max_page_count", pages).unwrap();
+            writer(&store).pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer(&store).pragma_update(None, "max_page_count", pages).unwrap();
         let counters = Arc::new(Counters::default());
         let timeline = Timeline::start(store.clone(), counters.clone()).unwrap();
         records(200).into_iter().for_each(|record| timeline.record(record));
         timeline.flush(Duration::from_millis(300));
         assert_eq!(store.count_machines().unwrap(), 200);
-        store.writer().pragma_update(None, "max_page_count", 1 << 30).unwrap();
+        writer(&store).pragma_update(None, "max_page_count", 1 << 30).unwrap();
         timeline.flush(Duration::from_secs(20));
         assert_eq!((store.count_machines().unwrap(), counters.all().len()), (300, 0));
     }
