@@ -7,6 +7,7 @@
 //! - [`net`]: a bridge, TAP devices, and a second network namespace for a foreign DHCP server.
 //! - [`machine`]: QEMU machines that boot over that network from real firmware.
 //! - [`swtpm`]: TPM chips for them, each a process.
+//! - [`postgres`]: a real PostgreSQL in a folder, for front-ends that share one.
 //! - [`bochs`]: an emulator of CPUs that no CPU at hand need resemble, and [`disk`], what it boots.
 //! - [`accel`]: whether KVM works here, found out by booting a guest in it.
 //! - [`service`] and [`services`]: the programs of a network as child processes with logs,
@@ -34,6 +35,7 @@ pub mod efi_variables;
 pub mod error;
 pub mod machine;
 pub mod net;
+pub mod postgres;
 pub mod relay;
 pub mod sandbox;
 pub mod service;
@@ -46,5 +48,6 @@ pub use bochs::Bochs;
 pub use console::Console;
 pub use error::Error;
 pub use machine::{Machine, MachineSpec};
+pub use postgres::Postgres;
 pub use service::{Ready, Service, ServiceSpec};
 pub use swtpm::Swtpm;

@@ -15,7 +15,6 @@ use protocol::{
     fleet::{TimelineEvent, UpstreamStatus},
 };
 use std::{
-    iter,
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -309,8 +308,10 @@ fn write(
         }
         match record_patiently(store, &batch) {
             Ok(new) => {
-                for (record, news) in new.into_iter().zip(iter::repeat(news).flatten()) {
-                    let _ = news.send(News::Timeline(record.event()));
+                if let Some(news) = news {
+                    for record in new {
+                        let _ = news.send(News::Timeline(record.event()));
+                    }
                 }
             }
             Err(error) => {

