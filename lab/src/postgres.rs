@@ -18,8 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const USER: &str = "alia";
 const DATA: &str = "data";
 /// It runs under no root; in a user namespace of its own, whoever is root outside is this user.
-const NOT_ROOT: [&str; 5] =
-    ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"];
+const NOT_ROOT: [&str; 5] = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"];
 
 /// A server that runs. Dropped, it is killed.
 pub struct Postgres {
@@ -37,7 +36,9 @@ impl Postgres {
             // Not synced to the disk: it lives as long as the test.
             let mut words = words(&programs.join("initdb"));
             words.extend(["-D".into(), DATA.into(), "-U".into(), USER.into()]);
-            words.extend(["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"].map(PathBuf::from));
+            words.extend(
+                ["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"].map(PathBuf::from),
+            );
             let mut words = words.into_iter();
             let program = words.next().unwrap_or_default();
             let output = Command::new(&program).args(words).current_dir(folder).output();

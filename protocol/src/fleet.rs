@@ -36,6 +36,9 @@ pub struct MachineStatus {
     pub first_seen: u64,
     /// Last seen, milliseconds since 1970.
     pub last_seen: u64,
+    /// Where it stands in its life.
+    #[serde(default)]
+    pub life: Life,
     /// What is wrong with it, and what to do.
     pub problem: Option<String>,
     /// What keeps its node key: `tpm`, `uefi-variable` or `memory`.
@@ -49,6 +52,62 @@ pub struct MachineStatus {
     pub pending: Option<PublicKey>,
     /// Its latest boot.
     pub boot: Option<BootStatus>,
+}
+
+/// Where a machine stands in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// It was seen, and no more.
+    #[default]
+    Discovered,
+    /// It asked to be taken in, and waits for an operator.
+    Pending,
+    /// It may come in.
+    Approved,
+    /// It is taken in and not all of its boot is done.
+    Booting,
+    /// It works, or could.
+    Ready,
+    /// It finishes its work and takes no more.
+    Draining,
+    /// It was restarted to boot anew.
+    #[serde(rename = "re-imaging")]
+    Reimaging,
+    /// It is not trusted.
+    Quarantined,
+    /// It is here no more.
+    Retired,
+}
+
+impl MachineState {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Booting => "booting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Reimaging => "re-imaging",
+            Self::Quarantined => "quarantined",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// A machine's state, and what it waits for there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// The state.
+    pub state: MachineState,
+    /// Since when, milliseconds since 1970.
+    pub since: u64,
+    /// What it waits for, where it does.
+    pub waits_for: Option<String>,
+    /// Until when, milliseconds since 1970.
+    pub deadline: Option<u64>,
 }
 
 /// One boot of a machine.

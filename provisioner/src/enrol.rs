@@ -3,6 +3,7 @@
 use crate::{
     attest::{self, AttestError},
     config::{self, MachineOptions},
+    life,
     machine::{Mac, usable_uuid},
     store::{Enrolled, Known},
 };
@@ -10,6 +11,7 @@ use protocol::{
     ChainId, Digest, PublicKey, SecretKey, Signed,
     boot::{Enrol, NodeConfig},
     evidence::{Approval, Held},
+    fleet::MachineState,
     node::{Delegation, Endorsement, Ownership, OwnershipError},
     node_api::Operator,
     signed::SignedError,
@@ -288,6 +290,18 @@ pub enum EnrolError {
         /// What keeps it.
         held: &'static str,
     },
+    /// It is in quarantine, or retired.
+    #[error(
+        "the machine is {}: an operator has to let it out first, by `alia fleet {}` {mac}",
+        .state.as_str(),
+        life::commands(*.state).next().map_or("", life::Cause::as_str)
+    )]
+    Barred {
+        /// The machine.
+        mac: Mac,
+        /// Where it stands.
+        state: MachineState,
+    },
     /// One UUID, two machines.
     #[error(
         "UUID {uuid} is already that of {holder}, heard of {ago} s ago in another boot: set another \
@@ -391,6 +405,9 @@ pub fn judge(
     now: u64,
 ) -> Result<(), EnrolError> {
     let before = known.iter().find(|known| known.mac == newcomer.mac);
+    if let Some(state) = before.map(|before| before.state).filter(|state| life::is_barred(*state)) {
+        return Err(EnrolError::Barred { mac: newcomer.mac, state });
+    }
     let approved = before.is_some_and(|before| before.approved == Some(newcomer.node));
     identity(newcomer, known, approved, now)?;
     let seen = before.is_some_and(|before| before.node == Some(newcomer.node));
@@ -558,6 +575,7 @@ mod tests {
             chip: None,
             resets: 0,
             approved: None,
+            state: MachineState::Ready,
         }
     }
 
@@ -571,6 +589,20 @@ mod tests {
         let mut altered = request;
         altered.body.inventory.memory_bytes += 1;
         assert!(matches!(checked(&chain(), mac(1), altered), Err(EnrolError::Signed(_))));
+    }
+
+    #[test]
+    fn a_machine_in_quarantine_stays_out_whatever_was_approved() {
+        let before = known(1, UUID, 1, NOW - 1_000);
+        for (state, way) in
+            [(MachineState::Quarantined, "release"), (MachineState::Retired, "restore")]
+        {
+            let approved = Some(key(1).public());
+            let error =
+                judge(&newcomer(1, UUID, 1), &[Known { state, approved, ..before.clone() }], NOW);
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains(way) && text.contains(state.as_str()), "{text}");
+        }
     }
 
     #[test]
@@ -730,7 +762,8 @@ mod tests {
             let moved = in_boot(Enrolled { uuid: None, ..moved }, 10 + seed);
             assert!(enrolled(&moved).unwrap_err().approval_lifts());
             store.pend(moved.mac, &moved.node, NOW).unwrap();
-            assert!(store.approve(moved.mac, &moved.node).unwrap());
+            let anna = life::Actor::Operator("anna".into());
+            assert!(store.approve(moved.mac, &moved.node, &anna, NOW).unwrap());
             enrolled(&moved).unwrap();
             enrolled(&in_boot(with_chip(moved, 5, resets + 1), 20 + seed)).unwrap();
         }

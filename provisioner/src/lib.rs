@@ -3,8 +3,8 @@
 //! One machine's path through here: its firmware asks for an address and what to boot
 //! ([`dhcp`]), loads iPXE by TFTP ([`tftp`]) or has it in ROM; iPXE fetches a script made for
 //! this machine, then kernel and initramfs ([`http`], [`script`], [`image`]); the running node
-//! reports its boot stages ([`progress`]) and is taken in ([`enrol`]). All of it lands in the
-//! machine's [`timeline`], in the [`store`], on the page and in the API.
+//! reports its boot stages ([`progress`]) and is taken in ([`enrol`]). What it may do next is its
+//! [`life`]'s to say. All of it lands in the machine's [`timeline`], in the [`store`], on the page and in the API.
 //!
 //! Decisions are pure functions (`dhcp::decide`, `tftp::session::step`, `enrol::judge`,
 //! `script::machine`, `Progress::apply`); sockets and files are at the edges (`net`, the
@@ -18,10 +18,12 @@
 pub mod attest;
 pub mod config;
 pub mod counters;
+pub mod deadlines;
 pub mod dhcp;
 pub mod enrol;
 pub mod http;
 pub mod image;
+pub mod life;
 pub mod machine;
 pub mod net;
 pub mod page;

@@ -5,10 +5,12 @@ use clap::{Parser, Subcommand};
 use protocol::{PublicKey, SecretKey};
 use provisioner::{
     config::Options,
+    life::Actor,
     machine::Mac,
     net,
     store::{Place, Store},
     tftp::server::{Report, Server},
+    timeline::unix_ms,
 };
 use std::{
     collections::BTreeMap,
@@ -152,7 +154,8 @@ fn approve(database: &Place, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
         bail!("{database}: there is no database here; name the one that `serve` uses");
     }
     let store = Store::open(database, BTreeMap::new())?;
-    if !store.approve(mac, node)? {
+    let here = Actor::Operator("on the provisioner's host".into());
+    if !store.approve(mac, node, &here, unix_ms())? {
         bail!("no machine {mac} is known; it appears once it asks what to boot");
     }
     println!("{mac} may come in with node key {node}");

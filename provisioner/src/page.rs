@@ -369,6 +369,7 @@ mod tests {
             release: None,
             first_seen: 0,
             last_seen: 0,
+            life: protocol::fleet::Life::default(),
             problem: Some("<b>".into()),
             held: None,
             chip: None,

@@ -21,6 +21,8 @@ const MAX_DETAIL_LEN: usize = 300;
 const NEW_BOOT_AFTER_MS: u64 = 180_000;
 /// The stage in which a UKI is fetched.
 pub const UKI: &str = "uki";
+/// The stage in which iPXE has its script.
+pub const SCRIPT: &str = "script";
 /// node-init's stage whose end makes the machine ready.
 const READY_STAGE: &str = "compute";
 
@@ -145,7 +147,7 @@ impl Progress {
         match mark {
             Mark::Asks(_) => {
                 self.boot_id.is_some()
-                    || self.has("script")
+                    || self.has(SCRIPT)
                     || now.saturating_sub(self.heard) > NEW_BOOT_AFTER_MS
             }
             Mark::Node(event) => self.boot_id.is_some_and(|boot_id| boot_id != event.boot_id),

@@ -3,6 +3,7 @@
 use crate::{
     config::Options,
     counters::Counters,
+    deadlines,
     dhcp::{self, decide::Port},
     enrol::{Authority, AuthorityError},
     http::{self, App},
@@ -255,6 +256,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if watches_ukis {
         tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
     }
+    tokio::spawn(deadlines::watch(store.clone()));
     tokio::spawn(listener::serve(listener, Limits::USUAL, http::router(app)));
     Ok(Running { http, tftp: tftp_address, banner, timeline, store })
 }

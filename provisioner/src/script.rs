@@ -12,6 +12,7 @@ use protocol::{
         ARG_BOOTIF, ARG_CHAIN, ARG_NETWORK, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE,
         ImageFile, Microcode,
     },
+    fleet::MachineState,
     network::NetworkConfig,
 };
 use std::{collections::BTreeMap, fmt::Write};
@@ -134,6 +135,17 @@ fn choose_microcode(microcode: &Microcode) -> Vec<String> {
         "isset ${microcode} && set first initrd=${microcode} ||".to_string(),
         ":chosen".to_string(),
     ]
+}
+
+/// For a machine that an operator has put aside.
+pub fn barred(base_url: &str, state: MachineState) -> String {
+    let state = state.as_str();
+    format!(
+        "#!ipxe\necho aliaOS: this machine is {state}: an operator has to let it out first\n\
+         echo aliaOS: asking again in {SLOWED} minutes; a key does so now\nsleep {} ||\n\
+         chain --replace --autofree {base_url}/boot.ipxe || reboot\n",
+        SLOWED * 60
+    )
 }
 
 /// For a machine that the image cannot run on.

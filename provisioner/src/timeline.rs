@@ -31,8 +31,8 @@ const BATCH: usize = 256;
 /// News that a slow watcher may be behind; then it misses some, and its next look at the whole
 /// mends that.
 const NEWS: usize = 1_024;
-/// How often what other front-ends wrote is asked for.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the store is asked for news: what others wrote is in it too.
+const LOOK: Duration = Duration::from_millis(250);
 /// The most events asked for at once.
 const MOST: u32 = 1_000;
 /// Between two attempts at a store that is full.
@@ -170,8 +170,6 @@ pub enum News {
 pub struct Timeline {
     queue: SyncSender<Message>,
     news: broadcast::Sender<News>,
-    /// Whether others write too: then what is news is asked of the store.
-    shared: bool,
     counters: Arc<Counters>,
 }
 
@@ -186,16 +184,12 @@ impl Timeline {
     pub fn start(store: Arc<Store>, counters: Arc<Counters>) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE);
         let news = broadcast::Sender::new(NEWS);
-        let shared = store.is_shared();
-        let timeline = Self { queue, news: news.clone(), shared, counters: counters.clone() };
-        if shared {
-            let (store, news) = (Arc::downgrade(&store), news.clone());
-            thread::Builder::new().name("news".into()).spawn(move || follow(&store, &news))?;
-        }
-        let news = Some(news).filter(|_| !shared);
+        let timeline = Self { queue, news: news.clone(), counters: counters.clone() };
+        let followed = Arc::downgrade(&store);
+        thread::Builder::new().name("news".into()).spawn(move || follow(&followed, &news))?;
         thread::Builder::new()
             .name("timeline".into())
-            .spawn(move || write(&waiting, &store, news.as_ref(), &counters))?;
+            .spawn(move || write(&waiting, &store, &counters))?;
         Ok(timeline)
     }
 
@@ -211,14 +205,8 @@ impl Timeline {
     /// many were new. Blocks.
     pub fn record_now(&self, store: &Store, records: Vec<Record>) -> Result<usize, StoreError> {
         let new = store.record(&records)?;
-        let count = new.len();
-        for record in new {
-            log(record);
-            if !self.shared {
-                let _ = self.news.send(News::Timeline(record.event()));
-            }
-        }
-        Ok(count)
+        new.iter().for_each(|record| log(record));
+        Ok(new.len())
     }
 
     /// Tells watchers about ledger and parameter servers.
@@ -266,29 +254,27 @@ fn record_patiently<'a>(store: &Store, batch: &'a [Record]) -> Result<Vec<&'a Re
 
 /// Tells what comes into the store, by whatever front-end, until that is closed.
 fn follow(store: &Weak<Store>, news: &broadcast::Sender<News>) {
-    let mut last = None;
+    let mut last: Option<u64> = None;
     while let Some(store) = store.upgrade() {
         // A store that fails says so elsewhere; what came meanwhile is told once it answers.
-        match last {
-            None => last = store.newest_event().ok(),
-            Some(after) => {
-                for (number, event) in store.events_after(after, MOST).unwrap_or_default() {
-                    last = Some(number);
-                    let _ = news.send(News::Timeline(event));
-                }
-            }
+        let events = last.map(|after| store.events_after(after, MOST).unwrap_or_default());
+        for (number, event) in events.iter().flatten() {
+            last = Some(*number);
+            // An error says that nobody watches.
+            let _ = news.send(News::Timeline(event.clone()));
+        }
+        if events.is_none_or(|events| events.is_empty()) {
+            // SQLite numbers anew what stands behind the end, where the last events went with their
+            // machine.
+            let newest = store.newest_event().ok();
+            last = last.and_then(|last| newest.map(|newest| newest.min(last))).or(newest);
         }
         drop(store);
         thread::sleep(LOOK);
     }
 }
 
-fn write(
-    waiting: &Receiver<Message>,
-    store: &Store,
-    news: Option<&broadcast::Sender<News>>,
-    counters: &Counters,
-) {
+fn write(waiting: &Receiver<Message>, store: &Store, counters: &Counters) {
     let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
     let mut flushed: Vec<SyncSender<()>> = Vec::new();
     loop {
@@ -307,13 +293,7 @@ fn write(
             }
         }
         match record_patiently(store, &batch) {
-            Ok(new) => {
-                if let Some(news) = news {
-                    for record in new {
-                        let _ = news.send(News::Timeline(record.event()));
-                    }
-                }
-            }
+            Ok(_) => {}
             Err(error) => {
                 counters.add("events-lost", batch.len() as u64);
                 tracing::error!("{} events are lost: {error}", batch.len());

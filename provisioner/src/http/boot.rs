@@ -2,6 +2,7 @@
 
 use super::{App, Problem, mac, watched::Watched};
 use crate::{
+    life,
     machine::{Mac, usable_uuid},
     progress::{self, Mark},
     script,
@@ -64,6 +65,13 @@ pub(super) async fn machine(
         boot_mode: None,
         address: ipv4(peer),
     };
+    // A store that fails says so elsewhere, and is no reason to boot nothing.
+    let life = app.store.run(move |store| store.life(mac)).await.ok().flatten();
+    if let Some(life) = life.filter(|life| life::is_barred(life.state)) {
+        let text = format!("no boot script: the machine is {}", life.state.as_str());
+        app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting));
+        return Ok((SCRIPT, script::barred(&app.setup.base_url, life.state)).into_response());
+    }
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
     let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
     let (script, record) = if supported {
@@ -83,7 +91,7 @@ pub(super) async fn machine(
             _ => format!(", boot {attempt} in a row that none before it came to stand"),
         };
         let on = format!("iPXE for {} on {}", or_unknown(&told.arch), or_unknown(&told.platform));
-        let done = Mark::Done("script", what.clone());
+        let done = Mark::Done(progress::SCRIPT, what.clone());
         (
             script,
             Record::new(mac, Kind::Http, format!("boot script for {on}: {what}{row}"))

@@ -4,6 +4,7 @@ use super::{App, Problem, mac, speaks};
 use crate::{
     attest,
     enrol::{self, Authority, EnrolError},
+    life::Actor,
     machine::Mac,
     progress::Mark,
     store::Enrolled,
@@ -157,6 +158,10 @@ pub(super) async fn enrol(
             waits(&app, mac, peer, node, &error).await?;
             return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
         }
+        Err(error @ EnrolError::Barred { .. }) => {
+            refuse(&app, mac, peer, &error.to_string());
+            return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
+        }
         Err(error) => {
             if error.approval_lifts() {
                 app.store.run(move |store| store.pend(mac, &node, unix_ms())).await?;
@@ -215,7 +220,8 @@ pub(super) async fn approve(
     let approval = body(posted)?;
     let node = enrol::approved(authority(&app)?, mac, &approval, unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::FORBIDDEN, error.to_string()))?;
-    if !app.store.run(move |store| store.approve(mac, &node)).await? {
+    let actor = Actor::Operator(approval.signer.short());
+    if !app.store.run(move |store| store.approve(mac, &node, &actor, unix_ms())).await? {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no such machine is known"));
     }
     let text = format!("node key {} was approved from {}", node.short(), peer.ip());

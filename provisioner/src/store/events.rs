@@ -5,8 +5,9 @@ use super::{
     sql::{Part, Row, Sql, values},
 };
 use crate::{
+    life::{Actor, Cause},
     machine::Mac,
-    progress::{Mark, Progress},
+    progress::{Mark, Progress, SCRIPT, UKI},
     timeline::{Kind, Record},
 };
 use protocol::{
@@ -137,6 +138,14 @@ fn learn(sql: &mut dyn Sql, mac: &str, record: &Record) -> Result<(), StoreError
     if record.marks.iter().any(ends_a_row) {
         super::attempts::forget(sql, mac)?;
     }
+    for cause in record.marks.iter().filter_map(cause) {
+        // Of a boot that was taken in alone: that boot's id is nobody's guess.
+        let of_boot = "SELECT 1 FROM machines WHERE mac = ?1 AND boot_id = ?2";
+        let boot = record.report.as_ref().map(|(boot, _)| boot.to_string());
+        if cause == Cause::Boots || sql.exists(of_boot, values![mac, boot])? {
+            super::life::pass(sql, mac, cause, &Actor::Machine, record.at)?;
+        }
+    }
     if record.marks.is_empty() {
         return Ok(());
     }
@@ -148,6 +157,20 @@ fn learn(sql: &mut dyn Sql, mac: &str, record: &Record) -> Result<(), StoreError
         values![mac, serde_json::to_string(&after)?],
     )?;
     Ok(())
+}
+
+/// What a step of a boot is in its machine's life.
+fn cause(mark: &Mark) -> Option<Cause> {
+    match mark {
+        Mark::Done(SCRIPT | UKI, _) => Some(Cause::Boots),
+        Mark::Node(event) if event.state == StageState::Done && event.stage == STAGE_STANDS => {
+            Some(Cause::Stands)
+        }
+        Mark::Node(event) if event.state == StageState::Started && event.stage == STAGE_POWER => {
+            Some(Cause::Ends)
+        }
+        _ => None,
+    }
 }
 
 /// Whether boots before it no longer count as failed in a row.

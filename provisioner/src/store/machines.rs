@@ -4,11 +4,15 @@ use super::{
     Store, StoreError,
     sql::{Part, Row, Sql, values},
 };
-use crate::{machine::Mac, progress::Progress};
+use crate::{
+    life::{Actor, Cause},
+    machine::Mac,
+    progress::Progress,
+};
 use protocol::{
     Digest, PublicKey,
     evidence::Held,
-    fleet::{MachineDetail, MachineStatus, TimelineEvent},
+    fleet::{MachineDetail, MachineState, MachineStatus, TimelineEvent},
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
@@ -45,6 +49,8 @@ pub struct Known {
     pub resets: u32,
     /// The key that an operator approved for it and that did not come yet.
     pub approved: Option<PublicKey>,
+    /// Where it stands in its life.
+    pub state: MachineState,
 }
 
 /// What enrolment writes.
@@ -73,7 +79,8 @@ pub struct Enrolled {
 }
 
 const COLUMNS: &str = "mac, name, uuid, serial, firmware, boot_mode, address, node, release,
-                       first_seen, last_seen, problem, progress, held, chip, pending";
+                       first_seen, last_seen, problem, progress, held, chip, pending,
+                       state, state_since, deadline";
 
 impl Store {
     /// All machines, in the order of their names.
@@ -101,7 +108,7 @@ impl Store {
             let timeline = sql.query(events, values![mac.to_string()])?;
             Ok(Some(MachineDetail {
                 machine: status(&row, now)?,
-                inventory: parsed(row.get(16)?)?,
+                inventory: parsed(row.get(19)?)?,
                 timeline: timeline.iter().map(event).collect::<Result<_, StoreError>>()?,
                 crashes: super::crashes::of(sql, mac)?,
             }))
@@ -163,6 +170,7 @@ impl Store {
                     newcomer.evidence.map(|digest| digest.to_string()),
                 ],
             )?;
+            super::life::pass(sql, &mac, Cause::TakenIn, &Actor::Machine, now)?;
             let name = sql.first("SELECT name FROM machines WHERE mac = ?1", values![&mac])?;
             Ok(Ok(name.map(|row| row.get(0)).transpose()?.unwrap_or_default()))
         })
@@ -176,16 +184,27 @@ impl Store {
                 "UPDATE machines SET pending = ?2 WHERE mac = ?1 AND pending IS DISTINCT FROM ?2",
                 values![mac.to_string(), node.to_string()],
             )?;
+            super::life::pass(sql, &mac.to_string(), Cause::Waits, &Actor::Machine, now)?;
             Ok(changed > 0)
         })
     }
 
     /// Lets a key take a machine's place the next time that it comes. False where no such machine
     /// is known.
-    pub fn approve(&self, mac: Mac, node: &PublicKey) -> Result<bool, StoreError> {
+    pub fn approve(
+        &self,
+        mac: Mac,
+        node: &PublicKey,
+        actor: &Actor,
+        now: u64,
+    ) -> Result<bool, StoreError> {
         let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
-        let values = values![mac.to_string(), node.to_string()];
-        Ok(self.write(Part::Machines, |sql| sql.execute(update, values))? > 0)
+        let mac = mac.to_string();
+        self.write(Part::Machines, |sql| {
+            let changed = sql.execute(update, values![&mac, node.to_string()])?;
+            super::life::pass(sql, &mac, Cause::Approve, actor, now)?;
+            Ok(changed > 0)
+        })
     }
 
     /// Makes a machine known, where there is room. False where there is none.
@@ -201,14 +220,12 @@ impl Store {
         if count(sql)? >= MAX_MACHINES {
             let oldest = "SELECT mac FROM machines WHERE node IS NULL ORDER BY last_seen LIMIT 1";
             let Some(oldest) = sql.first(oldest, &[])? else { return Ok(false) };
-            let oldest: String = oldest.get(0)?;
-            for table in ["machines", "events", "reports", "crashes", "attempts"] {
-                sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![&oldest])?;
-            }
+            forget(sql, &oldest.get::<String>(0)?)?;
         }
         sql.execute(
-            "INSERT INTO machines (mac, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
-            values![mac.to_string(), self.name(mac), now],
+            "INSERT INTO machines (mac, name, first_seen, last_seen, state_since, deadline)
+             VALUES (?1, ?2, ?3, ?3, ?3, ?4)",
+            values![mac.to_string(), self.name(mac), now, super::life::first_deadline(now)],
         )?;
         Ok(true)
     }
@@ -231,6 +248,14 @@ impl Store {
     }
 }
 
+/// A machine goes, with all that is kept of it.
+pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
+    for table in ["machines", "events", "reports", "crashes", "attempts", "transitions"] {
+        sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![mac])?;
+    }
+    Ok(())
+}
+
 fn count(sql: &mut dyn Sql) -> Result<u64, StoreError> {
     sql.first("SELECT count(*) FROM machines", &[])?.map_or(Ok(0), |row| row.get(0))
 }
@@ -243,7 +268,8 @@ fn known(
     chip: Option<String>,
 ) -> Result<Vec<Known>, StoreError> {
     let rows = sql.query(
-        "SELECT mac, name, uuid, node, boot_id, node_seen, chip, resets, approved FROM machines
+        "SELECT mac, name, uuid, node, boot_id, node_seen, chip, resets, approved,
+             state, state_since, deadline FROM machines
          WHERE mac = ?1 OR node = ?2 OR uuid = ?3 OR chip = ?4 ORDER BY mac",
         values![mac, node, uuid, chip],
     )?;
@@ -259,6 +285,7 @@ fn known(
             chip: text(row, 6)?,
             resets: row.get::<Option<u32>>(7)?.unwrap_or(0),
             approved: text(row, 8)?,
+            state: super::life::of(row, 9)?.state,
         }))
     };
     rows.iter().filter_map(|row| read(row).transpose()).collect()
@@ -284,6 +311,7 @@ fn status(row: &Row, now: u64) -> Result<MachineStatus, StoreError> {
         release: text(row, 8)?,
         first_seen: row.get(9)?,
         last_seen: row.get(10)?,
+        life: super::life::of(row, 16)?,
         problem: row.get(11)?,
         held: row.get(13)?,
         chip: text(row, 14)?,

@@ -11,12 +11,14 @@ mod crashes;
 mod events;
 mod images;
 mod leases;
+mod life;
 mod machines;
 mod place;
 mod schema;
 mod sql;
 
 pub use leases::LeaseFacts;
+pub use life::Moved;
 pub use machines::{Enrolled, Known};
 pub use place::Place;
 pub use sql::{Server, ServerError};
@@ -210,12 +212,12 @@ pub(crate) fn temporary() -> (tempfile::TempDir, Arc<Store>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rusqlite::Connection;
-    use std::{sync::MutexGuard, time::Duration};
     use crate::{
         counters::Counters,
         timeline::{Kind, Record, Sighting, Timeline},
     };
+    use rusqlite::Connection;
+    use std::{sync::MutexGuard, time::Duration};
 
     fn writer(store: &Store) -> MutexGuard<'_, Connection> {
         let Backend::Sqlite(file) = &store.backend else { unreachable!() };

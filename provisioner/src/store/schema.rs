@@ -92,6 +92,26 @@ CREATE TABLE attempts (
     boot_id     TEXT                -- of the last one, where the machine itself told of it
 ) STRICT;
 ",
+    "
+-- The life of a machine (life.rs). What was taken in before is held to stand.
+ALTER TABLE machines ADD COLUMN state TEXT NOT NULL DEFAULT 'discovered';
+ALTER TABLE machines ADD COLUMN state_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE machines ADD COLUMN deadline INTEGER; -- of what the state waits for; none: it does not
+UPDATE machines SET state_since = last_seen;
+UPDATE machines SET state = 'ready' WHERE node IS NOT NULL;
+CREATE INDEX machines_deadline ON machines (deadline);
+
+CREATE TABLE transitions (
+    id          INTEGER PRIMARY KEY,
+    mac         TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    from_state  TEXT NOT NULL,
+    to_state    TEXT NOT NULL,
+    cause       TEXT NOT NULL,
+    actor       TEXT NOT NULL
+) STRICT;
+CREATE INDEX transitions_mac ON transitions (mac, id);
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

@@ -8,8 +8,8 @@ mod postgres;
 mod sqlite;
 mod value;
 
-pub(super) use self::{postgres::Postgres, sqlite::Sqlite};
 pub use self::postgres::{Server, ServerError};
+pub(super) use self::{postgres::Postgres, sqlite::Sqlite};
 pub(super) use value::{Row, Value};
 
 use super::StoreError;

@@ -131,8 +131,7 @@ impl Server {
                 name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
             }
         };
-        self.config.get_hosts().iter().all(here)
-            && self.config.get_hostaddrs().iter().all(loopback)
+        self.config.get_hosts().iter().all(here) && self.config.get_hostaddrs().iter().all(loopback)
     }
 
     /// TLS, and whom it knows. What leaves this host goes by TLS alone, to a server whose
@@ -204,12 +203,8 @@ impl Postgres {
         if let Ok(password) = std::env::var("PGPASSWORD") {
             server.config.password(password);
         }
-        let made = Self {
-            config: server.config,
-            tls,
-            pool: Mutex::default(),
-            given_back: Condvar::new(),
-        };
+        let made =
+            Self { config: server.config, tls, pool: Mutex::default(), given_back: Condvar::new() };
         made.with(|_| Ok(()))?;
         Ok(made)
     }
@@ -372,7 +367,9 @@ impl ToSql for Value {
             Self::Integer(number) if *of == Type::INT4 => i32::try_from(*number)?.to_sql(of, out),
             Self::Integer(number) => number.to_sql(of, out),
             // PostgreSQL's texts hold no zero, and machines' words may.
-            Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql(of, out),
+            Self::Text(text) if text.contains('\0') => {
+                text.replace('\0', "\u{fffd}").to_sql(of, out)
+            }
             Self::Text(text) => text.to_sql(of, out),
         }
     }
