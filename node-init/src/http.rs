@@ -10,6 +10,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use protocol::problem::ProblemDetails;
 use std::{fmt, io, str::FromStr, time::Duration};
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
@@ -216,7 +217,11 @@ async fn send(
     let said = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     connection.abort();
     let said = said.map_err(|error| server.broken(&error))?.to_bytes();
-    let reason: String = String::from_utf8_lossy(&said).trim().chars().take(300).collect();
+    let text = match serde_json::from_slice::<ProblemDetails>(&said) {
+        Ok(problem) => problem.detail,
+        Err(_) => String::from_utf8_lossy(&said).into_owned(),
+    };
+    let reason: String = text.trim().chars().take(300).collect();
     Err(HttpError::Refused { server: server.clone(), status, reason })
 }
 

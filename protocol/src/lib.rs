@@ -31,6 +31,7 @@ pub mod node_api;
 pub mod nvidia;
 pub mod operation;
 pub mod operator;
+pub mod problem;
 pub mod receipt;
 pub mod refusal;
 pub mod release;

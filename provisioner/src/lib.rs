@@ -15,6 +15,7 @@
 //! delegation does, and here it is only handed on. Never waits, in answering a machine, for
 //! somebody who watches.
 
+pub mod access;
 pub mod attest;
 pub mod config;
 pub mod counters;

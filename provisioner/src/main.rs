@@ -4,11 +4,12 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use protocol::{PublicKey, SecretKey};
 use provisioner::{
+    access::{self, Token},
     config::Options,
     life::Actor,
     machine::Mac,
-    net,
-    store::{Place, Store},
+    net, page,
+    store::{Added, FIRST_OPERATOR, Place, Store},
     tftp::server::{Report, Server},
     timeline::unix_ms,
 };
@@ -69,6 +70,21 @@ there has to be changed. In full mode there must be no other one on the network.
         /// The node's key, as the machine's page shows it
         node: PublicKey,
     },
+    /// Operators and their tokens: who may act on machines by page and API
+    #[command(
+        after_help = "The first operator is made at the first start of `serve`, which shows \
+its token. A token that was lost cannot be had back: add another, and revoke the old one."
+    )]
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+        /// The database that `serve` uses; it may run meanwhile
+        #[arg(long, global = true, value_name = "FILE or URL", default_value_t)]
+        database: Place,
+        /// The authority that a PostgreSQL on another host is known by, as PEM
+        #[arg(long, global = true, value_name = "FILE")]
+        database_ca: Option<PathBuf>,
+    },
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {
         /// The folder
@@ -80,6 +96,22 @@ there has to be changed. In full mode there must be no other one on the network.
         /// The MTU of the way to the clients; blocks stay 32 bytes below it
         #[arg(long, value_name = "BYTES", default_value_t = 1500)]
         mtu: u16,
+    },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make an operator, and show the token once
+    Add {
+        /// Who it is, as the machines' timelines will say
+        name: String,
+    },
+    /// Show who there is
+    List,
+    /// Make a token nobody's, at once
+    Revoke {
+        /// Whose
+        name: String,
     },
 }
 
@@ -105,6 +137,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Approve { database, database_ca, mac, node } => {
             approve(&database.known_by(database_ca), mac, &node)
         }
+        Command::Token { command, database, database_ca } => {
+            token(&command, &database.known_by(database_ca))
+        }
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
         }
@@ -117,7 +152,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 async fn serve(options: Options) -> anyhow::Result<()> {
     let running = provisioner::run::start(options.with_file()?).await?;
-    println!("{}\nready", running.banner);
+    println!("{}", running.banner);
+    if let Some(token) = &running.token {
+        println!(
+            "operator     {FIRST_OPERATOR}, by this token, which is shown this once: {}",
+            token.reveal()
+        );
+    }
+    println!("ready");
     told_to_stop().await?;
     tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;
     // Connections that still run (watchers' never end) are cut.
@@ -147,13 +189,44 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn approve(database: &Place, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
-    if let Place::File(path) = database
+/// The database of a provisioner that has run already.
+fn existing(place: &Place) -> anyhow::Result<Store> {
+    if let Place::File(path) = place
         && !path.exists()
     {
-        bail!("{database}: there is no database here; name the one that `serve` uses");
+        bail!("{place}: there is no database here; name the one that `serve` uses");
     }
-    let store = Store::open(database, BTreeMap::new())?;
+    Ok(Store::open(place, BTreeMap::new())?)
+}
+
+fn token(command: &TokenCommand, place: &Place) -> anyhow::Result<()> {
+    let store = existing(place)?;
+    match command {
+        TokenCommand::Add { name } => {
+            let (name, token) = (access::name(name)?, Token::generate()?);
+            match store.add_operator(&name, &token.digest(), unix_ms())? {
+                Added::Yes => println!("{}", token.reveal()),
+                Added::Taken => bail!("there is an operator {name} already; revoke it first"),
+                Added::Full => bail!("there are 64 operators, and no more may be; revoke one"),
+            }
+        }
+        TokenCommand::List => {
+            for (name, made) in store.operators()? {
+                println!("{name:<40} since {}", page::moment(made));
+            }
+        }
+        TokenCommand::Revoke { name } => {
+            if !store.remove_operator(name)? {
+                bail!("there is no operator {name:?}; `provisioner token list` shows who there is");
+            }
+            println!("{name} may no longer act");
+        }
+    }
+    Ok(())
+}
+
+fn approve(database: &Place, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
+    let store = existing(database)?;
     let here = Actor::Operator("on the provisioner's host".into());
     if !store.approve(mac, node, &here, unix_ms())? {
         bail!("no machine {mac} is known; it appears once it asks what to boot");

@@ -12,7 +12,8 @@ use protocol::{
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
     inventory::Inventory,
 };
-use text::{ago, moment, seconds};
+pub use text::moment;
+use text::{ago, seconds};
 
 /// What the overview shows.
 pub struct Seen {

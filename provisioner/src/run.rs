@@ -1,6 +1,7 @@
 //! Puts the parts together: one function from options to a running provisioner.
 
 use crate::{
+    access::{NoRandomness, Token},
     config::Options,
     counters::Counters,
     deadlines,
@@ -88,6 +89,9 @@ pub enum StartError {
     /// Something of the system's.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
+    /// No token can be made.
+    #[error(transparent)]
+    Token(#[from] NoRandomness),
     /// The HTTP client for parameter servers cannot be made.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -101,6 +105,8 @@ pub struct Running {
     pub tftp: Option<SocketAddr>,
     /// What it says about itself at the start.
     pub banner: String,
+    /// The first operator's token, where this is the first start: shown once, and kept nowhere.
+    pub token: Option<Token>,
     /// Its timeline, to be flushed at the end.
     pub timeline: Timeline,
     /// Its store.
@@ -144,9 +150,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let opened = spawn_blocking(move || {
         let store = Store::open(&place, names)?;
         manifest.map_or(Ok(()), |manifest| store.add_image(&manifest, unix_ms()))?;
-        Ok::<_, StoreError>(Arc::new(store))
+        let token = Token::generate()?;
+        let first = store.add_first_operator(&token.digest(), unix_ms())?;
+        Ok::<_, StartError>((Arc::new(store), Some(token).filter(|_| first)))
     });
-    let store = opened.await.map_err(|_| StoreError::Stopping)??;
+    let (store, token) = opened.await.map_err(|_| StoreError::Stopping)??;
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;
@@ -258,7 +266,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     tokio::spawn(deadlines::watch(store.clone()));
     tokio::spawn(listener::serve(listener, Limits::USUAL, http::router(app)));
-    Ok(Running { http, tftp: tftp_address, banner, timeline, store })
+    Ok(Running { http, tftp: tftp_address, banner, token, timeline, store })
 }
 
 /// Key, delegation and chain: all of them, or none.

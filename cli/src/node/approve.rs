@@ -5,6 +5,7 @@ use protocol::{
     ChainId, PublicKey, SecretKey, Signed,
     evidence::Approval,
     fleet::{MachineStatus, ProvisionerStatus},
+    problem::ProblemDetails,
 };
 
 /// A machine's key that waits.
@@ -96,7 +97,8 @@ pub async fn approve(
     }
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
-    let why: String = protocol::plain(&text).chars().take(500).collect();
+    let said = serde_json::from_str::<ProblemDetails>(&text).map_or(text, |problem| problem.detail);
+    let why: String = protocol::plain(&said).chars().take(500).collect();
     Err(TargetError::NotApproved { name: waiting.name.clone(), why: format!("{status}: {why}") })
 }
 

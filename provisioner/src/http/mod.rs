@@ -14,6 +14,7 @@
 //! | `POST /v1/machines/{mac}/crashes` | node-init | what the kernel kept of its own death |
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
+//! | `POST /v1/machines/{mac}/state` | operators | to move a machine on in its life |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
@@ -23,6 +24,7 @@ mod api;
 mod boot;
 mod live;
 mod nodes;
+mod operators;
 mod pages;
 mod time;
 mod watched;
@@ -38,11 +40,11 @@ use crate::{
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use protocol::{Digest, fleet::UpstreamStatus, version};
+use protocol::{Digest, fleet::UpstreamStatus, problem::ProblemDetails, version};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{Semaphore, watch};
 
@@ -107,6 +109,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/crashes/{id}", get(api::crash))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
+        .route("/v1/machines/{mac}/state", post(operators::state))
         .route("/v1/time", post(time::time))
         .route("/v1/machines", get(api::machines))
         .route("/v1/machines/{mac}", get(api::machine))
@@ -120,7 +123,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// A request that was not fulfilled: a status and a text, as JSON `{"error": …}`.
+/// A request that was not fulfilled: a status and a text, as problem details (RFC 9457).
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -135,14 +138,27 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({ "error": self.text }))).into_response()
+        let title = self.status.canonical_reason().unwrap_or_default();
+        let body = ProblemDetails::new(self.status.as_u16(), title, self.text);
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ProblemDetails::MEDIA_TYPE));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!("{error}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        let status = if error.may_pass() {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn ago(now: u64, then: u64) -> String {
 
 /// `2026-03-01 12:34:56.789`, by the civil calendar from days since 1970 (proleptic Gregorian;
 /// eras of 400 years that begin on 1 March).
-pub(super) fn moment(unix_ms: u64) -> String {
+pub fn moment(unix_ms: u64) -> String {
     let (day, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     let days = day + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

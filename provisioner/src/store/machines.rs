@@ -189,6 +189,13 @@ impl Store {
         })
     }
 
+    /// The key of a machine that waits for approval.
+    pub fn pending(&self, mac: Mac) -> Result<Option<PublicKey>, StoreError> {
+        let select = "SELECT pending FROM machines WHERE mac = ?1";
+        let row = self.read(|sql| sql.first(select, values![mac.to_string()]))?;
+        row.map_or(Ok(None), |row| text(&row, 0))
+    }
+
     /// Lets a key take a machine's place the next time that it comes. False where no such machine
     /// is known.
     pub fn approve(

@@ -13,6 +13,7 @@ mod images;
 mod leases;
 mod life;
 mod machines;
+mod operators;
 mod place;
 mod schema;
 mod sql;
@@ -20,6 +21,7 @@ mod sql;
 pub use leases::LeaseFacts;
 pub use life::Moved;
 pub use machines::{Enrolled, Known};
+pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
 pub use sql::{Server, ServerError};
 

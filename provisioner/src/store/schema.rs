@@ -112,6 +112,13 @@ CREATE TABLE transitions (
 ) STRICT;
 CREATE INDEX transitions_mac ON transitions (mac, id);
 ",
+    "
+CREATE TABLE operators (
+    name        TEXT PRIMARY KEY,
+    digest      TEXT NOT NULL UNIQUE,   -- of the token (access.rs)
+    made        INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.
