@@ -7,8 +7,10 @@ use provisioner::{
     config::Options,
     machine::Mac,
     net,
-    store::Store,
+    store::{Revocation, Store},
+    timeline::unix_ms,
     tftp::server::{Report, Server},
+    tls::{ca::Ca, start},
 };
 use std::{
     collections::BTreeMap,
@@ -54,6 +56,18 @@ there has to be changed. In full mode there must be no other one on the network.
         /// Where it is kept, readable by its owner alone
         file: PathBuf,
     },
+    /// Show our CA: where its certificate is, and its fingerprint to compare in firmware's menus
+    #[command(after_help = "A machine's firmware boots by HTTPS from us once it knows this \
+certificate: enrol it in the firmware's menu (TLS Auth Configuration, Server CA Configuration), as \
+PEM or DER, from a stick. The running provisioner gives both by HTTP: /ca.pem and /ca.der.")]
+    Ca {
+        /// The database that `serve` uses: the CA is beside it
+        #[arg(long, value_name = "FILE", default_value = "provisioner.sqlite")]
+        database: PathBuf,
+        /// The CA's folder, where `serve` was given one
+        #[arg(long, value_name = "FOLDER")]
+        tls: Option<PathBuf>,
+    },
     /// Let a node key in that waits on its machine, or came with another TPM or board
     Approve {
         /// The database that `serve` uses; it may run meanwhile
@@ -63,6 +77,14 @@ there has to be changed. In full mode there must be no other one on the network.
         mac: Mac,
         /// The node's key, as the machine's page shows it
         node: PublicKey,
+    },
+    /// Put a machine out: its node key is worth nothing from now on, until it is approved anew
+    Revoke {
+        /// The database that `serve` uses; it may run meanwhile
+        #[arg(long, value_name = "FILE", default_value = "provisioner.sqlite")]
+        database: PathBuf,
+        /// The machine's MAC address
+        mac: Mac,
     },
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {
@@ -98,6 +120,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Key { file } => key(&file),
         Command::Approve { database, mac, node } => approve(&database, mac, &node),
+        Command::Revoke { database, mac } => revoke(&database, mac),
+        Command::Ca { database, tls } => {
+            let ca = Ca::open(&start::folder(tls.as_deref(), &database))?;
+            println!("{}\nSHA-256 {}", ca.path().display(), ca.fingerprint());
+            Ok(())
+        }
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
         }
@@ -140,11 +168,25 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn approve(database: &Path, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
+/// The database that `serve` uses.
+fn store(database: &Path) -> anyhow::Result<Store> {
     if !database.exists() {
         bail!("{}: there is no database here; name the one that `serve` uses", database.display());
     }
-    let store = Store::open(database, BTreeMap::new())?;
+    Ok(Store::open(database, BTreeMap::new())?)
+}
+
+fn revoke(database: &Path, mac: Mac) -> anyhow::Result<()> {
+    match store(database)?.revoke(mac, unix_ms())? {
+        Revocation::Done(node) => println!("{mac} is out: node key {node} is worth nothing now"),
+        Revocation::NoNode => bail!("no machine {mac} was taken in"),
+        Revocation::Full => bail!("so many node keys are revoked that there is room for no more"),
+    }
+    Ok(())
+}
+
+fn approve(database: &Path, mac: Mac, node: &PublicKey) -> anyhow::Result<()> {
+    let store = store(database)?;
     if !store.approve(mac, node)? {
         bail!("no machine {mac} is known; it appears once it asks what to boot");
     }

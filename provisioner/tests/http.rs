@@ -76,6 +76,7 @@ fn options(folder: &Path) -> Options {
         interface: Some("lo".into()),
         dhcp: Some(Part::Off),
         http_port: Some(0),
+        https_port: Some(0),
         image: Some(folder.join("image")),
         database: Some(folder.join("p.sqlite")),
         key: Some(folder.join("key")),

@@ -192,13 +192,20 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Lets a key take a machine's place the next time that it comes. False where no such machine
+    /// Lets a key take a machine's place the next time that it comes, be it one that was revoked.
+    /// False where no such machine
     /// is known.
     pub fn approve(&self, mac: Mac, node: &PublicKey) -> Result<bool, StoreError> {
-        let changed = self.writer().execute(
+        let mut writer = self.writer();
+        let transaction = writer.transaction()?;
+        let changed = transaction.execute(
             "UPDATE machines SET approved = ?2 WHERE mac = ?1",
             params![mac.to_string(), node.to_string()],
         )?;
+        if changed > 0 {
+            transaction.execute("DELETE FROM revoked WHERE node = ?1", [node.to_string()])?;
+        }
+        transaction.commit()?;
         Ok(changed > 0)
     }
 

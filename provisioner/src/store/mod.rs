@@ -16,10 +16,12 @@ mod events;
 mod images;
 mod leases;
 mod machines;
+mod revoked;
 mod schema;
 
 pub use leases::LeaseFacts;
 pub use machines::{Enrolled, Known};
+pub use revoked::{Revocation, Standing};
 
 use crate::machine::Mac;
 use rusqlite::Connection;

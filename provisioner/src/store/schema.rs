@@ -89,6 +89,14 @@ CREATE TABLE attempts (
     boot_id     TEXT                -- of the last one, where the machine itself told of it
 ) STRICT;
 ",
+    "
+-- Node keys that are taken in no more, until they are approved anew.
+CREATE TABLE revoked (
+    node        TEXT PRIMARY KEY,
+    mac         TEXT NOT NULL,      -- whose it was then
+    at          INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 /// Brings the database to the newest schema; all or nothing.
