@@ -142,7 +142,8 @@ impl Bed {
         wait(&mut provisioner, "https://10.77.0.1:8443/ipxe/snponly.efi");
         wait(&mut provisioner, "snponly.efi: fetching");
         for text in ["Linux version", " enrolment done "] {
-            let line = machine.wait_line(text, BOOT_LIMIT).unwrap_or_else(|error| panic!("{error}"));
+            let line =
+                machine.wait_line(text, BOOT_LIMIT).unwrap_or_else(|error| panic!("{error}"));
             println!("  {:>6.1} s  {}", line.at.as_secs_f32(), line.text.trim());
         }
     }

@@ -22,8 +22,8 @@ pub use provider::provider;
 
 use protocol::{PublicKey, SecretKey};
 use rustls::{
-    ClientConfig, ServerConfig, client::Resumption, pki_types::CertificateDer, server::NoServerSessionStorage,
-    sign::SingleCertAndKey, version::TLS13,
+    ClientConfig, ServerConfig, client::Resumption, pki_types::CertificateDer,
+    server::NoServerSessionStorage, sign::SingleCertAndKey, version::TLS13,
 };
 use std::sync::Arc;
 

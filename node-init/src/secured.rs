@@ -54,8 +54,7 @@ pub async fn fetch(
     let answer = http::post(&arguments.provisioner, &path, body).await?;
     let made = check(&answer, arguments, &identity.node.public(), nonce)?;
     let lasts = Duration::from_secs(made.seconds);
-    let config =
-        mtls::client_showing(&identity.node, made.certificate.into(), arguments.key)?;
+    let config = mtls::client_showing(&identity.node, made.certificate.into(), arguments.key)?;
     Ok((Secured { config: Arc::new(config), port: made.port }, lasts))
 }
 

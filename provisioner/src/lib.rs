@@ -30,7 +30,7 @@ pub mod run;
 pub mod script;
 pub mod store;
 pub mod tftp;
-pub mod tls;
 pub mod timeline;
+pub mod tls;
 pub mod unstarted;
 pub mod upstream;

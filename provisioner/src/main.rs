@@ -8,8 +8,8 @@ use provisioner::{
     machine::Mac,
     net,
     store::{Revocation, Store},
-    timeline::unix_ms,
     tftp::server::{Report, Server},
+    timeline::{Kind, Record, unix_ms},
     tls::{ca::Ca, start},
 };
 use std::{
@@ -177,8 +177,13 @@ fn store(database: &Path) -> anyhow::Result<Store> {
 }
 
 fn revoke(database: &Path, mac: Mac) -> anyhow::Result<()> {
-    match store(database)?.revoke(mac, unix_ms())? {
-        Revocation::Done(node) => println!("{mac} is out: node key {node} is worth nothing now"),
+    let store = store(database)?;
+    match store.revoke(mac, unix_ms())? {
+        Revocation::Done(node) => {
+            let text = format!("node key {} was revoked on this host", node.short());
+            store.record(&[Record::new(mac, Kind::Enrol, text)])?;
+            println!("{mac} is out: node key {node} is worth nothing now");
+        }
         Revocation::NoNode => bail!("no machine {mac} was taken in"),
         Revocation::Full => bail!("so many node keys are revoked that there is room for no more"),
     }

@@ -142,13 +142,11 @@ async fn our_ca_is_given_out_by_plain_http_is_kept_over_restarts_and_is_ours_to_
     };
     assert_eq!(fetched("/ca.der").await[..], ca[..]);
     assert_eq!(CertificateDer::from_pem_slice(&fetched("/ca.pem").await).unwrap(), ca);
-    let mode = |path: &str| {
-        fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777
-    };
+    let mode =
+        |path: &str| fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("p.tls"), mode("p.tls/ca.key")), (0o700, 0o600));
     let second = running(folder.path()).await;
-    let mut stream =
-        connect(second.https, "127.0.0.1", client(Some(&ca), &TLS13)).await.unwrap();
+    let mut stream = connect(second.https, "127.0.0.1", client(Some(&ca), &TLS13)).await.unwrap();
     get(&mut stream, "/ca.der").await;
     fs::remove_file(folder.path().join("p.tls/ca.key")).unwrap();
     let error = Ca::open_or_make(&folder.path().join("p.tls"), &Names::default()).err().unwrap();
@@ -296,9 +294,8 @@ async fn an_operators_certificate_is_shown_and_read_again_when_its_files_change(
     })
     .await;
     let client = client(Some(&operator.root), &TLS13);
-    let show = || async {
-        shown(&connect(site.address, "127.0.0.1", client.clone()).await.unwrap())
-    };
+    let show =
+        || async { shown(&connect(site.address, "127.0.0.1", client.clone()).await.unwrap()) };
     let first = show().await;
     assert_eq!(site.keeper.look(NOW).unwrap(), Look::Kept);
     // Half of a change: the key is still the old one.

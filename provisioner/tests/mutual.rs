@@ -238,9 +238,7 @@ async fn a_revocation_acts_at_once_and_an_approval_ends_it() {
     assert_eq!(store.revoke(Site::mac(), 5).unwrap(), Revocation::Done(node.public()));
     let (status, text) = alive(&mut stream).await;
     assert!(status == 403 && text.contains("was revoked"), "{status} {text}");
-    for (status, text) in
-        [site.ask(MAC, &node, BOOT).await, site.enrol(MAC, &node, LATER).await]
-    {
+    for (status, text) in [site.ask(MAC, &node, BOOT).await, site.enrol(MAC, &node, LATER).await] {
         assert!(status == StatusCode::FORBIDDEN && text.contains("was revoked"), "{text}");
     }
     let mut again = site.connect(&node, certificate, pinned()).await.unwrap();

@@ -56,7 +56,8 @@ impl<N: Network> Machine<N> {
                         self.reporter.speak_by(Some(channel.clone()));
                         if failures > 0 || told.is_none() {
                             let hours = lasts.as_secs() / 3600;
-                            let text = format!("known to {} by TLS for {hours} h", arguments.provisioner);
+                            let text =
+                                format!("known to {} by TLS for {hours} h", arguments.provisioner);
                             self.say(NAME, StageState::Done, &text);
                             (failures, told) = (0, Some(String::new()));
                         }

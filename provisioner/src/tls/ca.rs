@@ -71,13 +71,19 @@ impl Ca {
                     .create(folder)
                     .map_err(TlsError::file("the folder of our CA", folder, mend))?;
                 let made = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-                write_new(&key, made.serialize_pem().as_bytes(), 0o600)
-                    .map_err(TlsError::file("the CA's key", &key, ""))?;
+                write_new(&key, made.serialize_pem().as_bytes(), 0o600).map_err(TlsError::file(
+                    "the CA's key",
+                    &key,
+                    "",
+                ))?;
             }
         }
         let made = params(names)?.self_signed(&read_key(&key)?)?;
-        write_new(&certificate, made.pem().as_bytes(), 0o644)
-            .map_err(TlsError::file("the CA's certificate", &certificate, ""))?;
+        write_new(&certificate, made.pem().as_bytes(), 0o644).map_err(TlsError::file(
+            "the CA's certificate",
+            &certificate,
+            "",
+        ))?;
         Self::open(folder)
     }
 
@@ -88,8 +94,11 @@ impl Ca {
     pub fn open(folder: &Path) -> Result<Self, TlsError> {
         let (key_path, path) = (folder.join(KEY), folder.join(CERTIFICATE));
         let mend = "; `provisioner serve` makes it at its first start, in the folder --tls";
-        let pem = fs::read_to_string(&path)
-            .map_err(TlsError::file("the CA's certificate", &path, mend))?;
+        let pem = fs::read_to_string(&path).map_err(TlsError::file(
+            "the CA's certificate",
+            &path,
+            mend,
+        ))?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
             let detail = error.to_string();
             TlsError::NotPem { what: "the CA's certificate", path: path.clone(), detail }
@@ -255,7 +264,8 @@ fn read_key(path: &Path) -> Result<KeyPair, TlsError> {
 /// folder, stays.
 fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let half = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&half)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&half)?;
     file.write_all(content)?;
     file.sync_all()?;
     let linked = fs::hard_link(&half, path);

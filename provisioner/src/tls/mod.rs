@@ -66,10 +66,10 @@ impl Names {
 
     /// Each name alone, in the order of [`Names::all`].
     fn each(&self) -> impl Iterator<Item = Self> + '_ {
-        let addresses = self.addresses.iter().map(|&address| Self {
-            addresses: vec![address],
-            hosts: Vec::new(),
-        });
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|&address| Self { addresses: vec![address], hosts: Vec::new() });
         let hosts = self.hosts.iter().filter(|host| ServerName::try_from(host.as_str()).is_ok());
         let hosts = hosts.map(|host| Self { addresses: Vec::new(), hosts: vec![host.clone()] });
         addresses.chain(hosts)

@@ -27,12 +27,7 @@ pub struct Brought {
 ///
 /// # Errors
 /// Says which file is wrong, and how.
-pub fn read(
-    certificate: &Path,
-    key: &Path,
-    names: &Names,
-    now: u64,
-) -> Result<Brought, TlsError> {
+pub fn read(certificate: &Path, key: &Path, names: &Names, now: u64) -> Result<Brought, TlsError> {
     let (what, what_key) = ("the certificate", "the key");
     let text = fs::read(certificate).map_err(TlsError::file(what, certificate, ""))?;
     let not_pem = |what, path: &Path, error: &pem::Error| {
@@ -46,16 +41,17 @@ pub fn read(
         return Err(not_pem(what, certificate, &pem::Error::NoItemsFound));
     };
     let text = fs::read(key).map_err(TlsError::file(what_key, key, ""))?;
-    let private = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| not_pem(what_key, key, &error))?;
-    let pair = CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| {
-        match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                TlsError::OtherKey { certificate: certificate.into(), key: key.into() }
-            }
-            other => other.into(),
-        }
-    })?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&text).map_err(|error| not_pem(what_key, key, &error))?;
+    let pair =
+        CertifiedKey::from_der(chain, private, &default_provider()).map_err(
+            |error| match error {
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    TlsError::OtherKey { certificate: certificate.into(), key: key.into() }
+                }
+                other => other.into(),
+            },
+        )?;
     let theirs = dates(certificate, &first, now)?;
     let parsed = ParsedCertificate::try_from(&first)?;
     let names_of: Vec<ServerName<'static>> =

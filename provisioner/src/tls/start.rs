@@ -52,7 +52,10 @@ pub fn start(
     let names = move || {
         // Where they cannot be listed just now, the next look has them.
         let others = net::ipv6(&name).unwrap_or_default().into_iter().map(Into::into);
-        Names { addresses: [address.into()].into_iter().chain(others).collect(), hosts: hosts.clone() }
+        Names {
+            addresses: [address.into()].into_iter().chain(others).collect(),
+            hosts: hosts.clone(),
+        }
     };
     let ca = Arc::new(Ca::open_or_make(&folder(options.tls.as_deref(), database), &names())?);
     let source = match (&options.tls_certificate, &options.tls_key) {
