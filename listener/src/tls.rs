@@ -118,6 +118,8 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     const SOON: Duration = Duration::from_millis(400);
+    /// Long enough on a machine that has other things to do.
+    const LATE: Duration = Duration::from_secs(20);
 
     struct Site {
         address: SocketAddr,
@@ -160,12 +162,12 @@ mod tests {
             TcpStream::connect(self.address).await.unwrap()
         }
 
-        /// What is answered, where something is, soon.
-        async fn asked(&self) -> Option<String> {
+        /// What is answered, where something is, within a time.
+        async fn asked(&self, limit: Duration) -> Option<String> {
             let stream = self.silent().await;
             let name = ServerName::try_from("localhost").unwrap();
             let shaken = TlsConnector::from(self.client.clone()).connect(name, stream);
-            let mut stream = timeout(SOON, shaken).await.ok()?.ok()?;
+            let mut stream = timeout(limit, shaken).await.ok()?.ok()?;
             let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
             stream.write_all(request).await.ok()?;
             let mut answer = String::new();
@@ -177,13 +179,14 @@ mod tests {
     #[tokio::test]
     async fn a_request_over_tls_is_known_as_one() {
         let site = served(Limits::USUAL, Handshakes::USUAL).await;
-        let answer = site.asked().await.unwrap();
+        let answer = site.asked(LATE).await.unwrap();
         assert!(answer.ends_with("secured, by nobody known"), "{answer}");
     }
 
     #[tokio::test]
     async fn a_handshake_that_never_ends_is_cut_whatever_it_drips() {
-        let site = served(Limits::USUAL, Handshakes { patience: SOON, ..Handshakes::USUAL }).await;
+        let site =
+            served(Limits::USUAL, Handshakes { patience: 2 * SOON, ..Handshakes::USUAL }).await;
         let began = Instant::now();
         let mut silent = site.silent().await;
         let mut drips = site.silent().await;
@@ -194,22 +197,22 @@ mod tests {
                 tokio::time::sleep(SOON / 20).await;
             }
         };
-        timeout(10 * SOON, dripping).await.unwrap();
+        timeout(LATE, dripping).await.unwrap();
         let mut rest = Vec::new();
-        timeout(10 * SOON, silent.read_to_end(&mut rest)).await.unwrap().unwrap();
+        timeout(LATE, silent.read_to_end(&mut rest)).await.unwrap().unwrap();
         assert!(began.elapsed() >= SOON);
-        assert!(site.asked().await.is_some(), "others are served");
+        assert!(site.asked(LATE).await.is_some(), "others are served");
     }
 
     #[tokio::test]
     async fn no_more_handshakes_than_there_are_places_and_who_waits_gets_one() {
-        let few = Handshakes { at_once: 2, patience: 3 * SOON, ..Handshakes::USUAL };
+        let few = Handshakes { at_once: 2, patience: 4 * SOON, ..Handshakes::USUAL };
         let site = served(Limits::USUAL, few).await;
         let _held = [site.silent().await, site.silent().await];
         tokio::time::sleep(SOON / 4).await;
-        assert_eq!(site.asked().await, None, "both places are taken");
-        tokio::time::sleep(3 * SOON).await;
-        assert!(site.asked().await.is_some(), "they were given back");
+        assert_eq!(site.asked(SOON).await, None, "both places are taken");
+        tokio::time::sleep(4 * SOON).await;
+        assert!(site.asked(LATE).await.is_some(), "they were given back");
     }
 
     #[tokio::test]
@@ -218,9 +221,9 @@ mod tests {
         let site = served(Limits::USUAL, one).await;
         let held = site.silent().await;
         tokio::time::sleep(SOON / 4).await;
-        assert_eq!(site.asked().await, None);
+        assert_eq!(site.asked(SOON).await, None);
         drop(held);
         tokio::time::sleep(SOON / 4).await;
-        assert!(site.asked().await.is_some());
+        assert!(site.asked(LATE).await.is_some());
     }
 }
