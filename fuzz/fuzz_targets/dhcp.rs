@@ -10,7 +10,7 @@ use provisioner::dhcp::{
     packet::MAX_LEN,
     parse,
     pool::Network,
-    settings::{BootMethod, Mode, Quirks, Settings},
+    settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
 };
 use std::net::Ipv4Addr;
 
@@ -28,6 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
         dns: vec![[10, 77, 0, 1].into(), [10, 77, 0, 2].into()],
         lease_seconds: 3600,
         base_url: "http://10.77.0.1:8080".into(),
+        https_url: "https://10.77.0.1:8443".into(),
+        http_boot: if switch(0) { HttpBoot::Https } else { HttpBoot::Http },
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
         uki: Some("aliaos.efi".into()).filter(|_| switch(7)),
@@ -43,6 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
         quirks: Quirks {
             method: if switch(5) { BootMethod::BootServer } else { BootMethod::File },
             replace_ipxe: switch(6),
+            http_boot: Some(HttpBoot::Https).filter(|_| switch(5)),
         },
         loaded_ipxe: switch(7),
         took_uki: switch(6),

@@ -22,6 +22,7 @@ use provisioner::{
     script::Setup,
     store::Store,
     timeline::Timeline,
+    tls::{Names, ca::Ca},
 };
 use std::{
     collections::BTreeMap,
@@ -111,6 +112,10 @@ fn app(folder: &Path) -> Arc<App> {
         }),
         upstream: tokio::sync::watch::channel(Arc::default()).1,
         dhcp: "off",
+        ca: Arc::new(Ca::open_or_make(&folder.join("tls"), &Names::default()).expect("a CA")),
+        own_certificate: true,
+        https: "https://10.77.0.1:8443".into(),
+        https_port: 8443,
         watchers: App::places(),
     })
 }

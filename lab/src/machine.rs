@@ -66,6 +66,10 @@ pub enum BootsFrom {
     Network,
     /// The network by UEFI HTTP boot alone.
     Http,
+    /// The same, with the CAs of this file in its firmware: an EFI_SIGNATURE_LIST, as
+    /// `image::secure_boot::signature_list` writes it. OVMF takes it into its TlsCaCertificate
+    /// (`OvmfPkg/RUNTIME_CONFIG.md` in EDK2).
+    Https(PathBuf),
     /// A stick with this content. What is written to it is lost with the machine.
     Stick(PathBuf),
 }
@@ -162,7 +166,7 @@ impl MachineSpec {
         add(&format!("-netdev tap,id=net,ifname={},script=no,downscript=no", self.tap));
         let index = match &self.boots {
             BootsFrom::Network => "bootindex=1,",
-            BootsFrom::Http => {
+            BootsFrom::Http | BootsFrom::Https(_) => {
                 add("-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=no");
                 "bootindex=1,"
             }
@@ -182,6 +186,11 @@ impl MachineSpec {
         add(&format!("-qmp unix:{},server=on,wait=off", self.qmp()));
         if let BootsFrom::Stick(_) = &self.boots {
             add("-device qemu-xhci -device usb-storage,drive=stick,bootindex=1");
+        }
+        if let BootsFrom::Https(cas) = &self.boots {
+            words.push("-fw_cfg".into());
+            let cas = cas.to_string_lossy().replace(',', ",,");
+            words.push(format!("name=etc/edk2/https/cacerts,file={cas}").into());
         }
         words.push("-smbios".into());
         words.push(

@@ -2,14 +2,18 @@
 //! nothing for long.
 //!
 //! Without the feature `serve` (PID 1 speaks TLS and has no router) it is the counting of peers
-//! alone.
+//! alone. With the feature `tls` the same is there over TLS, where handshakes are bounded too.
 //!
 //! **Never** looks at a request: what it asks for is the router's.
 
 mod peers;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use peers::{Peers, Seat};
 #[cfg(feature = "serve")]
 pub use serve::{Limits, serve};
+#[cfg(feature = "tls")]
+pub use tls::{Handshakes, Secured, serve_tls};

@@ -6,6 +6,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -36,6 +37,19 @@ impl Limits {
 
 /// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
 pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
+    let each = move |stream, peer| connection(stream, peer, router.clone(), limits.silence);
+    accept(listener, limits, each).await
+}
+
+/// Accepts for ever, within the limits, and runs `each` connection as a task of its own.
+pub(crate) async fn accept<F>(
+    listener: TcpListener,
+    limits: Limits,
+    each: impl Fn(TcpStream, SocketAddr) -> F,
+) -> Infallible
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(limits.connections));
     let peers = Peers::default();
     loop {
@@ -55,15 +69,21 @@ pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Inf
         };
         // Answers are small: no waiting for more to send.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
+        let connection = each(stream, peer);
         tokio::spawn(async move {
-            connection(stream, peer, router, limits.silence).await;
+            connection.await;
             drop((place, seat));
         });
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, silence: Duration) {
+/// One connection until it ends.
+pub(crate) async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    router: Router,
+    silence: Duration,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));

@@ -46,9 +46,19 @@ pub fn key_of(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
     Some(PublicKey(key.try_into().ok()?))
 }
 
-/// A key as rustls takes it.
-pub(crate) fn certified(key: &SecretKey) -> CertifiedKey {
-    CertifiedKey::new(vec![of(key)], Arc::new(Key(key.clone())))
+/// A key as a certificate has it: SubjectPublicKeyInfo.
+pub fn key_info(key: &PublicKey) -> Vec<u8> {
+    [&SPKI[..], &key.0].concat()
+}
+
+/// A key with its certificate, as rustls takes it.
+pub fn certified(key: &SecretKey) -> CertifiedKey {
+    with(key, of(key))
+}
+
+/// A key with a certificate that somebody else made for it.
+pub fn with(key: &SecretKey, certificate: CertificateDer<'static>) -> CertifiedKey {
+    CertifiedKey::new(vec![certificate], Arc::new(Key(key.clone())))
 }
 
 /// Signs handshakes with the project's own ed25519: the key is held once, in one form.
@@ -61,7 +71,7 @@ impl SigningKey for Key {
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
-        Some([&SPKI[..], &self.0.public().0].concat().into())
+        Some(key_info(&self.0.public()).into())
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {

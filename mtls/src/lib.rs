@@ -8,8 +8,8 @@
 //! stands at 1970 loses nothing.
 //!
 //! [`server`] and [`client`] are the two configurations, [`certificate`] makes certificates,
-//! [`verify`] judges them. A provisioner's short-lived certificates would be another
-//! [`rustls::server::danger::ClientCertVerifier`] beside [`verify::Known`].
+//! [`verify`] judges them. [`client_showing`] is for nodes that speak to their provisioner, which
+//! they know by its key, and which knows them by a certificate that it made.
 //!
 //! **Never** speaks TLS 1.2, resumes a session, takes early data, or tells a stranger anything
 //! but that it is one.
@@ -22,8 +22,8 @@ pub use provider::provider;
 
 use protocol::{PublicKey, SecretKey};
 use rustls::{
-    ClientConfig, ServerConfig, client::Resumption, server::NoServerSessionStorage,
-    sign::SingleCertAndKey, version::TLS13,
+    ClientConfig, ServerConfig, client::Resumption, pki_types::CertificateDer,
+    server::NoServerSessionStorage, sign::SingleCertAndKey, version::TLS13,
 };
 use std::sync::Arc;
 
@@ -55,7 +55,20 @@ pub fn server(key: &SecretKey, knows: Arc<Knows>) -> Result<ServerConfig, rustls
 /// # Errors
 /// Where rustls refuses its own settings: a mistake of ours.
 pub fn client(key: &SecretKey, wanted: PublicKey) -> Result<ClientConfig, rustls::Error> {
-    let identity = SingleCertAndKey::from(certificate::certified(key));
+    client_showing(key, certificate::of(key), wanted)
+}
+
+/// The same, where the server knows not the key but who made a certificate for it: a provisioner,
+/// whose certificates last for a day.
+///
+/// # Errors
+/// Where rustls refuses its own settings: a mistake of ours.
+pub fn client_showing(
+    key: &SecretKey,
+    certificate: CertificateDer<'static>,
+    wanted: PublicKey,
+) -> Result<ClientConfig, rustls::Error> {
+    let identity = SingleCertAndKey::from(certificate::with(key, certificate));
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

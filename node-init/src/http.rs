@@ -1,4 +1,5 @@
-//! One HTTP exchange at a time: JSON over plain HTTP/1.1 on a connection of its own.
+//! One HTTP exchange at a time: JSON over plain HTTP/1.1 on a connection of its own, or over TLS with
+//! a provisioner that took the node in.
 //!
 //! What matters is signed, so nothing here is trusted for having come from the right address.
 
@@ -11,8 +12,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use protocol::problem::ProblemDetails;
-use std::{fmt, io, str::FromStr, time::Duration};
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 /// The longest that an exchange may take, from connecting to the last byte.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +37,15 @@ pub struct Base {
     port: u16,
     host: String,
     path: String,
+}
+
+/// How a server is spoken to by TLS.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// Who we are, and by which key the server is known.
+    pub config: Arc<ClientConfig>,
+    /// The port, at the server's address.
+    pub port: u16,
 }
 
 /// A text is no base address.
@@ -135,7 +152,17 @@ pub enum HttpError {
 
 /// Posts JSON to `path` below `server`; gives the body of a successful answer.
 pub async fn post(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, HttpError> {
-    let exchange = exchange(server, path, body);
+    post_by(server, None, path, body).await
+}
+
+/// The same, by TLS where `secured` says how.
+pub async fn post_by(
+    server: &Base,
+    secured: Option<&Secured>,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Bytes, HttpError> {
+    let exchange = exchange(server, secured, path, body);
     timeout(LIMIT, exchange).await.unwrap_or_else(|_| Err(HttpError::Slow(server.clone())))
 }
 
@@ -143,7 +170,7 @@ pub async fn post(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, Htt
 pub async fn get(server: &Base, path: &str, most: usize) -> Result<Bytes, HttpError> {
     let whole = async {
         let (answer, connection) =
-            send(server, Request::get(server.below(path)), Bytes::new()).await?;
+            send(server, None, Request::get(server.below(path)), Bytes::new()).await?;
         let body = Limited::new(answer.into_body(), most).collect().await;
         connection.abort();
         Ok(body.map_err(|error| server.broken(&error))?.to_bytes())
@@ -160,7 +187,7 @@ pub async fn download(
     mut keep: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), HttpError> {
     let slow = || HttpError::Slow(server.clone());
-    let asked = send(server, Request::get(server.below(path)), Bytes::new());
+    let asked = send(server, None, Request::get(server.below(path)), Bytes::new());
     let (answer, connection) = timeout(LIMIT, asked).await.map_err(|_| slow())??;
     let mut body = answer.into_body();
     let mut got = 0;
@@ -182,10 +209,15 @@ pub async fn download(
     Err(server.broken(&told))
 }
 
-async fn exchange(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, HttpError> {
+async fn exchange(
+    server: &Base,
+    secured: Option<&Secured>,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Bytes, HttpError> {
     let request =
         Request::post(server.below(path)).header(header::CONTENT_TYPE, "application/json");
-    let (answer, connection) = send(server, request, Bytes::from(body)).await?;
+    let (answer, connection) = send(server, secured, request, Bytes::from(body)).await?;
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     connection.abort();
     Ok(body.map_err(|error| server.broken(&error))?.to_bytes())
@@ -194,12 +226,26 @@ async fn exchange(server: &Base, path: &str, body: Vec<u8>) -> Result<Bytes, Htt
 /// Sends a request on a connection of its own; gives a successful answer's beginning.
 async fn send(
     server: &Base,
+    secured: Option<&Secured>,
     request: hyper::http::request::Builder,
     body: Bytes,
 ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), HttpError> {
     let unreachable = |reason| HttpError::Unreachable { server: server.clone(), reason };
-    let address = (server.host.as_str(), server.port);
-    let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    let port = secured.map_or(server.port, |secured| secured.port);
+    let stream = TcpStream::connect((server.host.as_str(), port)).await.map_err(unreachable)?;
+    let Some(secured) = secured else { return speak(stream, server, request, body).await };
+    // The server is known by its key: its name is not looked at, and not sent.
+    let name = ServerName::try_from("provisioner").map_err(|error| server.broken(&error))?;
+    let stream = TlsConnector::from(secured.config.clone()).connect(name, stream).await;
+    speak(stream.map_err(|error| server.broken(&error))?, server, request, body).await
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    server: &Base,
+    request: hyper::http::request::Builder,
+    body: Bytes,
+) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), HttpError> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| server.broken(&error))?;
     let connection = tokio::spawn(connection);
@@ -326,6 +372,35 @@ mod tests {
         drop(listener);
         let error = post(&base, "/", Vec::new()).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("{base} cannot be reached")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_known_by_its_key_is_spoken_to_by_tls_and_no_other_is() {
+        let key = |seed: u8| protocol::SecretKey::from_seed([seed; 32]);
+        let knows = move |asked: &protocol::PublicKey| *asked == key(2).public();
+        let config = mtls::server(&key(1), Arc::new(knows)).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut part = [0; 1024];
+                let read = stream.read(&mut part).await.unwrap();
+                assert!(part[..read].starts_with(b"POST /v1/x HTTP/1.1\r\n"));
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
+            }
+        });
+        // The plain port is another one, where nobody is.
+        let base: Base = "http://127.0.0.1:1".parse().unwrap();
+        let asked = |wanted: u8| {
+            let config = Arc::new(mtls::client(&key(2), key(wanted).public()).unwrap());
+            let (base, secured) = (base.clone(), Secured { config, port });
+            async move { post_by(&base, Some(&secured), "/v1/x", b"{}".to_vec()).await }
+        };
+        assert_eq!(asked(1).await.unwrap(), "yes");
+        assert!(matches!(asked(3).await, Err(HttpError::Broken { .. })));
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub mod ring;
 pub mod runner;
 pub mod sandbox;
 pub mod screen;
+pub mod secured;
 pub mod sockets;
 pub mod stages;
 pub mod status;

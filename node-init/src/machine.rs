@@ -3,6 +3,7 @@
 mod api;
 mod attempts;
 mod cards;
+mod known;
 mod service;
 mod settled;
 
@@ -56,6 +57,8 @@ pub struct Machine<N: Network> {
     boot_id: Digest,
     facts: RefCell<Facts>,
     delivering: Cell<bool>,
+    /// Whether its certificate is looked after.
+    known: Cell<bool>,
     /// What operators wish, by the node API.
     wishes: mpsc::Sender<Wished>,
     wished: RefCell<Option<mpsc::Receiver<Wished>>>,
@@ -100,6 +103,7 @@ impl<N: Network> Machine<N> {
             boot_id,
             facts: RefCell::default(),
             delivering: Cell::new(false),
+            known: Cell::new(false),
             wishes,
             wished: RefCell::new(Some(wished)),
             api_port,

@@ -3,7 +3,7 @@
 use crate::{
     console::Console,
     crash::Crash,
-    http::{self, Base, HttpError},
+    http::{self, Base, HttpError, Secured},
     kernel::Kernel,
     mac::Mac,
     outbox::Outbox,
@@ -33,6 +33,8 @@ pub struct Reporter {
     outbox: RefCell<Outbox>,
     status: RefCell<Status>,
     screen: Option<Screen>,
+    /// How the provisioner is spoken to, once it took the node in.
+    secured: RefCell<Option<Secured>>,
     /// Something new is in the outbox.
     news: Notify,
     /// The outbox was emptied.
@@ -59,7 +61,8 @@ impl Reporter {
     pub fn new(kernel: Arc<dyn Kernel>, console: Console, outbox: Outbox) -> Self {
         let (news, delivered) = (Notify::new(), Notify::new());
         let (outbox, status) = (RefCell::new(outbox), RefCell::default());
-        Self { kernel, console, outbox, status, screen: None, news, delivered }
+        let secured = RefCell::default();
+        Self { kernel, console, outbox, status, screen: None, secured, news, delivered }
     }
 
     /// Tells a display too.
@@ -103,6 +106,17 @@ impl Reporter {
         self.console.line(&line(self.kernel.since_start(), &report));
     }
 
+    /// Has the provisioner spoken to by TLS from now on, or plainly again.
+    pub fn speak_by(&self, secured: Option<Secured>) {
+        *self.secured.borrow_mut() = secured;
+    }
+
+    /// Posts to the provisioner as it is spoken to now.
+    async fn post(&self, provisioner: &Base, path: &str, body: Vec<u8>) -> Result<(), HttpError> {
+        let secured = self.secured.borrow().clone();
+        http::post_by(provisioner, secured.as_ref(), path, body).await.map(drop)
+    }
+
     /// Delivers events for as long as the machine runs.
     pub async fn deliver(&self, provisioner: &Base, mac: Mac) {
         let path = format!("/v1/machines/{mac}/events");
@@ -119,7 +133,7 @@ impl Reporter {
                 self.outbox.borrow_mut().acknowledge(&report);
                 continue;
             };
-            match http::post(provisioner, &path, body).await {
+            match self.post(provisioner, &path, body).await {
                 Ok(_) => {
                     self.outbox.borrow_mut().acknowledge(&report);
                     if failures > 0 {
@@ -164,7 +178,7 @@ impl Reporter {
         let body = serde_json::to_vec(&report).unwrap_or_default();
         let mut failures = 0;
         loop {
-            match http::post(provisioner, &path, body.clone()).await {
+            match self.post(provisioner, &path, body.clone()).await {
                 Ok(_) => return Ok(format!("{provisioner} has its log of {bytes} bytes")),
                 Err(HttpError::Refused { status: 400 | 413 | 422, reason, .. }) => {
                     return Err(format!("{provisioner} refused its log ({reason}): kept here"));

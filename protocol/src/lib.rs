@@ -16,6 +16,7 @@
 pub mod api;
 pub mod batch;
 pub mod boot;
+pub mod certificate;
 pub mod digest;
 pub mod encoded;
 pub mod evidence;

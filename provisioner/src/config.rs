@@ -4,7 +4,7 @@
 use crate::{
     dhcp::{
         pool::Pool,
-        settings::{BootMethod, Mode, Quirks},
+        settings::{BootMethod, HttpBoot, Mode, Quirks},
     },
     machine::Mac,
     store::Place,
@@ -16,6 +16,7 @@ use protocol::{
     network::NetworkConfig,
     node_api::{MAX_OPERATORS, Operator},
 };
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     collections::BTreeMap,
@@ -34,7 +35,8 @@ pub struct Options {
     /// [machine."52:54:00:12:34:56"] for each machine that needs its own name, boot-method ("file",
     /// or "boot-server" where firmware insists on port 4011), replace-ipxe (true where the iPXE
     /// in its NIC's ROM does not do), network (how it joins its network, docs/hardware.md) or
-    /// scratch ("memory", "disk", or {erase = "ID of the disk"})
+    /// scratch ("memory", "disk", or {erase = "ID of the disk"}) or http-boot ("https" where its
+    /// firmware has our CA, or "http")
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -67,10 +69,32 @@ pub struct Options {
     /// Port for boot scripts, images, page and API [default: 8080]
     #[arg(long, value_name = "PORT", help_heading = "Network")]
     pub http_port: Option<u16>,
+    /// Port for the same by TLS [default: 8443]
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub https_port: Option<u16>,
     /// Port for TFTP; firmware knows only 69 [default: 69]
     #[arg(long, value_name = "PORT", help_heading = "Network")]
     pub tftp_port: Option<u16>,
 
+    /// A host name of ours, for our certificate
+    #[arg(long, value_name = "HOST", help_heading = "TLS")]
+    pub name: Vec<String>,
+    /// The folder of our own CA, made at the first start; all front-ends of one fleet have the same
+    /// [default: beside the database]
+    #[arg(long, value_name = "FOLDER", help_heading = "TLS")]
+    pub tls: Option<PathBuf>,
+    /// A certificate to show instead of our own CA's: a chain as PEM, ours first. Read again when
+    /// it changes
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key, as PEM
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+
+    /// What UEFI HTTP boot is told to fetch by: https needs our CA in firmware (`provisioner ca`)
+    /// [default: http]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "What is booted")]
+    pub http_boot: Option<HttpBoot>,
     /// The image to boot: a folder with manifest.json
     #[arg(long, value_name = "FOLDER", help_heading = "What is booted")]
     pub image: Option<PathBuf>,
@@ -195,6 +219,8 @@ pub struct MachineOptions {
     pub boot_method: BootMethod,
     /// Whether the iPXE in its NIC's ROM is to load ours first.
     pub replace_ipxe: bool,
+    /// By which door its firmware's HTTP boot fetches.
+    pub http_boot: Option<HttpBoot>,
     /// How it joins its network.
     pub network: Option<NetworkConfig>,
     /// Room for what does not fit in its memory.
@@ -204,12 +230,19 @@ pub struct MachineOptions {
 impl MachineOptions {
     /// For the DHCP server.
     pub fn quirks(&self) -> Quirks {
-        Quirks { method: self.boot_method, replace_ipxe: self.replace_ipxe }
+        Quirks {
+            method: self.boot_method,
+            replace_ipxe: self.replace_ipxe,
+            http_boot: self.http_boot,
+        }
     }
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 5] = ["name", "boot-method", "replace-ipxe", "network", "scratch"];
+const MACHINE_KEYS: [&str; 6] =
+    ["name", "boot-method", "replace-ipxe", "network", "scratch", "http-boot"];
+/// The most host names of ours.
+const MAX_HOSTS: usize = 16;
 /// The longest name of a machine.
 const MAX_NAME_LEN: usize = 64;
 
@@ -315,7 +348,13 @@ impl Options {
             dns: list(self.dns, file.dns),
             lease_seconds: self.lease_seconds.or(file.lease_seconds),
             http_port: self.http_port.or(file.http_port),
+            https_port: self.https_port.or(file.https_port),
             tftp_port: self.tftp_port.or(file.tftp_port),
+            name: list(self.name, file.name),
+            tls: self.tls.or(file.tls),
+            tls_certificate: self.tls_certificate.or(file.tls_certificate),
+            tls_key: self.tls_key.or(file.tls_key),
+            http_boot: self.http_boot.or(file.http_boot),
             image: self.image.or(file.image),
             ipxe: self.ipxe.or(file.ipxe),
             bios_file: self.bios_file.or(file.bios_file),
@@ -354,6 +393,14 @@ impl Options {
                     "http://HOST:PORT without a final slash is wanted",
                 );
             }
+        }
+        for host in &self.name {
+            if !matches!(ServerName::try_from(host.as_str()), Ok(ServerName::DnsName(_))) {
+                return value("the host name", host, "a name as DNS has it is wanted, no address");
+            }
+        }
+        if self.name.len() > MAX_HOSTS {
+            return value("the list of host names", &self.name.join(", "), "at most 16 are wanted");
         }
         if self.time_server.len() > MAX_TIME_SERVERS {
             let given = self.time_server.join(", ");
@@ -445,6 +492,7 @@ mod tests {
             boot-method = "boot-server"
             network = "vlan=42,ip=dhcp"
             scratch = { erase = "nvme-QEMU_1" }
+            http-boot = "https"
             "#,
         )
         .unwrap();
@@ -453,6 +501,7 @@ mod tests {
         let machines = options.machines();
         let machine = &machines[&"52:54:00:12:34:56".parse().unwrap()];
         assert_eq!(machine.boot_method, BootMethod::BootServer);
+        assert_eq!(machine.quirks().http_boot, Some(HttpBoot::Https));
         assert_eq!(machine.network.as_ref().and_then(|network| network.vlan), Some(42));
         assert_eq!(machine.scratch, Scratch::Erase("nvme-QEMU_1".into()));
     }
@@ -486,6 +535,10 @@ mod tests {
             assert!(check(word(bad)).contains("one word"), "{bad}");
         }
         let url = |url: &str| Options { ledger: vec![url.into()], ..Options::default() };
+        let name = |name: &str| Options { name: vec![name.into()], ..Options::default() };
+        for bad in ["10.0.0.1", "", "a b", "x/y"] {
+            assert!(check(name(bad)).contains("as DNS has it"), "{bad}");
+        }
         for bad in ["10.0.0.1:26657", "https://x", "http://x/", "http://"] {
             assert!(check(url(bad)).contains("http://HOST:PORT"), "{bad}");
         }

@@ -302,6 +302,17 @@ pub enum EnrolError {
         /// Where it stands.
         state: MachineState,
     },
+    /// It was taken in once, and is not to be any more.
+    #[error(
+        "node key {node} was revoked: if it is to come back, approve it by `provisioner approve \
+         --database FILE {mac} {node}`"
+    )]
+    Revoked {
+        /// The machine.
+        mac: Mac,
+        /// The key.
+        node: PublicKey,
+    },
     /// One UUID, two machines.
     #[error(
         "UUID {uuid} is already that of {holder}, heard of {ago} s ago in another boot: set another \

@@ -34,5 +34,6 @@ pub mod script;
 pub mod store;
 pub mod tftp;
 pub mod timeline;
+pub mod tls;
 pub mod unstarted;
 pub mod upstream;

@@ -9,9 +9,10 @@ use provisioner::{
     life::Actor,
     machine::Mac,
     net, page,
-    store::{Added, FIRST_OPERATOR, Place, Store},
+    store::{Added, FIRST_OPERATOR, Place, Revocation, Store},
     tftp::server::{Report, Server},
-    timeline::unix_ms,
+    timeline::{Kind, Record, unix_ms},
+    tls::{ca::Ca, start},
 };
 use std::{
     collections::BTreeMap,
@@ -57,6 +58,18 @@ there has to be changed. In full mode there must be no other one on the network.
         /// Where it is kept, readable by its owner alone
         file: PathBuf,
     },
+    /// Show our CA: where its certificate is, and its fingerprint to compare in firmware's menus
+    #[command(after_help = "A machine's firmware boots by HTTPS from us once it knows this \
+certificate: enrol it in the firmware's menu (TLS Auth Configuration, Server CA Configuration), as \
+PEM or DER, from a stick. The running provisioner gives both by HTTP: /ca.pem and /ca.der.")]
+    Ca {
+        /// The database that `serve` uses: the CA is beside it
+        #[arg(long, value_name = "FILE or URL", default_value_t)]
+        database: Place,
+        /// The CA's folder, where `serve` was given one
+        #[arg(long, value_name = "FOLDER")]
+        tls: Option<PathBuf>,
+    },
     /// Let a node key in that waits on its machine, or came with another TPM or board
     Approve {
         /// The database that `serve` uses; it may run meanwhile
@@ -69,6 +82,17 @@ there has to be changed. In full mode there must be no other one on the network.
         mac: Mac,
         /// The node's key, as the machine's page shows it
         node: PublicKey,
+    },
+    /// Put a machine out: its node key is worth nothing from now on, until it is approved anew
+    Revoke {
+        /// The database that `serve` uses; it may run meanwhile
+        #[arg(long, value_name = "FILE or URL", default_value_t)]
+        database: Place,
+        /// The authority that a PostgreSQL on another host is known by, as PEM
+        #[arg(long, value_name = "FILE")]
+        database_ca: Option<PathBuf>,
+        /// The machine's MAC address
+        mac: Mac,
     },
     /// Operators and their tokens: who may act on machines by page and API
     #[command(
@@ -137,8 +161,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Approve { database, database_ca, mac, node } => {
             approve(&database.known_by(database_ca), mac, &node)
         }
+        Command::Revoke { database, database_ca, mac } => {
+            revoke(&database.known_by(database_ca), mac)
+        }
         Command::Token { command, database, database_ca } => {
             token(&command, &database.known_by(database_ca))
+        }
+        Command::Ca { database, tls } => {
+            let ca = Ca::open(&start::folder(tls.as_deref(), &database))?;
+            println!("{}\nSHA-256 {}", ca.path().display(), ca.fingerprint());
+            Ok(())
         }
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
@@ -221,6 +253,20 @@ fn token(command: &TokenCommand, place: &Place) -> anyhow::Result<()> {
             }
             println!("{name} may no longer act");
         }
+    }
+    Ok(())
+}
+
+fn revoke(database: &Place, mac: Mac) -> anyhow::Result<()> {
+    let store = existing(database)?;
+    match store.revoke(mac, unix_ms())? {
+        Revocation::Done(node) => {
+            let text = format!("node key {} was revoked on this host", node.short());
+            store.record(&[Record::new(mac, Kind::Enrol, text)])?;
+            println!("{mac} is out: node key {node} is worth nothing now");
+        }
+        Revocation::NoNode => bail!("no machine {mac} was taken in"),
+        Revocation::Full => bail!("so many node keys are revoked that there is room for no more"),
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use nix::{
 use std::{
     ffi::OsString,
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, UdpSocket},
 };
 
 /// The MTU where the interface does not tell: Ethernet's.
@@ -147,6 +147,18 @@ pub fn interface(name: Option<&str>, address: Option<Ipv4Addr>) -> Result<Interf
         .and_then(|mtu| mtu.trim().parse::<u32>().ok())
         .map_or(ETHERNET_MTU, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
     Ok(Interface { name: chosen, network, mtu })
+}
+
+/// The IPv6 addresses of an interface but for link-local ones, in order.
+pub fn ipv6(name: &str) -> Result<Vec<Ipv6Addr>, NetError> {
+    let addresses = getifaddrs().map_err(NetError::List)?;
+    let mut found: Vec<Ipv6Addr> = addresses
+        .filter(|entry| entry.interface_name == name)
+        .filter_map(|entry| Some(entry.address?.as_sockaddr_in6()?.ip()))
+        .filter(|address| !address.is_unicast_link_local())
+        .collect();
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// A UDP socket that may broadcast, on one interface alone where one is named: packets of others

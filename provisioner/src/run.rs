@@ -14,9 +14,10 @@ use crate::{
     store::{Store, StoreError},
     tftp,
     timeline::{Timeline, unix_ms},
+    tls::{self, TlsError},
     unstarted, upstream,
 };
-use listener::Limits;
+use listener::{Handshakes, Limits};
 use protocol::{SecretKey, Signed, key::KeyError, node::Delegation};
 use std::{
     fs, io,
@@ -41,6 +42,9 @@ pub enum StartError {
     /// Key and delegation do not fit.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file cannot be read.
     #[error("{what} {path}: {source}{mend}")]
     File {
@@ -101,6 +105,8 @@ pub enum StartError {
 pub struct Running {
     /// Where page and API are.
     pub http: SocketAddr,
+    /// The same by TLS.
+    pub https: SocketAddr,
     /// Where TFTP is, where iPXE's folder is given.
     pub tftp: Option<SocketAddr>,
     /// What it says about itself at the start.
@@ -126,6 +132,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let listener = net::tcp(SocketAddrV4::new(address, http_port), "boot scripts, page and API")?;
     let http = listener.local_addr().map_err(|error| StartError::System("HTTP", error))?;
     let base_url = format!("http://{http}");
+    let https_place = SocketAddrV4::new(address, options.https_port.unwrap_or(8443));
+    let https_listener = net::tcp(https_place, "the same by TLS (move it by --https-port)")?;
+    let https = https_listener.local_addr().map_err(|error| StartError::System("HTTPS", error))?;
     let any = Ipv4Addr::UNSPECIFIED;
     let device = Some(interface.name.as_str());
     let dhcp_sockets = match part.mode() {
@@ -144,7 +153,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let machines = options.machines();
     let names = machines.iter().filter_map(|(&mac, machine)| Some((mac, machine.name.clone()?)));
     let database = options.database.clone().unwrap_or_default();
-    let place = database.known_by(options.database_ca.clone());
+    let place = database.clone().known_by(options.database_ca.clone());
     let names = names.collect();
     let manifest = image.as_ref().map(|image| image.manifest.clone());
     let opened = spawn_blocking(move || {
@@ -155,6 +164,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Ok::<_, StartError>((Arc::new(store), Some(token).filter(|_| first)))
     });
     let (store, token) = opened.await.map_err(|_| StoreError::Stopping)??;
+    let key = authority.as_ref().map(|authority| &authority.key);
+    let secure = tls::start::start(&options, &interface, &database, https.port(), key)?;
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;
@@ -182,6 +193,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 dns: options.dns.clone(),
                 lease_seconds: options.lease_seconds.unwrap_or(3600),
                 base_url: base_url.clone(),
+                https_url: secure.url.clone(),
+                http_boot: options.http_boot.unwrap_or_default(),
                 bios_file: bios_file.clone(),
                 uefi_file: uefi_file.clone(),
                 uki: options.uki.as_ref().map(|_| script::UKI_FILE.to_string()),
@@ -236,7 +249,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             .filter_map(|(mac, own)| Some((mac, own.network?)))
             .collect(),
     };
-    let banner = banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some());
+    let banner =
+        banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some(), &secure);
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -257,6 +271,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             timeline.clone(),
         )?,
         dhcp: part.as_str(),
+        ca: secure.ca.clone(),
+        own_certificate: secure.own,
+        https: secure.url.clone(),
+        https_port: https.port(),
         watchers: App::places(),
     });
     let listener =
@@ -265,8 +283,19 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
     }
     tokio::spawn(deadlines::watch(store.clone()));
-    tokio::spawn(listener::serve(listener, Limits::USUAL, http::router(app)));
-    Ok(Running { http, tftp: tftp_address, banner, token, timeline, store })
+    let router = http::router(app);
+    let https_listener = TcpListener::from_std(https_listener)
+        .map_err(|error| StartError::System("HTTPS", error))?;
+    tokio::spawn(listener::serve_tls(
+        https_listener,
+        Limits::USUAL,
+        Handshakes::USUAL,
+        secure.config.clone(),
+        router.clone(),
+    ));
+    secure.keep();
+    tokio::spawn(listener::serve(listener, Limits::USUAL, router));
+    Ok(Running { http, https, tftp: tftp_address, banner, token, timeline, store })
 }
 
 /// Key, delegation and chain: all of them, or none.
@@ -315,14 +344,21 @@ fn banner(
     interface: &net::Interface,
     tftp: Option<SocketAddr>,
     enrols: bool,
+    secure: &tls::start::Https,
 ) -> String {
     let image = setup.image.as_ref().map_or("none (--image)".into(), |image| {
         format!("{} ({})", image.manifest.version, image.digest.short())
     });
     format!(
-        "page and API {}\ninterface    {} ({})\nDHCP         {dhcp}\nTFTP         {}\n\
+        "page and API {}\nby TLS       {} ({})\ninterface    {} ({})\nDHCP         {dhcp}\nTFTP         {}\n\
          image        {image}\nenrolment    {}",
         setup.base_url,
+        secure.url,
+        if secure.own {
+            format!("our CA {}", secure.ca.path().display())
+        } else {
+            "the operator's certificate".into()
+        },
         interface.name,
         interface.network.address,
         tftp.map_or("off (--ipxe)".into(), |address| address.to_string()),

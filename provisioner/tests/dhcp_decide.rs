@@ -13,7 +13,7 @@ use provisioner::{
         lease::{Lease, LeaseChange},
         parse,
         reply::{Boot, To},
-        settings::{BootMethod, Mode, Quirks, Settings},
+        settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
     },
     progress::Mark,
     timeline::Kind,
@@ -118,6 +118,24 @@ fn http_boot_gets_a_url_and_its_own_class_back() {
     let url = "http://10.77.0.1:8080/ipxe/snponly.efi?mac=52-54-00-aa-00-09";
     assert_eq!(option(&bytes, 67).unwrap(), url.as_bytes());
     assert_eq!(option(&bytes, 60).unwrap(), b"HTTPClient");
+}
+
+#[test]
+fn http_boot_is_told_https_where_the_configuration_says_so_for_all_or_for_one() {
+    let url = |all: HttpBoot, own: Option<HttpBoot>| {
+        let settings = Settings { http_boot: all, ..settings(Mode::Full) };
+        let quirks = Quirks { http_boot: own, ..Quirks::default() };
+        let request = parse(&request(DISCOVER, HTTP)).unwrap();
+        let facts = Facts { quirks, ..free() };
+        let answer = decide(&settings, &facts, &request, classify(&request), Port::Dhcp);
+        answer.reply.unwrap().boot.unwrap()
+    };
+    let by = |base: &str| Boot::Url(format!("{base}/ipxe/snponly.efi?mac=52-54-00-aa-00-09"));
+    let (plain, secure) = (by("http://10.77.0.1:8080"), by("https://10.77.0.1:8443"));
+    assert_eq!(url(HttpBoot::Http, None), plain);
+    assert_eq!(url(HttpBoot::Https, None), secure);
+    assert_eq!(url(HttpBoot::Https, Some(HttpBoot::Http)), plain);
+    assert_eq!(url(HttpBoot::Http, Some(HttpBoot::Https)), secure);
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn options(folder: &Path) -> Options {
         interface: Some("lo".into()),
         dhcp: Some(Part::Off),
         http_port: Some(0),
+        https_port: Some(0),
         image: Some(folder.join("image")),
         database: Some(fs::read_to_string(folder.join("place")).unwrap().parse().unwrap()),
         key: Some(folder.join("key")),

@@ -431,6 +431,9 @@ impl<N: Network> Machine<N> {
         self.settle(&config, arguments.provisioner);
         self.reporter.know(|status| status.name = Some(config.name.clone()));
         self.facts.borrow_mut().config = Some(config);
+        if !self.known.replace(true) {
+            self.aside("certificate", self.clone().stay_known());
+        }
         Ok(detail)
     }
 

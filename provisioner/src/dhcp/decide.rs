@@ -5,7 +5,7 @@ use super::{
     lease::{DECLINED_SECONDS, Lease, LeaseChange, OFFER_SECONDS},
     packet::Request,
     reply::{Boot, Reply, To},
-    settings::{BootMethod, Mode, Quirks, Settings},
+    settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
 };
 use crate::{
     progress::{Asker, Mark},
@@ -155,7 +155,11 @@ impl Decision<'_> {
     }
 
     fn by_http(&self, folder: &str, file: &str) -> Boot {
-        let (base, mac) = (&self.settings.base_url, self.request.mac.hyphenated());
+        let (settings, mac) = (self.settings, self.request.mac.hyphenated());
+        let base = match self.facts.quirks.http_boot.unwrap_or(settings.http_boot) {
+            HttpBoot::Http => &settings.base_url,
+            HttpBoot::Https => &settings.https_url,
+        };
         Boot::Url(format!("{base}/{folder}/{file}?mac={mac}"))
     }
 

@@ -1,6 +1,7 @@
 //! What DHCP is told once: our part, our network, and what single machines need.
 
 use super::pool::{Network, Pool};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -26,6 +27,17 @@ pub enum BootMethod {
     BootServer,
 }
 
+/// By which door UEFI HTTP boot fetches its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HttpBoot {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTPS: firmware has to know our CA, or the operator's.
+    Https,
+}
+
 /// What one machine needs that others do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
@@ -33,6 +45,8 @@ pub struct Quirks {
     pub method: BootMethod,
     /// The iPXE in its NIC's ROM is to load ours first: some are old, or drive their NIC badly.
     pub replace_ipxe: bool,
+    /// By which door its HTTP boot fetches, where not as the others' does.
+    pub http_boot: Option<HttpBoot>,
 }
 
 /// What does not change while we run.
@@ -52,6 +66,10 @@ pub struct Settings {
     pub lease_seconds: u32,
     /// Base of our URLs, `http://10.0.0.1:8080`.
     pub base_url: String,
+    /// The same by TLS, `https://10.0.0.1:8443`.
+    pub https_url: String,
+    /// Which of the two UEFI HTTP boot is told.
+    pub http_boot: HttpBoot,
     /// iPXE for BIOS, by TFTP.
     pub bios_file: String,
     /// iPXE for UEFI, by TFTP or HTTP.

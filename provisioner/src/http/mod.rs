@@ -3,6 +3,7 @@
 //!
 //! | path | for | what |
 //! |---|---|---|
+//! | `GET /ca.pem`, `/ca.der` | firmware's menus, browsers | our CA |
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
@@ -13,16 +14,23 @@
 //! | `POST /v1/machines/{mac}/challenge` | node-init | what its TPM is asked |
 //! | `POST /v1/machines/{mac}/crashes` | node-init | what the kernel kept of its own death |
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
+//! | `POST /v1/machines/{mac}/certificate` | node-init | its certificate for TLS |
+//! | `POST /v1/machines/{mac}/alive` | node-init | that it is there, by that certificate alone |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `POST /v1/machines/{mac}/state` | operators | to move a machine on in its life |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
+//!
+//! `doors` says which of them are open by plain HTTP.
 
 mod api;
 mod boot;
+mod ca;
+mod doors;
 mod live;
+mod mutual;
 mod nodes;
 mod operators;
 mod pages;
@@ -36,11 +44,13 @@ use crate::{
     script,
     store::{Store, StoreError},
     timeline::Timeline,
+    tls::ca::Ca,
 };
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -73,6 +83,14 @@ pub struct App {
     pub upstream: watch::Receiver<Arc<UpstreamStatus>>,
     /// `full`, `proxy` or `off`.
     pub dhcp: &'static str,
+    /// Our CA.
+    pub ca: Arc<Ca>,
+    /// Whether it vouches for us, and not the operator's.
+    pub own_certificate: bool,
+    /// Base of our URLs by TLS.
+    pub https: String,
+    /// Its port.
+    pub https_port: u16,
     /// Places for watchers.
     pub watchers: Arc<Semaphore>,
 }
@@ -98,6 +116,8 @@ impl App {
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/ca.pem", get(ca::pem))
+        .route("/ca.der", get(ca::der))
         .route("/boot.ipxe", get(boot::entry))
         .route("/boot/{name}", get(boot::machine))
         .route("/ipxe/{file}", get(boot::ipxe))
@@ -108,6 +128,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/crashes", post(nodes::crash))
         .route("/v1/machines/{mac}/crashes/{id}", get(api::crash))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
+        .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
+        .route("/v1/machines/{mac}/alive", post(mutual::alive))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines/{mac}/state", post(operators::state))
         .route("/v1/time", post(time::time))
@@ -119,6 +141,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
+        .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
 }

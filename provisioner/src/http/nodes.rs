@@ -151,6 +151,11 @@ pub(super) async fn enrol(
         }
     };
     let (node, boot_id) = (newcomer.node, newcomer.boot_id);
+    if app.store.run(move |store| store.is_revoked(&node)).await? {
+        let error = EnrolError::Revoked { mac, node };
+        refuse(&app, mac, peer, &error.to_string());
+        return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
+    }
     let (held, chip) = (newcomer.held, newcomer.chip);
     let (name, image) = match take_in(&app, authority, newcomer).await? {
         Ok(taken) => taken,
@@ -185,7 +190,7 @@ pub(super) async fn enrol(
     Ok(Json(config))
 }
 
-fn authority(app: &App) -> Result<&Authority, Problem> {
+pub(super) fn authority(app: &App) -> Result<&Authority, Problem> {
     app.authority.as_ref().ok_or_else(|| {
         let text = "this provisioner takes no machines in yet: give it --key, --delegation and \
                     --chain";

@@ -196,8 +196,8 @@ impl Store {
         row.map_or(Ok(None), |row| text(&row, 0))
     }
 
-    /// Lets a key take a machine's place the next time that it comes. False where no such machine
-    /// is known.
+    /// Lets a key take a machine's place the next time that it comes, be it one that was revoked.
+    /// False where no such machine is known.
     pub fn approve(
         &self,
         mac: Mac,
@@ -206,11 +206,14 @@ impl Store {
         now: u64,
     ) -> Result<bool, StoreError> {
         let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
-        let mac = mac.to_string();
+        let (mac, node) = (mac.to_string(), node.to_string());
         self.write(Part::Machines, |sql| {
-            let changed = sql.execute(update, values![&mac, node.to_string()])?;
+            if sql.execute(update, values![&mac, &node])? == 0 {
+                return Ok(false);
+            }
+            sql.execute("DELETE FROM revoked WHERE node = ?1", values![node])?;
             super::life::pass(sql, &mac, Cause::Approve, actor, now)?;
-            Ok(changed > 0)
+            Ok(true)
         })
     }
 

@@ -15,6 +15,7 @@ mod life;
 mod machines;
 mod operators;
 mod place;
+mod revoked;
 mod schema;
 mod sql;
 
@@ -23,6 +24,7 @@ pub use life::Moved;
 pub use machines::{Enrolled, Known};
 pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
+pub use revoked::{Revocation, Standing};
 pub use sql::{Server, ServerError};
 
 use crate::machine::Mac;

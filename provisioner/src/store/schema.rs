@@ -119,6 +119,14 @@ CREATE TABLE operators (
     made        INTEGER NOT NULL
 ) STRICT;
 ",
+    "
+-- Node keys that are taken in no more, until they are approved anew.
+CREATE TABLE revoked (
+    node        TEXT PRIMARY KEY,
+    mac         TEXT NOT NULL,      -- whose it was then
+    at          INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

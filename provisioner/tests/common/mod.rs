@@ -3,7 +3,7 @@
 use provisioner::{
     dhcp::{
         pool::Network,
-        settings::{Mode, Settings},
+        settings::{HttpBoot, Mode, Settings},
     },
     machine::Mac,
 };
@@ -21,6 +21,8 @@ pub(crate) fn settings(mode: Mode) -> Settings {
         dns: vec![],
         lease_seconds: 3600,
         base_url: "http://10.77.0.1:8080".into(),
+        https_url: "https://10.77.0.1:8443".into(),
+        http_boot: HttpBoot::Http,
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
         uki: None,

@@ -1,0 +1,229 @@
+//! The same service over TLS.
+//!
+//! A handshake costs its server a signature, and its client nothing but patience: so they are
+//! bounded in number, by peer, and in time, apart from the connections that they become.
+
+use crate::{
+    Limits, Peers,
+    serve::{accept, connection},
+};
+use axum::{Extension, Router};
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// How many handshakes there may be, and how long one may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshakes {
+    /// In all. One more waits until one ends.
+    pub at_once: usize,
+    /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
+    pub of_one_peer: usize,
+    /// From the first byte wanted to the last.
+    pub patience: Duration,
+}
+
+impl Handshakes {
+    /// For a service that firmware uses: it computes a handshake in a second or two where it is
+    /// slow, and a packet that was lost costs it another few. One peer has an eighth of the places,
+    /// enough for a rack that comes through one router.
+    pub const USUAL: Self =
+        Self { at_once: 512, of_one_peer: 64, patience: Duration::from_secs(20) };
+}
+
+/// Stands in a request's extensions where it came over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// What the peer showed of itself, judged by the configuration's verifier; its first
+    /// certificate alone.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// Serves over TLS until it is dropped. Handlers may ask for
+/// [`ConnectInfo`](axum::extract::ConnectInfo)`<`[`SocketAddr`]`>`, and for
+/// [`Extension`]`<`[`Secured`]`>`.
+pub async fn serve_tls(
+    listener: TcpListener,
+    limits: Limits,
+    handshakes: Handshakes,
+    config: Arc<ServerConfig>,
+    router: Router,
+) -> Infallible {
+    let door = Arc::new(Door {
+        acceptor: TlsAcceptor::from(config),
+        places: Semaphore::new(handshakes.at_once),
+        peers: Peers::default(),
+        handshakes,
+    });
+    let each = move |stream, peer| {
+        let (door, router) = (door.clone(), router.clone());
+        async move {
+            let Some((stream, secured)) = door.handshake(stream, peer).await else { return };
+            let router = router.layer(Extension(secured));
+            connection(stream, peer, router, limits.silence).await;
+        }
+    };
+    accept(listener, limits, each).await
+}
+
+struct Door {
+    acceptor: TlsAcceptor,
+    places: Semaphore,
+    peers: Peers,
+    handshakes: Handshakes,
+}
+
+type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+
+impl Door {
+    async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<(Stream, Secured)> {
+        let Some(_seat) = self.peers.seat(peer.ip(), self.handshakes.of_one_peer) else {
+            tracing::debug!(%peer, "it has {} handshakes already", self.handshakes.of_one_peer);
+            return None;
+        };
+        // None of those that are waited for takes longer than its patience.
+        let _place = self.places.acquire().await.ok()?;
+        let shaken = timeout(self.handshakes.patience, self.acceptor.accept(stream)).await;
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, "no TLS: {error}");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "no TLS: the handshake takes too long");
+                return None;
+            }
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = shown.map(|certificate| certificate.clone().into_owned());
+        Some((stream, Secured { certificate }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{PrivateKeyDer, ServerName},
+        version::TLS13,
+    };
+    use std::time::Instant;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    const SOON: Duration = Duration::from_millis(400);
+    /// Long enough on a machine that has other things to do.
+    const LATE: Duration = Duration::from_secs(20);
+
+    struct Site {
+        address: SocketAddr,
+        client: Arc<ClientConfig>,
+    }
+
+    async fn served(limits: Limits, handshakes: Handshakes) -> Site {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let how = |secured: Option<Extension<Secured>>| async move {
+            match secured {
+                Some(Extension(Secured { certificate: None })) => "secured, by nobody known",
+                _ => "something else",
+            }
+        };
+        let router = Router::new().route("/", get(how));
+        tokio::spawn(serve_tls(listener, limits, handshakes, Arc::new(server), router));
+        Site { address, client: Arc::new(client) }
+    }
+
+    impl Site {
+        async fn silent(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        /// What is answered, where something is, within a time.
+        async fn asked(&self, limit: Duration) -> Option<String> {
+            let stream = self.silent().await;
+            let name = ServerName::try_from("localhost").unwrap();
+            let shaken = TlsConnector::from(self.client.clone()).connect(name, stream);
+            let mut stream = timeout(limit, shaken).await.ok()?.ok()?;
+            let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            stream.write_all(request).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            Some(answer)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_over_tls_is_known_as_one() {
+        let site = served(Limits::USUAL, Handshakes::USUAL).await;
+        let answer = site.asked(LATE).await.unwrap();
+        assert!(answer.ends_with("secured, by nobody known"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_never_ends_is_cut_whatever_it_drips() {
+        let site =
+            served(Limits::USUAL, Handshakes { patience: 2 * SOON, ..Handshakes::USUAL }).await;
+        let began = Instant::now();
+        let mut silent = site.silent().await;
+        let mut drips = site.silent().await;
+        let dripping = async {
+            // The head of a record that says 512 bytes follow, and then one byte after the other.
+            drips.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            while drips.write_all(&[1]).await.is_ok() {
+                tokio::time::sleep(SOON / 20).await;
+            }
+        };
+        timeout(LATE, dripping).await.unwrap();
+        let mut rest = Vec::new();
+        timeout(LATE, silent.read_to_end(&mut rest)).await.unwrap().unwrap();
+        assert!(began.elapsed() >= SOON);
+        assert!(site.asked(LATE).await.is_some(), "others are served");
+    }
+
+    #[tokio::test]
+    async fn no_more_handshakes_than_there_are_places_and_who_waits_gets_one() {
+        let few = Handshakes { at_once: 2, patience: 4 * SOON, ..Handshakes::USUAL };
+        let site = served(Limits::USUAL, few).await;
+        let _held = [site.silent().await, site.silent().await];
+        tokio::time::sleep(SOON / 4).await;
+        assert_eq!(site.asked(SOON).await, None, "both places are taken");
+        tokio::time::sleep(4 * SOON).await;
+        assert!(site.asked(LATE).await.is_some(), "they were given back");
+    }
+
+    #[tokio::test]
+    async fn one_peer_has_its_share_of_handshakes_and_no_more() {
+        let one = Handshakes { of_one_peer: 1, ..Handshakes::USUAL };
+        let site = served(Limits::USUAL, one).await;
+        let held = site.silent().await;
+        tokio::time::sleep(SOON / 4).await;
+        assert_eq!(site.asked(SOON).await, None);
+        drop(held);
+        tokio::time::sleep(SOON / 4).await;
+        assert!(site.asked(LATE).await.is_some());
+    }
+}

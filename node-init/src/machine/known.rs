@@ -1,0 +1,81 @@
+//! Staying known to the provisioner: a certificate that is renewed at half its time, and a sign of
+//! life by it.
+
+use super::{Machine, attempts::wanted};
+use crate::{
+    http::HttpError,
+    net::Network,
+    runner::back_off,
+    secured::{self, SecuredError},
+};
+use protocol::{boot::StageState, certificate::ALIVE_SECONDS};
+use std::{rc::Rc, time::Duration};
+use tokio::time::sleep;
+
+/// What reports of it are called.
+const NAME: &str = "certificate";
+/// Pauses between attempts to get one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(60);
+
+impl<N: Network> Machine<N> {
+    /// Runs from the node's enrolment until the machine ends. A provisioner that knows of no
+    /// certificates is spoken to as before.
+    pub(super) async fn stay_known(self: Rc<Self>) {
+        let (arguments, identity, mac) = {
+            let facts = self.facts.borrow();
+            let arguments = wanted(&facts.arguments, "the command line");
+            let identity = wanted(&facts.identity, "the node's key");
+            match (arguments, identity, wanted(&facts.mac, "the NIC")) {
+                (Ok(arguments), Ok(identity), Ok(mac)) => (arguments, identity, mac),
+                _ => return,
+            }
+        };
+        let (mut failures, mut told) = (0, None);
+        loop {
+            let made = secured::fetch(self.kernel.as_ref(), &arguments, &identity, mac).await;
+            let (channel, lasts) = match made {
+                Ok(made) => made,
+                Err(SecuredError::Http(HttpError::Refused { status: 404, .. })) => return,
+                Err(error) => {
+                    failures += 1;
+                    let text = error.to_string();
+                    if told.as_ref() != Some(&text) {
+                        self.say(NAME, StageState::Retrying, &text);
+                        told = Some(text);
+                    }
+                    sleep(back_off(FIRST_PAUSE, MOST_PAUSE, failures)).await;
+                    continue;
+                }
+            };
+            let renewed = self.kernel.since_start() + lasts / 2;
+            while self.kernel.since_start() < renewed {
+                match secured::alive(&arguments, &identity, mac, &channel).await {
+                    Ok(()) => {
+                        // Not before it is seen to work: a firewall between may know of no TLS.
+                        self.reporter.speak_by(Some(channel.clone()));
+                        if failures > 0 || told.is_none() {
+                            let hours = lasts.as_secs() / 3600;
+                            let text =
+                                format!("known to {} by TLS for {hours} h", arguments.provisioner);
+                            self.say(NAME, StageState::Done, &text);
+                            (failures, told) = (0, Some(String::new()));
+                        }
+                        sleep(Duration::from_secs(ALIVE_SECONDS)).await;
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        let text = error.to_string();
+                        if told.as_ref() != Some(&text) {
+                            self.say(NAME, StageState::Retrying, &text);
+                            told = Some(text);
+                        }
+                        sleep(back_off(FIRST_PAUSE, MOST_PAUSE, failures)).await;
+                        // It may be that the provisioner has another CA now, or another port.
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

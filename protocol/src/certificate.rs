@@ -1,0 +1,64 @@
+//! A node's certificate: by it the provisioner knows on TLS whom it took in. It lasts for a day and
+//! is renewed at half its time, so that a provisioner that knows a node no longer is asked soon, and
+//! whoever finds an old one has nothing.
+//!
+//! `POST /v1/machines/{mac}/certificate` takes a [`Signed`]`<CertificateRequest>` and answers a
+//! [`Signed`]`<NodeCertificate>`; `POST /v1/machines/{mac}/alive` takes an [`Alive`], by TLS with
+//! such a certificate alone.
+
+use crate::{digest::Digest, key::PublicKey, signed::SignedBody};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use crate::signed::Signed;
+
+/// How often a node that is taken in says that it is alive, in seconds.
+pub const ALIVE_SECONDS: u64 = 60;
+
+/// Asks for a certificate. Signed by the node's key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// The machine's MAC address, as in its enrolment.
+    pub mac: String,
+    /// The boot in which it was taken in.
+    pub boot_id: Digest,
+    /// Random: an answer that somebody recorded is for another one.
+    pub nonce: Digest,
+}
+
+impl SignedBody for CertificateRequest {
+    const DOMAIN: &'static str = "aliaOS certificate request";
+    const VERSION: u16 = 1;
+}
+
+/// A certificate. Signed by the provisioner's key, which nodes pin.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeCertificate {
+    /// The node that it is for.
+    pub node: PublicKey,
+    /// As asked.
+    pub nonce: Digest,
+    /// X.509 in DER.
+    #[serde(with = "hex::serde")]
+    pub certificate: Vec<u8>,
+    /// For how many seconds from now it is taken: a node counts them itself, whatever its clock.
+    pub seconds: u64,
+    /// The port on which the provisioner speaks TLS, at the address that the node knows.
+    pub port: u16,
+}
+
+impl SignedBody for NodeCertificate {
+    const DOMAIN: &'static str = "aliaOS node certificate";
+    const VERSION: u16 = 1;
+}
+
+/// A node that was taken in is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alive {
+    /// The boot.
+    pub boot_id: Digest,
+}
