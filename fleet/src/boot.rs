@@ -144,6 +144,9 @@ pub struct Site {
     pub wire: Option<Arc<Wire>>,
     /// Where the way begins without firmware, and what nodes are told without a boot script.
     pub base: Option<SocketAddrV4>,
+    /// The address that machine 0 speaks from where DHCP gives none, machine 1 from the next; none
+    /// where all speak from this host's.
+    pub own_addresses: Option<Ipv4Addr>,
     /// Which parts of the way are gone.
     pub way: Way,
     /// How long firmware collects offers. EDK2 does for 4 s.
@@ -180,6 +183,7 @@ impl Site {
             target,
             wire: None,
             base: None,
+            own_addresses: None,
             way,
             offer_wait: Duration::ZERO,
             digests: true,
@@ -247,6 +251,9 @@ type Failure = (Stage, String);
 
 impl Boot<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
+        if let (Some(first), false) = (self.site.own_addresses, self.site.way.firmware) {
+            self.from = self.own(Ipv4Addr::from_bits(first.to_bits() + self.machine.number));
+        }
         let entry = if self.site.way.firmware { Some(self.firmware().await?) } else { None };
         let (network, manifest) = match (self.site.way.image, entry, self.site.base) {
             (_, Some(url), _) => self.ipxe(&url).await?,

@@ -30,7 +30,8 @@ pub fn usage(id: u32) -> Option<Usage> {
 /// As [`usage`], of a process and its children together: nginx works in children.
 pub fn usage_of_all(id: u32) -> Option<Usage> {
     let mut all = usage(id)?;
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    // A kernel without such a list: what the children take is not seen.
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
         let Some(child) = usage_of_all(child) else { continue };
         all.cpu_seconds += child.cpu_seconds;

@@ -33,6 +33,8 @@ pub const INTERFACE: &str = "fleet0";
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The pool.
 pub const POOL: &str = "10.77.128.0/17";
+/// Its first address.
+pub const POOL_START: Ipv4Addr = Ipv4Addr::new(10, 77, 128, 0);
 /// Page, API and image.
 pub const HTTP_PORT: u16 = 8080;
 const READY: Duration = Duration::from_secs(60);
@@ -144,6 +146,7 @@ pub fn base() -> SocketAddrV4 {
 pub fn machines(way: Way) -> Result<Site, Error> {
     let mut site = Site::new(Target::named(net::SERVER), way, salt());
     site.base = Some(base());
+    site.own_addresses = Some(POOL_START);
     if way.firmware {
         site.wire = Some(Wire::on(INTERFACE)?);
     }

@@ -47,11 +47,9 @@ fn main() -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Built by `cargo xtask test` before tests run; beside this test's own folder.
+/// Built by `cargo xtask test` before tests run.
 fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let named = std::env::var_os("ALIA_PROVISIONER").map(PathBuf::from);
-    named.unwrap_or_else(|| own.parent().unwrap().parent().unwrap().join("provisioner"))
+    std::env::var_os("ALIA_PROVISIONER").unwrap().into()
 }
 
 fn inside(folder: &Path) {

@@ -116,9 +116,10 @@ fn plan(flags: &Flags, server: Option<u32>) -> Plan {
     Plan { machines: flags.machines, first: flags.first, over: flags.over, beats, server }
 }
 
-fn settings(flags: &Flags, site: Site) -> anyhow::Result<Arc<Site>> {
-    let offer_wait = Duration::try_from_secs_f64(flags.offer_wait).context("--offer-wait")?;
-    Ok(Arc::new(Site { offer_wait, digests: !flags.no_digest, ..site }))
+fn settings(flags: &Flags, mut site: Site) -> anyhow::Result<Arc<Site>> {
+    site.offer_wait = Duration::try_from_secs_f64(flags.offer_wait).context("--offer-wait")?;
+    site.digests = !flags.no_digest;
+    Ok(Arc::new(site))
 }
 
 /// Against a provisioner that was named.

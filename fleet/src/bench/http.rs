@@ -188,7 +188,7 @@ async fn fetch_all(load: &Load) -> anyhow::Result<u64> {
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
         // Each from an address of its own, as machines are.
-        let from = Ipv4Addr::from_bits(Ipv4Addr::new(10, 77, 130, 0).to_bits() + number);
+        let from = Ipv4Addr::from_bits(site::POOL_START.to_bits() + number);
         let (request, place, rounds) = (request.clone(), load.place, load.rounds);
         clients.spawn(async move {
             let socket = TcpSocket::new_v4()?;

@@ -7,7 +7,7 @@ use super::{
     runtime,
 };
 use crate::{
-    boot::{Site, Stage, Way},
+    boot::{Stage, Way},
     run::{self, Plan},
     sample::Sizes,
     site,
@@ -36,7 +36,8 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
             let plan = Plan { machines, first, over: 0.0, beats: None, server };
             first += machines;
             Ok(runtime.block_on(async {
-                let site = Site { offer_wait: wait, ..site::machines(Way::WHOLE)? };
+                let mut site = site::machines(Way::WHOLE)?;
+                site.offer_wait = wait;
                 run::run(Arc::new(site), plan).await
             })?)
         };

@@ -65,7 +65,7 @@ pub fn bytes(client: Client, machine: &Machine, terms: &Terms) -> Vec<u8> {
     option(53, &[if terms.taken.is_some() { 3 } else { 1 }]);
     let guid = [&[0][..], &machine.guid].concat();
     let id = [&[1][..], &machine.mac.0].concat();
-    let mut taken = |option: &mut dyn FnMut(u8, &[u8])| {
+    let taken = |option: &mut dyn FnMut(u8, &[u8])| {
         if let Some((server, address)) = terms.taken {
             option(54, &server.octets());
             option(50, &address.octets());

@@ -13,23 +13,44 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket as StdSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
-use tokio::{net::UdpSocket, sync::mpsc, time::timeout_at};
+use tokio::{net::UdpSocket, sync::mpsc, task::AbortHandle, time::timeout_at};
 
 /// The socket's buffer in bytes: a thousand answers at once, twice.
 const BUFFER: usize = 4 << 20;
 /// Answers that wait for one machine; more are as good as lost on the way.
 const WAITING: usize = 8;
+/// How often, and after which pause, a port that is taken is asked for again.
+const BIND_TRIES: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(25);
 /// The longest answer: one frame's.
 const MAX_LEN: usize = 1_500;
 
 /// DHCP's socket.
 pub struct Wire {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     to: SocketAddrV4,
     giaddr: Option<Ipv4Addr>,
-    waiting: Mutex<HashMap<u32, mpsc::Sender<Reply>>>,
+    waiting: Waiting,
+    receiver: AbortHandle,
+}
+
+/// Who waits for answers, by transaction. No more entries than machines under way.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<HashMap<u32, mpsc::Sender<Reply>>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, mpsc::Sender<Reply>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.receiver.abort();
+    }
 }
 
 impl Wire {
@@ -64,29 +85,10 @@ impl Wire {
         let place = SocketAddrV4::new(giaddr.unwrap_or(Ipv4Addr::UNSPECIFIED), 0);
         let failed = |source| Error::Socket { place, source };
         socket.set_nonblocking(true).map_err(failed)?;
-        let socket = UdpSocket::from_std(socket).map_err(failed)?;
-        let wire = Arc::new(Self { socket, to, giaddr, waiting: Mutex::default() });
-        let receiver = Arc::downgrade(&wire);
-        tokio::spawn(async move {
-            let mut buffer = [0; MAX_LEN];
-            while let Some(wire) = receiver.upgrade() {
-                wire.receive(&mut buffer).await;
-            }
-        });
-        Ok(wire)
-    }
-
-    async fn receive(&self, buffer: &mut [u8]) {
-        // Looked up now and then, so that a wire that nobody uses any more ends.
-        let end = tokio::time::Instant::now() + Duration::from_secs(1);
-        let Ok(Ok((length, _))) = timeout_at(end, self.socket.recv_from(buffer)).await else {
-            return;
-        };
-        let bytes = &buffer[..length];
-        let waits = reply::xid(bytes).and_then(|xid| self.waiting().get(&xid).cloned());
-        if let (Some(waits), Some(reply)) = (waits, reply::parse(bytes)) {
-            let _ = waits.try_send(reply);
-        }
+        let socket = Arc::new(UdpSocket::from_std(socket).map_err(failed)?);
+        let waiting = Waiting::default();
+        let receiver = tokio::spawn(receive(socket.clone(), waiting.clone())).abort_handle();
+        Ok(Arc::new(Self { socket, to, giaddr, waiting, receiver }))
     }
 
     /// One exchange of one machine; gives what came of it and how often it asked again.
@@ -101,9 +103,9 @@ impl Wire {
         offer_wait: Duration,
     ) -> Result<(Bound, u32), String> {
         let (sender, mut replies) = mpsc::channel(WAITING);
-        self.waiting().insert(xid, sender);
+        self.waiting.lock().insert(xid, sender);
         let outcome = self.run(client, machine, xid, offer_wait, &mut replies).await;
-        self.waiting().remove(&xid);
+        self.waiting.lock().remove(&xid);
         outcome
     }
 
@@ -140,14 +142,32 @@ impl Wire {
             (exchange, action) = exchange.step(began.elapsed(), event);
         }
     }
+}
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u32, mpsc::Sender<Reply>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+async fn receive(socket: Arc<UdpSocket>, waiting: Waiting) {
+    let mut buffer = [0; MAX_LEN];
+    loop {
+        let Ok((length, _)) = socket.recv_from(&mut buffer).await else { continue };
+        let bytes = &buffer[..length];
+        let waits = reply::xid(bytes).and_then(|xid| waiting.lock().get(&xid).cloned());
+        if let (Some(waits), Some(reply)) = (waits, reply::parse(bytes)) {
+            let _ = waits.try_send(reply);
+        }
     }
 }
 
+/// Binds; waits a moment where the run before this one is still letting go of the port.
 fn bind(place: SocketAddrV4) -> Result<StdSocket, Error> {
-    let socket = StdSocket::bind(place).map_err(|source| Error::Socket { place, source })?;
+    let mut tries = 0;
+    let socket = loop {
+        match StdSocket::bind(place) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES => {
+                tries += 1;
+                thread::sleep(BIND_PAUSE);
+            }
+            bound => break bound.map_err(|source| Error::Socket { place, source })?,
+        }
+    };
     // Of an unprivileged user the kernel takes less; a storm then loses some, and asks again.
     if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
         let _ = setsockopt(&socket, sockopt::RcvBuf, &BUFFER);
