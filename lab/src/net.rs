@@ -69,12 +69,14 @@ pub fn make(plan: &Plan) -> Result<(), Error> {
             format!("address add {FOREIGN}/24 dev {FOREIGN_INTERFACE}"),
             format!("link set {FOREIGN_INTERFACE} up"),
         ];
-        batch(
-            Command::new("nsenter").arg(format!("--net=/run/netns/{FOREIGN_NAMESPACE}")).arg("ip"),
-            &lines,
-        )?;
+        ip_in(FOREIGN_NAMESPACE, &lines)?;
     }
     Ok(())
+}
+
+/// As [`ip`], in another network namespace.
+pub fn ip_in(namespace: &str, lines: &[String]) -> Result<(), Error> {
+    batch(Command::new("nsenter").arg(format!("--net=/run/netns/{namespace}")).arg("ip"), lines)
 }
 
 /// Runs `ip` commands in order, until one fails.

@@ -9,6 +9,7 @@ pub mod build;
 pub mod buildroot;
 mod campaigns;
 mod crates;
+pub mod fleet;
 mod hardening;
 pub mod image;
 pub mod keys;

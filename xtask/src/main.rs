@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
-use xtask::{bench, image, keys, release, secure_boot, test, up};
+use xtask::{bench, fleet, image, keys, release, secure_boot, test, up};
 
 /// The commands of aliaOS.
 #[derive(Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Keys(keys::Flags),
     Release(release::Flags),
     Bench(bench::Flags),
+    Fleet(Box<fleet::Flags>),
     Uki(secure_boot::UkiFlags),
     Stick(secure_boot::StickFlags),
     /// Inside of `up`.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Keys(flags) => keys::run(flags),
         Command::Release(flags) => release::run(flags),
         Command::Bench(flags) => bench::run(flags),
+        Command::Fleet(flags) => fleet::run(*flags),
         Command::Uki(flags) => secure_boot::uki(flags),
         Command::Stick(flags) => secure_boot::stick(flags),
         Command::UpInside { plan } => up::inside::run(&plan),

@@ -5,6 +5,7 @@ mod boot;
 mod check_tx;
 mod matmul;
 mod peer;
+mod provisioner;
 mod step;
 mod tftp;
 
@@ -30,14 +31,18 @@ pub struct Flags {
     /// The kernel that `boot` boots.
     #[arg(long, value_enum, default_value_t)]
     kernel: KernelFrom,
-    /// Only this one: matmul, step, tftp, check-tx or boot. Without a name all but `step`, whose
-    /// peer (PyTorch) is a download of gigabytes.
+    /// Only this one: matmul, step, tftp, check-tx, boot or provisioner. Without a name all but
+    /// `step`, whose peer (PyTorch) is a download of gigabytes, and `provisioner`, which takes
+    /// minutes of both processors.
     #[arg(value_name = "NAME")]
     only: Option<String>,
-    /// Inside of the namespaces in which `tftp` and `boot` run.
+    /// Of `provisioner` only these works: http, tftp, dhcp, storm, fleet.
+    #[arg(long, value_name = "NAME")]
+    work: Vec<String>,
+    /// Inside of the namespaces in which `tftp`, `boot` and `provisioner` run.
     #[arg(long, hide = true)]
     inside: bool,
-    /// What `boot` boots, there.
+    /// What `boot` boots and `provisioner` measures, there.
     #[arg(long, hide = true)]
     plan: Option<PathBuf>,
 }
@@ -116,22 +121,25 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     if flags.inside {
-        return match &flags.plan {
-            Some(plan) => boot::inside(plan, &mut show),
-            None => tftp::inside(&mut show),
+        return match (&flags.plan, flags.only.as_deref()) {
+            (Some(plan), Some("provisioner")) => provisioner::inside(plan, is_json),
+            (Some(plan), _) => boot::inside(plan, &mut show),
+            (None, _) => tftp::inside(&mut show),
         };
     }
-    let names = ["matmul", "step", "tftp", "check-tx", "boot"];
+    let names = ["matmul", "step", "tftp", "check-tx", "boot", "provisioner"];
     if let Some(name) = flags.only.as_deref().filter(|name| !names.contains(name)) {
         bail!("there is no bench {name:?}; there are {}", names.join(", "));
     }
     let is_wanted = |name: &str| match flags.only.as_deref() {
         Some(only) => only == name,
-        None => name != "step",
+        None => !matches!(name, "step" | "provisioner"),
     };
     if !is_json {
         let more = ["by pip, for `bench step` alone: torch, gigabytes of it"];
         let more = if is_wanted("step") { &more[..] } else { &[] };
+        let peers = ["nginx, dnsmasq-base, kea-dhcp4-server, tftpd-hpa: for `bench provisioner` alone"];
+        let more = if is_wanted("provisioner") { &peers[..] } else { more };
         if !setup::announce(&flags.sources, Purpose::Bench, more)? {
             return Ok(());
         }
@@ -152,6 +160,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
     if is_wanted("boot") {
         boot::run(&flags.sources, flags.kernel, is_json)?;
+    }
+    if is_wanted("provisioner") {
+        build::programs_quietly()?;
+        provisioner::run(&flags.sources, flags.work, is_json)?;
     }
     Ok(())
 }
