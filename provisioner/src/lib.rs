@@ -19,6 +19,7 @@ pub mod attest;
 pub mod config;
 pub mod counters;
 pub mod dhcp;
+pub mod doctor;
 pub mod enrol;
 pub mod http;
 pub mod image;
