@@ -228,7 +228,7 @@ pub(super) fn look(host: &Host, interface: &str, machines: Option<u64>, database
         database: database.into(),
         room: statvfs(folder)
             .ok()
-            .map(|about| u64::from(about.blocks_available()).saturating_mul(about.fragment_size())),
+            .map(|about| about.blocks_available().saturating_mul(about.fragment_size())),
         rights: host.text("proc/self/status").as_deref().and_then(rights),
     }
 }

@@ -85,17 +85,16 @@ pub(super) fn listen(plan: &Plan, random: [u8; 20], progress: &dyn Fn(u64)) -> O
     let receivers: Vec<_> =
         others.filter_map(|name| Some(open(name).ok()?.1)).chain([receiver]).collect();
 
-    // Frames of the time before: others' questions and answers, which are not ours.
     let heard = Mutex::new(&mut ear);
     let done = AtomicBool::new(false);
-    let mut result = Ok(0);
-    thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         for receiver in receivers {
             scope.spawn(|| hear(receiver, &heard, &done));
         }
         let offers = || heard.lock().unwrap_or_else(PoisonError::into_inner).heard.offers.clone();
-        result = ask(plan, &asked, mac, sender.as_mut(), &offers, progress);
+        let result = ask(plan, &asked, mac, sender.as_mut(), &offers, progress);
         done.store(true, Ordering::Relaxed);
+        result
     });
     match result {
         Ok(probed) => Outcome { ear, deaf: None, probed },
@@ -214,8 +213,8 @@ fn boot_servers(plan: &Plan, asked: &Asked, mac: Mac, offers: &[Offer]) -> Vec<V
     silent
         .take(MAX_BOOT_SERVERS)
         .map(|offer| {
-            let ends = ((mac, address), (offer.sender, offer.server));
-            asked.boot_server(offer.firmware, ends.0, ends.1)
+            let server = (offer.sender, offer.server);
+            asked.boot_server(offer.firmware, (mac, address), server)
         })
         .collect()
 }
