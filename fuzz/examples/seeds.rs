@@ -67,6 +67,62 @@ fn releases(seeds: &Seeds) -> Anything<()> {
     seeds.put("release_bundle", released.bundle()?.to_bytes())
 }
 
+/// Frames that the doctor hears: spanning tree, a switch's names, servers' answers.
+fn doctor(seeds: &Seeds) -> Anything<()> {
+    let frame = |to: [u8; 6], rest: &[u8]| [&to[..], &[2, 0, 0, 0, 0, 9], rest].concat();
+    let bridge = [0x80, 0, 2, 0xb0, 0, 0, 0, 5];
+    let says = [
+        &[0, 0, 2, 2, 1][..],
+        &bridge,
+        &[0, 0, 0, 0],
+        &bridge,
+        &[0x80, 2, 0, 0, 20, 0, 2, 0, 15, 0, 0],
+    ]
+    .concat();
+    let tree = [1, 0x80, 0xc2, 0, 0, 0];
+    let cisco = [1, 0, 0x0c, 0xcc, 0xcc, 0xcc];
+    let pvst = [&[0, 50, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b][..], &says, &[0, 0, 0, 0, 2, 0, 7]];
+    let ip = |protocol: u8, rest: &[u8]| {
+        let length = (20 + rest.len() as u16).to_be_bytes();
+        let head = [8, 0, 0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0];
+        frame([0xff; 6], &[&head[..], &[10, 0, 0, 2, 255, 255, 255, 255], rest].concat())
+    };
+    let mut offer = vec![0; 240];
+    offer[..3].copy_from_slice(&[2, 1, 6]);
+    offer[4..8].copy_from_slice(&[7; 4]);
+    offer[16..20].copy_from_slice(&[10, 0, 0, 50]);
+    offer[28..34].copy_from_slice(&[6, 7, 7, 7, 7, 7]);
+    offer[236..].copy_from_slice(&[99, 130, 83, 99]);
+    offer.extend(b"\x35\x01\x02\x36\x04\x0a\0\0\x02\x3c\x09PXEClient\x43\x05x.efi\x1a\x02\x05\x78");
+    offer.extend(b"\x2a\x04\x0a\0\0\x03\xff");
+    let udp = |ports: [u8; 4], rest: &[u8]| {
+        let length = (8 + rest.len() as u16).to_be_bytes();
+        [&ports[..], &length, &[0, 0], rest].concat()
+    };
+    let six = |next: u8, rest: &[u8]| {
+        let length = (rest.len() as u16).to_be_bytes();
+        let head = [0x86, 0xdd, 0x60, 0, 0, 0, length[0], length[1], next, 255];
+        let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        frame([0x33; 6], &[&head[..], &source, &source, rest].concat())
+    };
+    let advert = b"\x02\x07\x07\x07\0\x03\0\x28\0\0\0\x01\0\0\0\0\0\0\0\0\0\x05\0\x18\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09\0\0\0\x3c\0\0\0\x3c\0\x3b\0\x06tftp:/";
+    let router = b"\x86\0\0\0\x40\xc0\x07\x08\0\0\0\0\0\0\0\0\x05\x01\0\0\0\0\x05\x78\x01\x01\x02\0\0\0\0\x09";
+    for bytes in [
+        frame(tree, &[&[0, 39, 0x42, 0x42, 3][..], &says].concat()),
+        frame(cisco, &pvst.concat()),
+        frame(cisco, b"\0\x1f\xaa\xaa\x03\0\0\x0c\x20\0\x02\xb4\0\0\0\x01\0\x08sw-9\0\x03\0\x09Gi0/1"),
+        frame(tree, b"\x88\xcc\x02\x07\x04\x02\xb0\0\0\0\x05\x04\x04\x05ge3\x06\x02\0\x78\x0a\x04sw-7\0\0"),
+        frame([0xff; 6], b"\x08\x06\0\x01\x08\0\x06\x04\0\x02\x02\0\0\0\0\x09\x0a\0\0\x05\0\0\0\0\0\0\x0a\0\0\x05"),
+        ip(17, &udp([0, 67, 0, 68], &offer)),
+        six(17, &udp([2, 0x23, 2, 0x22], advert)),
+        six(58, router),
+    ] {
+        let length = (bytes.len() as u16).to_be_bytes();
+        seeds.put("doctor", [&length[..], &bytes].concat())?;
+    }
+    Ok(())
+}
+
 /// DHCP, TFTP, HTTP.
 fn network(seeds: &Seeds) -> Anything<()> {
     let captured = Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests/packets");
@@ -92,6 +148,7 @@ fn network(seeds: &Seeds) -> Anything<()> {
     ] {
         seeds.put("tftp", request)?;
     }
+    doctor(seeds)?;
     let digest = "00".repeat(32);
     for path in [
         "/boot.ipxe",

@@ -21,6 +21,7 @@ pub mod config;
 pub mod counters;
 pub mod deadlines;
 pub mod dhcp;
+pub mod doctor;
 pub mod enrol;
 pub mod http;
 pub mod image;

@@ -6,6 +6,7 @@ use protocol::{PublicKey, SecretKey};
 use provisioner::{
     access::{self, Token},
     config::Options,
+    doctor,
     life::Actor,
     machine::Mac,
     net, page,
@@ -53,6 +54,12 @@ enum Command {
 there has to be changed. In full mode there must be no other one on the network. The ports are \
 67, 69 and 4011 by UDP (for them root, or CAP_NET_BIND_SERVICE, is needed) and 8080 by TCP.")]
     Serve(Box<Options>),
+    /// Look at a network before it is trusted, and say what to change
+    #[command(after_help = "It looks for other DHCP servers, ports in use, MTU, spanning tree, \
+clock, limits of this host and the interface itself; nothing is changed, and no lease is taken. Run \
+it as root, or with CAP_NET_RAW and CAP_NET_BIND_SERVICE: what it may not look at it calls unknown. \
+The exit status is 0 where nothing is a problem, else 1.")]
+    Doctor(doctor::Arguments),
     /// Make a secret key where there is none yet, and show its public half
     Key {
         /// Where it is kept, readable by its owner alone
@@ -147,7 +154,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", protocol::told(error.as_ref()));
             ExitCode::FAILURE
@@ -155,8 +162,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Doctor(arguments) => {
+            return Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(doctor(&arguments));
+        }
         Command::Key { file } => key(&file),
         Command::Approve { database, database_ca, mac, node } => {
             approve(&database.known_by(database_ca), mac, &node)
@@ -180,6 +193,25 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Builder::new_current_thread().enable_all().build()?.block_on(tftp(&root, listen, mtu))
         }
     }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+async fn doctor(arguments: &doctor::Arguments) -> anyhow::Result<ExitCode> {
+    let (shows, seconds) = (std::io::stderr().is_terminal(), arguments.seconds);
+    let report = doctor::run(arguments, move |gone| {
+        if shows {
+            eprint!("\rlistening: {gone} of {seconds} s ");
+        }
+    })
+    .await?;
+    if shows {
+        eprint!("\r\x1b[K");
+    }
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{report}"),
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {

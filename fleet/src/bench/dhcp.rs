@@ -203,11 +203,8 @@ fn kea(bed: &Bed, folder: &Path) -> Result<(Service, String), String> {
     }});
     let path = folder.join("kea.json");
     fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;
-    let mut spec = peer
-        .service("kea", folder)
-        .arg("-c")
-        .arg(path)
-        .ready(Ready::Line("DHCP4_STARTED".into()));
+    let mut spec =
+        peer.service("kea", folder).arg("-c").arg(path).ready(Ready::Line("DHCP4_STARTED".into()));
     let place = folder.display().to_string();
     for name in ["KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR", "KEA_DHCP_DATA_DIR", "KEA_LOG_FILE_DIR"] {
         spec.environment.push((name.into(), place.clone()));

@@ -258,7 +258,10 @@ mod tests {
         let five = block(5, b"ab");
         let actions = receiver.step(Event::Packet(&five));
         assert_eq!(actions[0], Action::Keep(b"ab"));
-        assert_eq!((sends(&actions), actions.last()), (vec![vec![0, 4, 0, 5]], Some(&Action::Done)));
+        assert_eq!(
+            (sends(&actions), actions.last()),
+            (vec![vec![0, 4, 0, 5]], Some(&Action::Done))
+        );
     }
 
     #[test]
