@@ -314,7 +314,7 @@ impl Boot<'_> {
         let (name, server) = bound.boot.as_ref().ok_or("nobody says what to boot")?;
         self.site.target.check(*server)?;
         let server = SocketAddrV4::new(*server, TFTP_PORT);
-        tftp::size(self.from, server, name, Wanted::EDK2).await?;
+        self.record.retries += tftp::size(self.from, server, name, Wanted::EDK2).await?;
         let mut hasher = Hasher::new();
         let keep = |part: &[u8]| {
             hasher.update(part);

@@ -17,7 +17,7 @@ use crate::{
     machine::Machine,
     process,
     sample::Sizes,
-    site::{OURS, SERVER_NAMESPACE},
+    site::OURS,
 };
 use anyhow::bail;
 use lab::{Ready, Service, net};

@@ -25,7 +25,7 @@ pub struct Fetched {
     pub resent: u32,
 }
 
-/// Asks how long a file is, as EDK2 does before it fetches it; none where the server does not say.
+/// Asks how long a file is, as EDK2 does before it fetches it; gives how often it asked again.
 ///
 /// # Errors
 /// The reason.
@@ -34,10 +34,10 @@ pub async fn size(
     server: SocketAddrV4,
     name: &str,
     wanted: Wanted,
-) -> Result<Option<u64>, String> {
+) -> Result<u32, String> {
     let wanted = Wanted { size_only: true, ..wanted };
     let (receiver, _) = transfer(from, server, name, wanted, |_| {}).await?;
-    Ok(receiver.size())
+    Ok(receiver.resent())
 }
 
 /// Fetches a file; each part goes to `keep` as it comes.
