@@ -10,7 +10,7 @@ use crate::{
     dhcp::pool::{Network, Pool},
     machine::Mac,
 };
-use nix::{errno::Errno, ifaddrs::getifaddrs, sys::socket::SockaddrIn};
+use nix::{errno::Errno, ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrIn};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
@@ -44,7 +44,7 @@ pub(super) fn maker(mac: Mac) -> Option<&'static str> {
 pub(super) struct Seen {
     pub(super) name: String,
     pub(super) mac: Option<Mac>,
-    /// Set up by somebody (IFF_UP), and a cable with a link; none where /sys does not tell.
+    /// Whether it has a link; none where it is down.
     pub(super) carrier: Option<bool>,
     /// Mbit/s; -1 or none where there is no cable.
     pub(super) speed: Option<i64>,
@@ -283,6 +283,11 @@ pub(super) fn look(host: &Host, name: &str, options: &Options) -> Result<Seen, E
         let ipv4 = |storage: Option<nix::sys::socket::SockaddrStorage>| {
             storage.and_then(|storage| storage.as_sockaddr_in().map(SockaddrIn::ip))
         };
+        // Not of /sys, which in a network namespace may show another's.
+        seen.carrier = (entry.flags.contains(InterfaceFlags::IFF_UP))
+            .then(|| entry.flags.contains(InterfaceFlags::IFF_RUNNING));
+        let link = entry.address.and_then(|storage| storage.as_link_addr()?.addr());
+        seen.mac = link.map(Mac).or(seen.mac);
         if let (Some(address), Some(mask)) = (ipv4(entry.address), ipv4(entry.netmask)) {
             seen.addresses.push(Network { address, mask });
         }
@@ -292,9 +297,6 @@ pub(super) fn look(host: &Host, name: &str, options: &Options) -> Result<Seen, E
         }
     }
     let text = |file: &str| host.text(&format!("sys/class/net/{name}/{file}"));
-    seen.mac = text("address").and_then(|mac| mac.parse().ok());
-    // It cannot be read while the interface is down.
-    seen.carrier = text("carrier").filter(|text| !text.is_empty()).map(|text| text == "1");
     seen.speed = text("speed").and_then(|speed| speed.parse().ok());
     seen.duplex = text("duplex").filter(|duplex| duplex != "unknown");
     seen.wireless = host.has(&format!("sys/class/net/{name}/wireless"));

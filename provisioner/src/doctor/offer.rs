@@ -44,8 +44,8 @@ pub(super) struct Offer {
     pub(super) boot_server: Option<String>,
     /// Option 60.
     pub(super) class: Option<String>,
-    /// Option 43 is there.
-    pub(super) vendor_options: bool,
+    /// The first server of the boot menu in option 43, by its type (PXE 2.1, option 43.9).
+    pub(super) boot_item: Option<u16>,
     /// The MTU (26).
     pub(super) mtu: Option<u16>,
     /// NTP servers (42).
@@ -97,7 +97,7 @@ impl Offer {
             boot_server: text(OptionCode::TFTPServerName)
                 .or_else(|| given(header.siaddr()).map(|address| address.to_string())),
             class: text(OptionCode::ClassIdentifier),
-            vendor_options: options.bytes(OptionCode::VendorExtensions).is_some(),
+            boot_item: options.bytes(OptionCode::VendorExtensions).and_then(|menu| item(&menu)),
             mtu: mtu.map(u16::from_be_bytes),
             time_servers: list(OptionCode::NtpServers),
         })
@@ -113,6 +113,26 @@ impl Offer {
         let named = |class: &str| class.starts_with("PXEClient") || class.starts_with("HTTPClient");
         self.class.as_deref().is_some_and(named)
     }
+}
+
+/// The first item of option 43's boot menu that is no local boot (type 0).
+fn item(vendor_options: &[u8]) -> Option<u16> {
+    let mut rest = vendor_options;
+    while let [code, length, tail @ ..] = rest {
+        let (value, tail) = tail.split_at_checked(usize::from(*length))?;
+        if *code == 9 {
+            let mut menu = value;
+            while let [a, b, length, tail @ ..] = menu {
+                let kind = u16::from_be_bytes([*a, *b]);
+                if kind != 0 {
+                    return Some(kind);
+                }
+                menu = tail.get(usize::from(*length)..)?;
+            }
+        }
+        rest = tail;
+    }
+    None
 }
 
 /// A DHCPv6 server's answer.
@@ -242,11 +262,15 @@ pub(super) mod tests {
         let file = DhcpOption::BootfileName("lpxelinux.0\0".into());
         let class = DhcpOption::ClassIdentifier("PXEClient".into());
         let own = DhcpOption::ServerIdentifier([10, 0, 0, 5].into());
-        let bytes = message(&asked, vec![file, class, own]);
+        // Local boot, then a server of type 0x8001.
+        let menu = b"\x06\x01\x03\x09\x0c\0\0\x02hd\x80\x01\x04boot\xff".to_vec();
+        let menu = DhcpOption::VendorExtensions(menu);
+        let bytes = message(&asked, vec![file, class, own, menu]);
         let offer = Offer::read(&asked, SENDER, SERVER, &bytes).unwrap();
         assert_eq!(offer.boot_file.as_deref(), Some("lpxelinux.0"));
         assert_eq!(offer.server, Ipv4Addr::new(10, 0, 0, 5));
         assert!(offer.boots() && offer.is_pxe());
+        assert_eq!(offer.boot_item, Some(0x8001));
     }
 
     #[test]
@@ -306,6 +330,7 @@ pub(super) mod tests {
             let six = [&[2][..], &asked.six, &bytes].concat();
             let _ = Advert::read(&asked, SENDER, from, &six);
             let _ = Router::read(from, &[&[134, 0][..], &bytes].concat());
+            let _ = item(&[&[9, 40][..], &bytes].concat());
         }
     }
 }

@@ -119,10 +119,14 @@ impl Asked {
         firmware: Firmware,
         (from, our): (Mac, Ipv4Addr),
         (to, server): (Mac, Ipv4Addr),
+        item: Option<u16>,
     ) -> Vec<u8> {
         let mut message = self.message(firmware, MessageType::Request, our);
-        // Boot item 0, layer 0: the first.
-        message.opts_mut().insert(DhcpOption::VendorExtensions(vec![71, 4, 0, 0, 0, 0, 255]));
+        if let Some(item) = item {
+            // Its layer 0.
+            let [a, b] = item.to_be_bytes();
+            message.opts_mut().insert(DhcpOption::VendorExtensions(vec![71, 4, a, b, 0, 0, 255]));
+        }
         let ends = (SocketAddrV4::new(our, 68), SocketAddrV4::new(server, 4011));
         frame::udp4((from, to), ends, &message.to_vec().unwrap_or_default())
     }
@@ -173,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_server_is_asked_for_its_first_item() {
+    fn a_boot_server_is_asked_for_the_item_of_its_menu() {
         let us = (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1));
-        let bytes = Asked::new([1; 20]).boot_server(Firmware::Uefi, us, us);
+        let bytes = Asked::new([1; 20]).boot_server(Firmware::Uefi, us, us, Some(0x8001));
         let Some(Carried::Udp4 { to, payload, .. }) = frame::read(&bytes).map(|f| f.carried) else {
             panic!("no UDP")
         };
         let request = parse(payload).unwrap();
         assert_eq!((to.port(), request.ciaddr), (4011, us.1));
-        assert_eq!(request.vendor_options.unwrap()[..2], [71, 4]);
+        assert_eq!(request.vendor_options.unwrap()[..4], [71, 4, 0x80, 1]);
     }
 }

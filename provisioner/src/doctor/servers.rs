@@ -313,7 +313,7 @@ mod tests {
             boot_file: file.map(String::from),
             boot_server: None,
             class: class.map(String::from),
-            vendor_options: false,
+            boot_item: None,
             mtu: None,
             time_servers: vec![],
         }

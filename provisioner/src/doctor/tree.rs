@@ -37,12 +37,22 @@ pub(super) struct Seen {
     pub(super) bridges: Vec<Bridge>,
     pub(super) neighbours: Vec<Neighbour>,
     pub(super) local: Option<Local>,
+    /// /sys does not know the interface: it shows another network namespace's.
+    pub(super) blind: bool,
 }
 
 /// What is to be said of it. Pure.
 pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(seen.local.as_ref().map(own));
+    if seen.blind {
+        findings.push(Finding::unknown(
+            Check::SpanningTree,
+            format!("whether {} is, or is a port of, a bridge of ours", seen.interface),
+            "/sys does not know it: it shows another network namespace's interfaces",
+            "run it by `ip netns exec`, which mounts the right one",
+        ));
+    }
     if let Some(why) = &seen.deaf {
         findings.push(Finding::unknown(
             Check::SpanningTree,
@@ -217,6 +227,7 @@ pub(super) fn look(
         bridges: ear.bridges.clone(),
         neighbours: ear.heard.neighbours.clone(),
         local,
+        blind: !host.has(&format!("sys/class/net/{interface}")),
     }
 }
 
@@ -277,6 +288,8 @@ mod tests {
     fn who_may_not_listen_says_so() {
         let found = judge(&Seen { deaf: Some("no right".into()), ..Seen::default() });
         assert_eq!((found.len(), found[0].verdict), (1, Verdict::Unknown));
+        let found = judge(&Seen { blind: true, ..Seen::default() });
+        assert_eq!(found[0].verdict, Verdict::Unknown);
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn boot_servers(plan: &Plan, asked: &Asked, mac: Mac, offers: &[Offer]) -> Vec<V
         .take(MAX_BOOT_SERVERS)
         .map(|offer| {
             let server = (offer.sender, offer.server);
-            asked.boot_server(offer.firmware, (mac, address), server)
+            asked.boot_server(offer.firmware, (mac, address), server, offer.boot_item)
         })
         .collect()
 }
