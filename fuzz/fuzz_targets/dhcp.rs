@@ -10,15 +10,25 @@ use provisioner::dhcp::{
     packet::MAX_LEN,
     parse,
     pool::Network,
-    settings::{BootMethod, Mode, Quirks, Settings},
+    settings::{BootMethod, Mode, Settings},
+};
+use provisioner::{
+    quirks::{OptionValue, Quirks, Rules},
+    tftp::care::Care,
 };
 use std::net::Ipv4Addr;
+
+thread_local! {
+    static RULES: Rules = Rules::load(None, Default::default()).expect("the built-in table");
+}
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((switch, packet)) = switches(bytes) else { return };
     let Ok(request) = parse(packet) else { return };
     assert!(packet.len() <= MAX_LEN && request.mac.is_unicast());
     let _ = request.to_string();
+    let matched = RULES.with(|rules| rules.quirks(&request));
+    let request = matched.corrected(request);
     let settings = Settings {
         mode: if switch(0) { Mode::Full } else { Mode::Proxy },
         network: Network { address: [10, 77, 0, 1].into(), mask: [255, 255, 255, 0].into() },
@@ -28,6 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         dns: vec![[10, 77, 0, 1].into(), [10, 77, 0, 2].into()],
         lease_seconds: 3600,
         base_url: "http://10.77.0.1:8080".into(),
+        https_url: Some("https://10.77.0.1:8443".into()).filter(|_| switch(1)),
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
         uki: Some("aliaos.efi".into()).filter(|_| switch(7)),
@@ -43,6 +54,11 @@ fuzz_target!(|bytes: &[u8]| {
         quirks: Quirks {
             method: if switch(5) { BootMethod::BootServer } else { BootMethod::File },
             replace_ipxe: switch(6),
+            https: switch(2),
+            care: Care { window: Some(1).filter(|_| switch(3)), ..Care::default() },
+            add_options: vec![OptionValue { code: 209, value: vec![7; 64] }],
+            drop_options: vec![60, 66],
+            ..matched
         },
         loaded_ipxe: switch(7),
         took_uki: switch(6),

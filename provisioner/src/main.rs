@@ -6,7 +6,8 @@ use protocol::{PublicKey, SecretKey};
 use provisioner::{
     config::Options,
     machine::Mac,
-    net,
+    net, replay,
+    replay::ReplayOptions,
     store::Store,
     tftp::server::{Report, Server},
 };
@@ -64,6 +65,11 @@ there has to be changed. In full mode there must be no other one on the network.
         /// The node's key, as the machine's page shows it
         node: PublicKey,
     },
+    /// Say what we would answer to a captured exchange, and why
+    #[command(after_help = "Beside each of our answers stands what was answered in the capture, and \
+where it differs in what matters for booting. QEMU records one by -object filter-dump, others by \
+tcpdump -w FILE 'udp port 67 or 68 or 69 or 4011'.")]
+    Replay(Box<ReplayOptions>),
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {
         /// The folder
@@ -100,6 +106,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Approve { database, mac, node } => approve(&database, mac, &node),
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
+        }
+        Command::Replay(options) => {
+            let json = options.json;
+            let report = replay::run(*options)?;
+            let text = match json {
+                true => serde_json::to_string_pretty(&report)? + "\n",
+                false => report.to_string(),
+            };
+            // Who reads only the first lines is no failure.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                other => Ok(other?),
+            }
         }
         // One thread: a block more or less is no work to share out.
         Command::Tftp { root, listen, mtu } => {

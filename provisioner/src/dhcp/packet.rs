@@ -196,10 +196,11 @@ pub fn parse(bytes: &[u8]) -> Result<Request, Refused> {
 pub const IPXE_OPTIONS: u8 = 175;
 
 /// Options by code, parts of one option joined (RFC 3396).
-struct Options(BTreeMap<u8, Vec<u8>>);
+pub(crate) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
-    fn read(bytes: &[u8]) -> Result<Self, Refused> {
+    /// Reads those of a message with its whole header.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Refused> {
         let mut options = Self(BTreeMap::new());
         options.walk(&bytes[240..])?;
         // Option overload (RFC 2132 9.3): more of them in `file`, then in `sname`.
@@ -233,11 +234,11 @@ impl Options {
         }
     }
 
-    fn bytes(&self, code: OptionCode) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&self, code: OptionCode) -> Option<Vec<u8>> {
         self.0.get(&code.into()).cloned()
     }
 
-    fn fixed<const N: usize>(&self, code: OptionCode) -> Result<Option<[u8; N]>, Refused> {
+    pub(crate) fn fixed<const N: usize>(&self, code: OptionCode) -> Result<Option<[u8; N]>, Refused> {
         let code = code.into();
         let Some(value) = self.0.get(&code) else { return Ok(None) };
         let wrong = |_| Refused::Length { code, found: value.len(), wanted: N };

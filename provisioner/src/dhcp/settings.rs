@@ -1,4 +1,5 @@
-//! What DHCP is told once: our part, our network, and what single machines need.
+//! What DHCP is told once: our part and our network. What single machines need is in
+//! [`crate::quirks`].
 
 use super::pool::{Network, Pool};
 use serde::{Deserialize, Serialize};
@@ -26,15 +27,6 @@ pub enum BootMethod {
     BootServer,
 }
 
-/// What one machine needs that others do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quirks {
-    /// How its firmware takes its boot file.
-    pub method: BootMethod,
-    /// The iPXE in its NIC's ROM is to load ours first: some are old, or drive their NIC badly.
-    pub replace_ipxe: bool,
-}
-
 /// What does not change while we run.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -52,6 +44,8 @@ pub struct Settings {
     pub lease_seconds: u32,
     /// Base of our URLs, `http://10.0.0.1:8080`.
     pub base_url: String,
+    /// The same by HTTPS, where it is served: for firmware that takes nothing else.
+    pub https_url: Option<String>,
     /// iPXE for BIOS, by TFTP.
     pub bios_file: String,
     /// iPXE for UEFI, by TFTP or HTTP.

@@ -21,6 +21,7 @@ pub(crate) fn settings(mode: Mode) -> Settings {
         dns: vec![],
         lease_seconds: 3600,
         base_url: "http://10.77.0.1:8080".into(),
+        https_url: None,
         bios_file: "undionly.kpxe".into(),
         uefi_file: "snponly.efi".into(),
         uki: None,
