@@ -66,9 +66,11 @@ there has to be changed. In full mode there must be no other one on the network.
         node: PublicKey,
     },
     /// Say what we would answer to a captured exchange, and why
-    #[command(after_help = "Beside each of our answers stands what was answered in the capture, and \
+    #[command(
+        after_help = "Beside each of our answers stands what was answered in the capture, and \
 where it differs in what matters for booting. QEMU records one by -object filter-dump, others by \
-tcpdump -w FILE 'udp port 67 or 68 or 69 or 4011'.")]
+tcpdump -w FILE 'udp port 67 or 68 or 69 or 4011'."
+    )]
     Replay(Box<ReplayOptions>),
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {

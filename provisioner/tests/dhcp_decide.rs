@@ -478,10 +478,10 @@ fn every_architecture_of_ianas_list_is_answered_or_refused_with_a_reason() {
     let rest = std::iter::repeat_with(|| Nothing(ALONE)).take(41 - 20);
     let listed = table.into_iter().chain(rest);
     let unknown = std::iter::repeat_with(|| Nothing("not in IANA's list"));
-    let all = (0u16..).zip(listed.chain(unknown)).take(64).chain([
-        (255, Nothing("not in IANA's list")),
-        (u16::MAX, Nothing("not in IANA's list")),
-    ]);
+    let all = (0u16..)
+        .zip(listed.chain(unknown))
+        .take(64)
+        .chain([(255, Nothing("not in IANA's list")), (u16::MAX, Nothing("not in IANA's list"))]);
     for (arch, gets) in all {
         for (mode, port) in [(Mode::Full, Port::Dhcp), (Mode::Proxy, Port::Dhcp)] {
             // By option 93, and by option 60 where that is missing.

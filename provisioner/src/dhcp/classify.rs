@@ -126,7 +126,9 @@ pub fn refusal(arch: Option<u16>) -> String {
         }
         17 => "byte code is no image; switch the firmware to 64-bit UEFI HTTP boot, or to PXE",
         20 => "no BIOS loader runs from HTTP; switch the firmware to PXE",
-        0..=41 => "there are images for x86-64 alone; take it off this network or boot it otherwise",
+        0..=41 => {
+            "there are images for x86-64 alone; take it off this network or boot it otherwise"
+        }
         _ => "update this program, or boot the machine otherwise",
     };
     let name = architecture_name(arch);

@@ -238,7 +238,10 @@ impl Options {
         self.0.get(&code.into()).cloned()
     }
 
-    pub(crate) fn fixed<const N: usize>(&self, code: OptionCode) -> Result<Option<[u8; N]>, Refused> {
+    pub(crate) fn fixed<const N: usize>(
+        &self,
+        code: OptionCode,
+    ) -> Result<Option<[u8; N]>, Refused> {
         let code = code.into();
         let Some(value) = self.0.get(&code) else { return Ok(None) };
         let wrong = |_| Refused::Length { code, found: value.len(), wanted: N };

@@ -286,12 +286,15 @@ mod tests {
         let all = [
             entry("any", "{ ipxe = false }", "{ window = 1, rate = 10001 }"),
             entry("maker", "{ mac = ['52:54:00'] }", "{ window = 2, blksize = 600 }"),
-            entry("class", "{ mac = ['52:54:00'], vendor-class = 'PXEClient' }", "{ window = 3, blksize = 700, boot-method = 'boot-server' }"),
+            entry(
+                "class",
+                "{ mac = ['52:54:00'], vendor-class = 'PXEClient' }",
+                "{ window = 3, blksize = 700, boot-method = 'boot-server' }",
+            ),
             entry("block", "{ mac = ['52:54:00:aa'] }", "{ window = 4 }"),
             entry("elsewhere", "{ mac = ['52:54:00:aa'], architectures = [0] }", "{ window = 5 }"),
         ];
-        let rules =
-            Rules::new(table(&all.concat()), Table::default(), BTreeMap::new()).unwrap();
+        let rules = Rules::new(table(&all.concat()), Table::default(), BTreeMap::new()).unwrap();
         let quirks = rules.quirks(&uefi());
         let names: Vec<_> = quirks.applied.iter().filter_map(|a| a.name.clone()).collect();
         assert_eq!(names, ["block", "class", "any"], "and who had no say is not told");
@@ -337,8 +340,16 @@ mod tests {
 
     #[test]
     fn of_one_option_the_stronger_says_whether_it_is_sent() {
-        let built_in = entry("b", "{ ipxe = false }", "{ drop-options = [66, 60], add-options = [{ code = 67, text = 'b' }] }");
-        let operator = entry("o", "{ ipxe = false }", "{ drop-options = [67], add-options = [{ code = 66, text = 'o' }] }");
+        let built_in = entry(
+            "b",
+            "{ ipxe = false }",
+            "{ drop-options = [66, 60], add-options = [{ code = 67, text = 'b' }] }",
+        );
+        let operator = entry(
+            "o",
+            "{ ipxe = false }",
+            "{ drop-options = [67], add-options = [{ code = 66, text = 'o' }] }",
+        );
         let rules = Rules::new(table(&built_in), table(&operator), BTreeMap::new()).unwrap();
         let quirks = rules.quirks(&uefi());
         let added: Vec<u8> = quirks.add_options.iter().map(|add| add.code).collect();

@@ -70,7 +70,9 @@ mod tests {
             assert_eq!(prefix.fits(Mac([0x52, 0x54, 0, 0xaa, 0, 9])), fits, "{text}");
             assert_eq!(prefix.to_string().parse::<Prefix>().unwrap(), prefix);
         }
-        for text in ["", "52:54", "52:54:0", "525400", "01:00:5e", "1:2:3:4:5:6:7", "00:11:22:33:44:55:66"] {
+        for text in
+            ["", "52:54", "52:54:0", "525400", "01:00:5e", "1:2:3:4:5:6:7", "00:11:22:33:44:55:66"]
+        {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
     }

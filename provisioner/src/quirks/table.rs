@@ -134,14 +134,14 @@ impl TryFrom<WrittenOption> for OptionValue {
             (Some(text), None, None) => text.into_bytes(),
             (None, Some(digits), None) => hex::decode(digits.replace([' ', ':'], ""))
                 .map_err(|error| format!("option {code}: {error}"))?,
-            (None, None, Some(addresses)) => {
-                addresses.iter().flat_map(Ipv4Addr::octets).collect()
-            }
+            (None, None, Some(addresses)) => addresses.iter().flat_map(Ipv4Addr::octets).collect(),
             _ => return Err(format!("option {code}: one of text, hex and addresses is wanted")),
         };
         if value.is_empty() || value.len() > MAX_OPTION_LEN {
             let length = value.len();
-            return Err(format!("option {code} has {length} bytes: 1 to {MAX_OPTION_LEN} are taken"));
+            return Err(format!(
+                "option {code} has {length} bytes: 1 to {MAX_OPTION_LEN} are taken"
+            ));
         }
         Ok(Self { code, value })
     }
@@ -264,9 +264,11 @@ impl Match {
             && self.architectures.is_empty()
             && self.ipxe.is_none();
         if nothing {
-            return Err("matches everything: say what it fits, or leave out its match and name it \
+            return Err(
+                "matches everything: say what it fits, or leave out its match and name it \
                         at the machines that need it"
-                .into());
+                    .into(),
+            );
         }
         if self.mac.len() > MAX_LIST || self.architectures.len() > MAX_LIST {
             return Err("lists more than 64 prefixes or architectures: make it two".into());
@@ -340,7 +342,12 @@ mod tests {
             (entry("[quirk.set]\nadd-options = [{code = 66}]"), "one of text, hex"),
             (entry("[quirk.set]\nadd-options = [{code = 66, hex = 'zz'}]"), "option 66"),
             (entry("[quirk.set]\nadd-options = [{code = 66, text = ''}]"), "0 bytes"),
-            (entry("[quirk.set]\nwindow = 1\n[[quirk]]\nname = 'A'\nabout = 'b'\nset.window = 1"), "no name"),
+            (
+                entry(
+                    "[quirk.set]\nwindow = 1\n[[quirk]]\nname = 'A'\nabout = 'b'\nset.window = 1",
+                ),
+                "no name",
+            ),
             ("[[quirks]]".into(), "unknown field"),
         ] {
             let said = wrong(&text);

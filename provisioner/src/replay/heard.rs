@@ -37,7 +37,8 @@ impl Heard {
         }
         let options: Result<Options, Refused> = Options::read(bytes);
         let options = options.ok()?;
-        let field = |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
+        let field =
+            |at: usize| Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
         let some = |address: Ipv4Addr| Some(address).filter(|address| !address.is_unspecified());
         let address = |code| options.fixed::<4>(code).ok().flatten().map(Ipv4Addr::from);
         let overload =
@@ -56,8 +57,10 @@ impl Heard {
         for code in TOLD {
             if let Some(value) = options.bytes(code.into()) {
                 let value = match code {
-                    54 => <[u8; 4]>::try_from(&value[..])
-                        .map_or_else(|_| shown(&value), |octets| Ipv4Addr::from(octets).to_string()),
+                    54 => <[u8; 4]>::try_from(&value[..]).map_or_else(
+                        |_| shown(&value),
+                        |octets| Ipv4Addr::from(octets).to_string(),
+                    ),
                     _ => shown(&value),
                 };
                 fields.insert(format!("option {code}"), value);

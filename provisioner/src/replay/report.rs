@@ -70,7 +70,11 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "packet {} at {:.3} s, {}: {}", self.packet, self.seconds, self.client, self.asks)?;
+        writeln!(
+            f,
+            "packet {} at {:.3} s, {}: {}",
+            self.packet, self.seconds, self.client, self.asks
+        )?;
         said(f, "we", &self.ours)?;
         for theirs in &self.captured {
             said(f, theirs.from.as_deref().unwrap_or("they"), theirs)?;

@@ -63,7 +63,9 @@ impl Scene {
 /// From a server's port to a client's or a relay's.
 pub fn is_reply(datagram: &Datagram<'_>) -> bool {
     let (from, to) = (datagram.source.port(), datagram.destination.port());
-    matches!(from, 67 | 4011) && matches!(to, 67 | 68 | 4011) && datagram.payload.first() == Some(&2)
+    matches!(from, 67 | 4011)
+        && matches!(to, 67 | 68 | 4011)
+        && datagram.payload.first() == Some(&2)
 }
 
 fn read(datagram: &Datagram<'_>) -> Option<(Option<Ipv4Addr>, Heard)> {

@@ -39,8 +39,10 @@ pub fn asked(request: &Datagram<'_>, after: &[Datagram<'_>], folder: Option<&Pat
     let (asks, mac, path, ours) = ours(request.payload, folder);
     let server = request.destination.ip();
     let reply = after.iter().find(|datagram| datagram.source.ip() == server);
-    let captured: Vec<Said> =
-        reply.map(|datagram| said(datagram.source.to_string(), datagram.payload)).into_iter().collect();
+    let captured: Vec<Said> = reply
+        .map(|datagram| said(datagram.source.to_string(), datagram.payload))
+        .into_iter()
+        .collect();
     let loads = after.iter().any(|datagram| {
         datagram.source == request.source
             && matches!(packet::parse(datagram.payload), FromClient::Ack(block) if block > 0)
@@ -81,7 +83,11 @@ fn ours(bytes: &[u8], folder: Option<&Path>) -> Ours {
     let wanted = match name::wanted(&request.name) {
         Ok(wanted) => wanted,
         Err(error) => {
-            let said = Said { says: "ERROR 2".into(), why: Some(error.to_string()), ..silence(String::new()) };
+            let said = Said {
+                says: "ERROR 2".into(),
+                why: Some(error.to_string()),
+                ..silence(String::new())
+            };
             return (asks, None, None, said);
         }
     };
@@ -122,7 +128,8 @@ fn said(from: String, bytes: &[u8]) -> Said {
                 .map(|text| String::from_utf8_lossy(text).to_ascii_lowercase())
                 .collect();
             for pair in texts.chunks_exact(2).filter(|pair| !pair[0].is_empty()) {
-                let plain = |text: &String| text.chars().filter(|c| !c.is_control()).take(40).collect();
+                let plain =
+                    |text: &String| text.chars().filter(|c| !c.is_control()).take(40).collect();
                 fields.insert(plain(&pair[0]), plain(&pair[1]));
             }
             "OACK".into()

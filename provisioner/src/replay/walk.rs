@@ -164,7 +164,7 @@ impl Walk<'_> {
         }
     }
 
-    fn step(&mut self, datagram: &Datagram<'_>, client: String, asks: String, ours: Said) -> Step {
+    fn step(&self, datagram: &Datagram<'_>, client: String, asks: String, ours: Said) -> Step {
         Step {
             packet: datagram.number,
             seconds: datagram.at.saturating_sub(self.began).as_secs_f64(),
@@ -209,8 +209,7 @@ impl Walk<'_> {
         let unsaid = || "it is not for us to answer".to_string();
         let why = why.or_else(|| heard.is_none().then(unsaid));
         let fields = heard.as_ref().map(|heard| heard.fields.clone()).unwrap_or_default();
-        let mut step =
-            self.step(&datagram, client, asks, Said { from: None, says, why, fields });
+        let mut step = self.step(&datagram, client, asks, Said { from: None, says, why, fields });
 
         let captured = self.captured(at);
         let replies: Vec<Heard> = captured.iter().map(|(_, heard)| heard.clone()).collect();
@@ -235,14 +234,16 @@ impl Walk<'_> {
 
     /// What servers answered to the packet at this position.
     fn captured(&self, at: usize) -> Vec<(String, Heard)> {
-        let list = transaction(&self.datagrams[at])
-            .and_then(|key| self.index.transactions.get(&key));
+        let list =
+            transaction(&self.datagrams[at]).and_then(|key| self.index.transactions.get(&key));
         let asks = |position: usize| !is_reply(&self.datagrams[position]);
         let answers = Index::after(list, at, asks).into_iter().map(|at| &self.datagrams[at]);
         // More than that from one network is a storm, not an answer.
         let answers = answers.take(8);
         answers
-            .filter_map(|answer| Some((answer.source.ip().to_string(), Heard::read(answer.payload)?)))
+            .filter_map(|answer| {
+                Some((answer.source.ip().to_string(), Heard::read(answer.payload)?))
+            })
             .collect()
     }
 

@@ -46,8 +46,11 @@ impl Care {
             return None;
         }
         let mut part = String::from(MARK);
-        let values =
-            [('b', self.blksize.map(u32::from)), ('w', self.window.map(u32::from)), ('r', self.rate)];
+        let values = [
+            ('b', self.blksize.map(u32::from)),
+            ('w', self.window.map(u32::from)),
+            ('r', self.rate),
+        ];
         for (key, value) in values {
             if let Some(value) = value {
                 let _ = write!(part, "-{key}{value}");
@@ -93,9 +96,20 @@ mod tests {
     fn only_what_we_write_ourselves_is_read_as_a_care() {
         let care = Care { blksize: Some(1024), window: Some(1), rate: Some(500_000) };
         assert_eq!(care.part().unwrap(), "care-b1024-w1-r500000");
-        for other in
-            ["care", "care-", "careful", "care-b7", "care-w0", "care-w65", "care-r1", "care-w1-b1024", "care-b+1024", "care-b01024", "care-b", "care-é1"]
-        {
+        for other in [
+            "care",
+            "care-",
+            "careful",
+            "care-b7",
+            "care-w0",
+            "care-w65",
+            "care-r1",
+            "care-w1-b1024",
+            "care-b+1024",
+            "care-b01024",
+            "care-b",
+            "care-é1",
+        ] {
             assert_eq!(Care::of_part(other), None, "{other}");
         }
         assert_eq!(Care::default().part(), None);

@@ -69,7 +69,10 @@ mod tests {
         assert_eq!(found.mac, "52:54:00:12:34:56".parse().ok());
         assert_eq!(found.path, PathBuf::from("snponly.efi"));
         assert_eq!(wanted("\\snponly.efi").unwrap().path, PathBuf::from("snponly.efi"));
-        assert_eq!(wanted("/a//b").unwrap(), Wanted { mac: None, care: Care::default(), path: "a/b".into() });
+        assert_eq!(
+            wanted("/a//b").unwrap(),
+            Wanted { mac: None, care: Care::default(), path: "a/b".into() }
+        );
     }
 
     #[test]

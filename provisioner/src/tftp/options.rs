@@ -42,7 +42,7 @@ pub fn negotiate(
     care: &Care,
 ) -> Terms {
     let max_blksize = care.blksize.unwrap_or(max_blksize).min(max_blksize);
-    let max_window = care.window.unwrap_or(MAX_WINDOW).min(max_window);
+    let max_window = care.window.unwrap_or(MAX_WINDOW).min(MAX_WINDOW);
     let mut terms = Terms {
         blksize: PLAIN_BLKSIZE,
         window: 1,
@@ -67,7 +67,7 @@ pub fn negotiate(
                 terms.blksize.into()
             }
             "windowsize" if asked >= 1 => {
-                terms.window = u16::try_from(asked).unwrap_or(u16::MAX).min(MAX_WINDOW);
+                terms.window = u16::try_from(asked).unwrap_or(u16::MAX).min(max_window);
                 terms.window.into()
             }
             "timeout" if (1..=255).contains(&asked) => {

@@ -167,7 +167,8 @@ impl Server {
             Ok(found) => found,
             Err((mac, code, reason)) => return self.refuse(mac, peer, Some(code), reason).await,
         };
-        let terms = options::negotiate(&request.options, found.bytes, self.max_blksize, &found.care);
+        let terms =
+            options::negotiate(&request.options, found.bytes, self.max_blksize, &found.care);
         let under_way = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(self.clone().run(peer, found, terms, under_way.clone()));
         let running = Running { task: task.abort_handle(), under_way };
