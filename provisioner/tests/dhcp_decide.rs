@@ -435,7 +435,7 @@ fn the_machines_timeline_tells_which_quirk_was_applied_and_why() {
     let applied = vec![Applied { name: Some("slow".into()), why: "MAC 52:54:00".into() }];
     let facts = Facts { quirks: Quirks { applied, ..Quirks::default() }, ..free() };
     let told = full(&facts, DISCOVER, &[UEFI]);
-    assert!(text(&told).ends_with("; by quirk slow (MAC 52:54:00)"), "{}", text(&told));
+    assert!(text(&told).ends_with("; quirks: slow (MAC 52:54:00)"), "{}", text(&told));
     let told = full(&facts, DISCOVER, &[SYSTEM]);
     assert!(!text(&told).contains("quirk"), "{}", text(&told));
 }

@@ -297,7 +297,7 @@ fn the_same_options_as_serves_change_the_answers() {
     let name = format!("{}/care-r50000/snponly.efi", mac.hyphenated());
     assert_eq!(report.steps[0].ours.fields["option 67"], name);
     let why = report.steps[0].ours.why.as_deref().unwrap();
-    assert!(why.contains("by quirk slow (operator's file, MAC 52:54:00)"), "{why}");
+    assert!(why.contains("quirks: slow (operator's file, MAC 52:54:00)"), "{why}");
 
     let report = replayed(&path, &["--uki", "any.efi"]);
     assert!(report.steps[0].ours.fields["option 67"].ends_with("/aliaos.efi"));

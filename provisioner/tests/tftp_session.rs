@@ -239,7 +239,7 @@ fn doubled_packets_do_not_double_the_traffic() {
 
 #[test]
 fn a_second_ack_is_believed_only_when_nothing_follows_it() {
-    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468);
+    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468, &Care::default());
     let ms = Duration::from_millis;
     let (session, _) = Session::open(ms(0), 512 * 100, &terms);
     let (session, actions) = session.step(ms(5), Event::Ack(0));
@@ -286,7 +286,7 @@ fn block_numbers_roll_over_in_files_of_more_than_65535_blocks() {
 
 #[test]
 fn edk2_asking_for_the_size_is_no_failure() {
-    let terms = negotiate(&[("tsize".into(), "0".into())], 5_000, 1468);
+    let terms = negotiate(&[("tsize".into(), "0".into())], 5_000, 1468, &Care::default());
     let (session, actions) = Session::open(Duration::ZERO, 5_000, &terms);
     assert_eq!(actions, [Action::Oack]);
     let aborted = Event::Error(8, "User aborted the transfer".into());
@@ -296,7 +296,7 @@ fn edk2_asking_for_the_size_is_no_failure() {
 
 #[test]
 fn acks_from_nowhere_change_nothing() {
-    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468);
+    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468, &Care::default());
     let now = Duration::from_millis(1);
     let (session, _) = Session::open(Duration::ZERO, 512 * 100, &terms);
     let (session, actions) = session.step(now, Event::Ack(7));

@@ -81,7 +81,7 @@ impl Rules {
     pub fn quirks(&self, request: &Request) -> Quirks {
         let mut settled = Settled::default();
         if let Some(hand) = self.hand.get(&request.mac) {
-            settled.take(&hand.set, None, || "by hand".into());
+            settled.take(&hand.set, None, || "set by hand".into());
             for name in &hand.names {
                 if let Some(entry) = self.named(name) {
                     settled.take(&entry.set, Some(&entry.name), || "by hand".into());
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((care.window, care.blksize, care.rate), (Some(2), Some(900), Some(50_000)));
         assert_eq!(
             quirks.told().unwrap(),
-            "by quirk by hand, o (operator's file, MAC 52:54:00), b (MAC 52:54:00:aa:00:09)"
+            "quirks: set by hand, o (operator's file, MAC 52:54:00), b (MAC 52:54:00:aa:00:09)"
         );
         let other = request(Mac([2, 0, 0, 0, 0, 1]), &[]);
         assert_eq!(rules.quirks(&other), Quirks::default());
@@ -322,7 +322,7 @@ mod tests {
         let rules = named(&["no-blksize", "https-only"]).unwrap();
         let quirks = rules.quirks(&uefi());
         assert!(quirks.https && quirks.care.blksize == Some(512));
-        assert_eq!(quirks.told().unwrap(), "by quirk no-blksize (by hand), https-only (by hand)");
+        assert_eq!(quirks.told().unwrap(), "quirks: no-blksize (by hand), https-only (by hand)");
         let error = named(&["no-blcksize"]).unwrap_err().to_string();
         assert!(error.contains("\"no-blksize\""), "{error}");
     }

@@ -67,7 +67,7 @@ impl Quirks {
             return None;
         }
         let all: Vec<String> = self.applied.iter().map(Applied::to_string).collect();
-        Some(format!("by quirk {}", all.join(", ")))
+        Some(format!("quirks: {}", all.join(", ")))
     }
 }
 
