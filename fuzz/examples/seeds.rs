@@ -138,6 +138,14 @@ fn network(seeds: &Seeds) -> Anything<()> {
             }
         }
     }
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests/captures");
+    for entry in fs::read_dir(captures)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "pcap" || kind == "pcapng") {
+            seeds.put("pcap", [&[0][..], &fs::read(path)?].concat())?;
+        }
+    }
+    seeds.put("tftp", "\0\x0152-54-00-12-34-56/care-b1024-w1-r500000/snponly.efi\0octet\0")?;
     for request in [
         &b"\0\x01/52-54-00-12-34-56/snponly.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0"[..],
         b"\0\x01undionly.kpxe\0OCTET\0timeout\x003\0",

@@ -10,15 +10,25 @@ use provisioner::dhcp::{
     packet::MAX_LEN,
     parse,
     pool::Network,
-    settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
+    settings::{BootMethod, HttpBoot, Mode, Settings},
+};
+use provisioner::{
+    quirks::{OptionValue, Quirks, Rules},
+    tftp::care::Care,
 };
 use std::net::Ipv4Addr;
+
+thread_local! {
+    static RULES: Rules = Rules::load(None, Default::default()).expect("the built-in table");
+}
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((switch, packet)) = switches(bytes) else { return };
     let Ok(request) = parse(packet) else { return };
     assert!(packet.len() <= MAX_LEN && request.mac.is_unicast());
     let _ = request.to_string();
+    let matched = RULES.with(|rules| rules.quirks(&request));
+    let request = matched.corrected(request);
     let settings = Settings {
         mode: if switch(0) { Mode::Full } else { Mode::Proxy },
         network: Network { address: [10, 77, 0, 1].into(), mask: [255, 255, 255, 0].into() },
@@ -45,7 +55,11 @@ fuzz_target!(|bytes: &[u8]| {
         quirks: Quirks {
             method: if switch(5) { BootMethod::BootServer } else { BootMethod::File },
             replace_ipxe: switch(6),
-            http_boot: Some(HttpBoot::Https).filter(|_| switch(5)),
+            https: Some(switch(2)).filter(|_| switch(5)),
+            care: Care { window: Some(1).filter(|_| switch(3)), ..Care::default() },
+            add_options: vec![OptionValue { code: 209, value: vec![7; 64] }],
+            drop_options: vec![60, 66],
+            ..matched
         },
         loaded_ipxe: switch(7),
         took_uki: switch(6),

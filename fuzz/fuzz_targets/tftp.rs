@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use provisioner::tftp::{
+    care::Care,
     name::wanted,
     options::{MAX_WINDOW, negotiate},
     packet::{self, FromClient, MAX_REQUEST_LEN},
@@ -21,7 +22,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(request) = packet::parse_request(bytes) else { return };
     assert!(bytes.len() <= MAX_REQUEST_LEN);
     named(&request.name);
-    let terms = negotiate(&request.options, 1_000_000, MAX_BLKSIZE);
+    let care = wanted(&request.name).map(|found| found.care).unwrap_or_default();
+    let terms = negotiate(&request.options, 1_000_000, MAX_BLKSIZE, &care);
+    assert!(care.part().is_none_or(|part| Care::of_part(&part) == Some(care)));
+    assert!(terms.pace.is_none_or(|pace| !pace.is_zero()));
     assert!((8..=MAX_BLKSIZE).contains(&terms.blksize) && (1..=MAX_WINDOW).contains(&terms.window));
     assert!((1..=255).contains(&terms.timeout.as_secs()));
     // Nothing is answered that was not asked, and nothing twice.

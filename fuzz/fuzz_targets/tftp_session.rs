@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 use provisioner::tftp::{
+    care::{Care, MIN_RATE},
     options::negotiate,
     session::{Action, Event, Session},
 };
@@ -14,6 +15,7 @@ struct Transfer {
     blksize: Option<u16>,
     window: Option<u16>,
     timeout: Option<u8>,
+    rate: Option<u32>,
     events: Vec<(u16, Says)>,
 }
 
@@ -37,11 +39,15 @@ fuzz_target!(|transfer: Transfer| {
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_string(), value?.to_string())))
         .collect();
-    let terms = negotiate(&options, transfer.file_len, 1468);
+    let rate = transfer.rate.map(|rate| rate.max(MIN_RATE));
+    let care = Care { rate, ..Care::default() };
+    let terms = negotiate(&options, transfer.file_len, 1468, &care);
+    // A paced window goes in as many steps as it has blocks.
+    let patience = 16 * if rate.is_some() { u32::from(terms.window) + 1 } else { 1 };
     let blocks = transfer.file_len / u64::from(terms.blksize) + 1;
     let mut now = Duration::ZERO;
     let (mut session, mut actions) = Session::open(now, transfer.file_len, &terms);
-    let (mut last_sent, mut quiet) = (0, 0);
+    let (mut last_sent, mut quiet) = (0, 0u32);
     for (pause, says) in transfer.events {
         for action in &actions {
             match action {
@@ -71,7 +77,7 @@ fuzz_target!(|transfer: Transfer| {
         let silent = matches!(event, Event::Silence);
         // Nothing goes on for ever by itself; what was missing is sent again once more than tries.
         quiet = if silent { quiet + 1 } else { 0 };
-        assert!(quiet < 16, "a silent client is not given up");
+        assert!(quiet < patience, "a silent client is not given up");
         (session, actions) = session.step(now, event);
         let ended = actions.iter().any(|action| matches!(action, Action::End(_)));
         assert!(ended || session.deadline() > now || !silent && session.deadline() == now);

@@ -4,9 +4,10 @@
 use crate::{
     dhcp::{
         pool::Pool,
-        settings::{BootMethod, HttpBoot, Mode, Quirks},
+        settings::{BootMethod, HttpBoot, Mode},
     },
     machine::Mac,
+    quirks::{Hand, Set},
     store::Place,
 };
 use clap::{Args, CommandFactory, Parser, ValueEnum};
@@ -32,11 +33,11 @@ use std::{
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// A TOML file with any of these options as keys (without the dashes), and a table
-    /// [machine."52:54:00:12:34:56"] for each machine that needs its own name, boot-method ("file",
-    /// or "boot-server" where firmware insists on port 4011), replace-ipxe (true where the iPXE
-    /// in its NIC's ROM does not do), network (how it joins its network, docs/hardware.md) or
-    /// scratch ("memory", "disk", or {erase = "ID of the disk"}) or http-boot ("https" where its
-    /// firmware has our CA, or "http")
+    /// [machine."52:54:00:12:34:56"] for each machine that needs its own name, quirks (names from
+    /// the table, docs/quirks.md), boot-method ("file", or "boot-server" where firmware insists on
+    /// port 4011), replace-ipxe (true where the iPXE in its NIC's ROM does not do), https, blksize,
+    /// window or rate (of TFTP, at most), network (how it joins its network, docs/hardware.md) or
+    /// scratch ("memory", "disk", or {erase = "ID of the disk"})
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -111,6 +112,10 @@ pub struct Options {
     /// of iPXE, and verifies it where Secure Boot is on
     #[arg(long, value_name = "FILE", help_heading = "What is booted")]
     pub uki: Option<PathBuf>,
+    /// What kinds of firmware need, in a TOML file of the built-in table's form (docs/quirks.md),
+    /// which it outweighs
+    #[arg(long, value_name = "FILE", help_heading = "What is booted")]
+    pub quirks: Option<PathBuf>,
     /// Kernel consoles; the last is where node-init writes [default: tty1 ttyS0,115200]
     #[arg(long, value_name = "CONSOLE", help_heading = "What is booted")]
     pub console: Vec<String>,
@@ -215,12 +220,20 @@ impl Part {
 pub struct MachineOptions {
     /// What it is called.
     pub name: Option<String>,
+    /// Entries of the tables of quirks, strongest first.
+    pub quirks: Vec<String>,
     /// How its firmware takes its boot file.
-    pub boot_method: BootMethod,
+    pub boot_method: Option<BootMethod>,
     /// Whether the iPXE in its NIC's ROM is to load ours first.
-    pub replace_ipxe: bool,
-    /// By which door its firmware's HTTP boot fetches.
-    pub http_boot: Option<HttpBoot>,
+    pub replace_ipxe: Option<bool>,
+    /// Whether its HTTP boot takes HTTPS alone.
+    pub https: Option<bool>,
+    /// The most bytes of a TFTP block.
+    pub blksize: Option<u16>,
+    /// The most TFTP blocks before an ACK.
+    pub window: Option<u16>,
+    /// The most bytes a second by TFTP.
+    pub rate: Option<u32>,
     /// How it joins its network.
     pub network: Option<NetworkConfig>,
     /// Room for what does not fit in its memory.
@@ -228,19 +241,34 @@ pub struct MachineOptions {
 }
 
 impl MachineOptions {
-    /// For the DHCP server.
-    pub fn quirks(&self) -> Quirks {
-        Quirks {
-            method: self.boot_method,
+    /// What is said here of its firmware.
+    pub fn hand(&self) -> Hand {
+        let set = Set {
+            boot_method: self.boot_method,
             replace_ipxe: self.replace_ipxe,
-            http_boot: self.http_boot,
-        }
+            https: self.https,
+            blksize: self.blksize,
+            window: self.window,
+            rate: self.rate,
+            ..Set::default()
+        };
+        Hand { set, names: self.quirks.clone() }
     }
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 6] =
-    ["name", "boot-method", "replace-ipxe", "network", "scratch", "http-boot"];
+const MACHINE_KEYS: [&str; 10] = [
+    "name",
+    "quirks",
+    "boot-method",
+    "replace-ipxe",
+    "https",
+    "blksize",
+    "window",
+    "rate",
+    "network",
+    "scratch",
+];
 /// The most host names of ours.
 const MAX_HOSTS: usize = 16;
 /// The longest name of a machine.
@@ -360,6 +388,7 @@ impl Options {
             bios_file: self.bios_file.or(file.bios_file),
             uefi_file: self.uefi_file.or(file.uefi_file),
             uki: self.uki.or(file.uki),
+            quirks: self.quirks.or(file.quirks),
             console: list(self.console, file.console),
             kernel_argument: list(self.kernel_argument, file.kernel_argument),
             database: self.database.or(file.database),
@@ -433,8 +462,21 @@ impl Options {
             if name.is_empty() || name.len() > MAX_NAME_LEN || name.chars().any(char::is_control) {
                 return value("the name", name, "1 to 64 bytes without control characters");
             }
+            if machine.hand().set.care().check().is_err() {
+                return value(
+                    "the machine",
+                    mac,
+                    "a blksize of 8 to 65464, a window of 1 to 64 and a rate of at least 10000 are \
+                     wanted",
+                );
+            }
         }
         Ok(())
+    }
+
+    /// What is said of machines' firmware by hand.
+    pub fn hands(&self) -> BTreeMap<Mac, Hand> {
+        self.machines().into_iter().map(|(mac, machine)| (mac, machine.hand())).collect()
     }
 
     /// Machines' own settings.
@@ -490,9 +532,11 @@ mod tests {
             [machine."52:54:00:12:34:56"]
             name = "rack-1"
             boot-method = "boot-server"
+            quirks = ["https-only"]
+            window = 2
             network = "vlan=42,ip=dhcp"
             scratch = { erase = "nvme-QEMU_1" }
-            http-boot = "https"
+            https = true
             "#,
         )
         .unwrap();
@@ -500,8 +544,10 @@ mod tests {
         assert_eq!(options.operator[0].role, OperatorRole::Reader);
         let machines = options.machines();
         let machine = &machines[&"52:54:00:12:34:56".parse().unwrap()];
-        assert_eq!(machine.boot_method, BootMethod::BootServer);
-        assert_eq!(machine.quirks().http_boot, Some(HttpBoot::Https));
+        assert_eq!(machine.boot_method, Some(BootMethod::BootServer));
+        let hand = machine.hand();
+        assert_eq!((hand.set.window, hand.names.len()), (Some(2), 1));
+        assert_eq!(hand.set.https, Some(true));
         assert_eq!(machine.network.as_ref().and_then(|network| network.vlan), Some(42));
         assert_eq!(machine.scratch, Scratch::Erase("nvme-QEMU_1".into()));
     }
@@ -517,6 +563,15 @@ mod tests {
         assert!(error.contains("is no vlan"), "{error}");
         let error = read("pool = 'nonsense'").unwrap_err().to_string();
         assert!(error.contains("FIRST-LAST"), "{error}");
+    }
+
+    #[test]
+    fn a_transfer_that_cannot_be_is_refused_before_it_is_tried() {
+        for bad in ["window = 0", "blksize = 4", "rate = 1"] {
+            let options = read(&format!("[machine.'52:54:00:12:34:56']\n{bad}")).unwrap();
+            let error = options.check().unwrap_err().to_string();
+            assert!(error.contains("52:54:00:12:34:56"), "{error}");
+        }
     }
 
     #[test]

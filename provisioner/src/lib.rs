@@ -6,6 +6,9 @@
 //! reports its boot stages ([`progress`]) and is taken in ([`enrol`]). What it may do next is its
 //! [`life`]'s to say. All of it lands in the machine's [`timeline`], in the [`store`], on the page and in the API.
 //!
+//! What single kinds of firmware need is data ([`quirks`]); captures of what they sent are read
+//! and answered again by [`replay`].
+//!
 //! Decisions are pure functions (`dhcp::decide`, `tftp::session::step`, `enrol::judge`,
 //! `script::machine`, `Progress::apply`); sockets and files are at the edges (`net`, the
 //! `server` modules, `store`).
@@ -30,6 +33,8 @@ pub mod machine;
 pub mod net;
 pub mod page;
 pub mod progress;
+pub mod quirks;
+pub mod replay;
 pub mod run;
 pub mod script;
 pub mod store;

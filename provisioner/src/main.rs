@@ -9,7 +9,8 @@ use provisioner::{
     doctor,
     life::Actor,
     machine::Mac,
-    net, page,
+    net, page, replay,
+    replay::ReplayOptions,
     store::{Added, FIRST_OPERATOR, Place, Revocation, Store},
     tftp::server::{Report, Server},
     timeline::{Kind, Record, unix_ms},
@@ -116,6 +117,13 @@ its token. A token that was lost cannot be had back: add another, and revoke the
         #[arg(long, global = true, value_name = "FILE")]
         database_ca: Option<PathBuf>,
     },
+    /// Say what we would answer to a captured exchange, and why
+    #[command(
+        after_help = "Beside each of our answers stands what was answered in the capture, and \
+where it differs in what matters for booting. QEMU records one by -object filter-dump, others by \
+tcpdump -w FILE 'udp port 67 or 68 or 69 or 4011'."
+    )]
+    Replay(Box<ReplayOptions>),
     /// Serve the files of one folder by TFTP, and nothing else
     Tftp {
         /// The folder
@@ -187,6 +195,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Serve(options) => {
             Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
+        }
+        Command::Replay(options) => {
+            let json = options.json;
+            let report = replay::run(*options)?;
+            let text = match json {
+                true => serde_json::to_string_pretty(&report)? + "\n",
+                false => report.to_string(),
+            };
+            // Who reads only the first lines is no failure.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                other => Ok(other?),
+            }
         }
         // One thread: a block more or less is no work to share out.
         Command::Tftp { root, listen, mtu } => {

@@ -5,11 +5,17 @@ use crate::{
     config::Options,
     counters::Counters,
     deadlines,
-    dhcp::{self, decide::Port},
+    dhcp::{
+        self,
+        decide::Port,
+        pool::{Network, Pool},
+        settings::{Mode, Settings},
+    },
     enrol::{Authority, AuthorityError},
     http::{self, App},
     image::{Image, ImageError},
     net::{self, NetError},
+    quirks::{Rules, matching::RulesError},
     script,
     store::{Store, StoreError},
     tftp,
@@ -39,6 +45,9 @@ pub enum StartError {
     /// The image is wrong.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// What is said of firmware is wrong.
+    #[error(transparent)]
+    Quirks(#[from] RulesError),
     /// Key and delegation do not fit.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -86,7 +95,7 @@ pub enum StartError {
     #[error("the pool {pool} is not within our network, that of {address}: name another by --pool")]
     PoolElsewhere {
         /// The pool.
-        pool: dhcp::pool::Pool,
+        pool: Pool,
         /// Our address.
         address: Ipv4Addr,
     },
@@ -126,6 +135,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let part = options.dhcp.unwrap_or(crate::config::Part::Off);
     let image = options.image.as_deref().map(Image::open).transpose()?;
     let authority = authority(&options)?;
+    let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
 
     // All ports before anything else: what is busy is told before anything was written.
     let http_port = options.http_port.unwrap_or(8080);
@@ -169,38 +179,21 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;
-    let bios_file = options.bios_file.clone().unwrap_or_else(|| "undionly.kpxe".into());
-    let uefi_file = options.uefi_file.clone().unwrap_or_else(|| "snponly.efi".into());
+    let (bios_file, uefi_file) = ipxe_files(&options);
 
     if let Some((mode, dhcp_socket, binl_socket)) = dhcp_sockets {
-        let pool = match options.pool.or_else(|| interface.network.upper_half()) {
-            Some(pool) => pool,
-            None if mode == dhcp::settings::Mode::Full => return Err(StartError::NoPool(address)),
-            // Never given from, in proxy mode.
-            None => dhcp::pool::Pool::single(address),
-        };
-        let (first, last) = pool.ends();
-        let within = |end| interface.network.contains(end);
-        if mode == dhcp::settings::Mode::Full && !(within(first) && within(last)) {
-            return Err(StartError::PoolElsewhere { pool, address });
-        }
         let server = Arc::new(dhcp::server::Server {
-            settings: dhcp::settings::Settings {
-                mode,
-                network: interface.network,
-                pool,
-                routers: options.router.clone(),
-                dns: options.dns.clone(),
-                lease_seconds: options.lease_seconds.unwrap_or(3600),
-                base_url: base_url.clone(),
-                https_url: secure.url.clone(),
-                http_boot: options.http_boot.unwrap_or_default(),
-                bios_file: bios_file.clone(),
-                uefi_file: uefi_file.clone(),
-                uki: options.uki.as_ref().map(|_| script::UKI_FILE.to_string()),
+            answerer: dhcp::answerer::Answerer {
+                settings: settings(
+                    &options,
+                    mode,
+                    interface.network,
+                    base_url.clone(),
+                    secure.url.clone(),
+                )?,
+                rules,
+                store: store.clone(),
             },
-            quirks: machines.iter().map(|(&mac, machine)| (mac, machine.quirks())).collect(),
-            store: store.clone(),
             timeline: timeline.clone(),
             counters: counters.clone(),
         });
@@ -296,6 +289,48 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     secure.keep();
     tokio::spawn(listener::serve(listener, Limits::USUAL, router));
     Ok(Running { http, https, tftp: tftp_address, banner, token, timeline, store })
+}
+
+/// The names of iPXE's files, for BIOS and for UEFI.
+fn ipxe_files(options: &Options) -> (String, String) {
+    let bios = options.bios_file.clone().unwrap_or_else(|| "undionly.kpxe".into());
+    (bios, options.uefi_file.clone().unwrap_or_else(|| "snponly.efi".into()))
+}
+
+/// What DHCP is told once.
+pub fn settings(
+    options: &Options,
+    mode: Mode,
+    network: Network,
+    base_url: String,
+    https_url: String,
+) -> Result<Settings, StartError> {
+    let address = network.address;
+    let pool = match options.pool.or_else(|| network.upper_half()) {
+        Some(pool) => pool,
+        None if mode == Mode::Full => return Err(StartError::NoPool(address)),
+        // Never given from, in proxy mode.
+        None => Pool::single(address),
+    };
+    let (first, last) = pool.ends();
+    if mode == Mode::Full && !(network.contains(first) && network.contains(last)) {
+        return Err(StartError::PoolElsewhere { pool, address });
+    }
+    let (bios_file, uefi_file) = ipxe_files(options);
+    Ok(Settings {
+        mode,
+        network,
+        pool,
+        routers: options.router.clone(),
+        dns: options.dns.clone(),
+        lease_seconds: options.lease_seconds.unwrap_or(3600),
+        base_url,
+        https_url,
+        http_boot: options.http_boot.unwrap_or_default(),
+        bios_file,
+        uefi_file,
+        uki: options.uki.as_ref().map(|_| script::UKI_FILE.to_string()),
+    })
 }
 
 /// Key, delegation and chain: all of them, or none.

@@ -13,9 +13,11 @@ use provisioner::{
         lease::{Lease, LeaseChange},
         parse,
         reply::{Boot, To},
-        settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
+        settings::{BootMethod, HttpBoot, Mode, Settings},
     },
     progress::Mark,
+    quirks::{Applied, OptionValue, Quirks},
+    tftp::care::Care,
     timeline::Kind,
 };
 use std::net::Ipv4Addr;
@@ -122,9 +124,9 @@ fn http_boot_gets_a_url_and_its_own_class_back() {
 
 #[test]
 fn http_boot_is_told_https_where_the_configuration_says_so_for_all_or_for_one() {
-    let url = |all: HttpBoot, own: Option<HttpBoot>| {
+    let url = |all: HttpBoot, own: Option<bool>| {
         let settings = Settings { http_boot: all, ..settings(Mode::Full) };
-        let quirks = Quirks { http_boot: own, ..Quirks::default() };
+        let quirks = Quirks { https: own, ..Quirks::default() };
         let request = parse(&request(DISCOVER, HTTP)).unwrap();
         let facts = Facts { quirks, ..free() };
         let answer = decide(&settings, &facts, &request, classify(&request), Port::Dhcp);
@@ -134,8 +136,8 @@ fn http_boot_is_told_https_where_the_configuration_says_so_for_all_or_for_one() 
     let (plain, secure) = (by("http://10.77.0.1:8080"), by("https://10.77.0.1:8443"));
     assert_eq!(url(HttpBoot::Http, None), plain);
     assert_eq!(url(HttpBoot::Https, None), secure);
-    assert_eq!(url(HttpBoot::Https, Some(HttpBoot::Http)), plain);
-    assert_eq!(url(HttpBoot::Http, Some(HttpBoot::Https)), secure);
+    assert_eq!(url(HttpBoot::Https, Some(false)), plain);
+    assert_eq!(url(HttpBoot::Http, Some(true)), secure);
 }
 
 #[test]
@@ -397,4 +399,119 @@ fn client_identifiers_go_back_as_they_came() {
     let bytes = bytes(&answer, Mode::Full, &request(DISCOVER, &[UEFI, ids].concat()));
     assert_eq!(option(&bytes, 61).unwrap(), b"\x01any id");
     assert_eq!(option(&bytes, 97).unwrap(), guid);
+}
+
+#[test]
+fn what_firmware_cannot_take_travels_in_the_name_of_its_file() {
+    let care = Care { blksize: Some(1024), window: None, rate: Some(500_000) };
+    let facts = Facts { quirks: Quirks { care, ..Quirks::default() }, ..free() };
+    let name = b"52-54-00-aa-00-09/care-b1024-r500000/snponly.efi";
+    let offer = full(&facts, DISCOVER, &[UEFI]);
+    let bytes = bytes(&offer, Mode::Full, &request(DISCOVER, UEFI));
+    assert_eq!(option(&bytes, 67).unwrap(), name);
+    assert_eq!(&bytes[108..108 + name.len()], name);
+}
+
+#[test]
+fn firmware_gets_the_options_that_it_wants_and_none_that_it_must_not() {
+    let add = vec![
+        OptionValue { code: 43, value: vec![6, 1, 8, 10, 4, 0, 80, 88, 69, 255] },
+        OptionValue { code: 209, value: b"a".into() },
+    ];
+    let quirks = Quirks { add_options: add, drop_options: vec![60, 66], ..Quirks::default() };
+    let facts = Facts { quirks, ..free() };
+    let offer = full(&facts, DISCOVER, &[UEFI]);
+    let offered = bytes(&offer, Mode::Full, &request(DISCOVER, UEFI));
+    assert_eq!(option(&offered, 43).unwrap(), [6, 1, 8, 10, 4, 0, 80, 88, 69, 255]);
+    assert_eq!(option(&offered, 209).unwrap(), b"a");
+    assert_eq!((option(&offered, 60), option(&offered, 66)), (None, None));
+    assert!(option(&offered, 67).is_some());
+    let system = full(&facts, DISCOVER, &[SYSTEM]);
+    let plain = bytes(&system, Mode::Full, &request(DISCOVER, SYSTEM));
+    assert_eq!(option(&plain, 209), None, "a running system boots nothing");
+}
+
+#[test]
+fn the_machines_timeline_tells_which_quirk_was_applied_and_why() {
+    let applied = vec![Applied { name: Some("slow".into()), why: "MAC 52:54:00".into() }];
+    let facts = Facts { quirks: Quirks { applied, ..Quirks::default() }, ..free() };
+    let told = full(&facts, DISCOVER, &[UEFI]);
+    assert!(text(&told).ends_with("; quirks: slow (MAC 52:54:00)"), "{}", text(&told));
+    let told = full(&facts, DISCOVER, &[SYSTEM]);
+    assert!(!text(&told).contains("quirk"), "{}", text(&told));
+}
+
+/// IANA's "Processor Architecture Types": what is answered, and why the others are not.
+#[test]
+fn every_architecture_of_ianas_list_is_answered_or_refused_with_a_reason() {
+    enum Gets {
+        Bios,
+        Uefi,
+        Nothing(&'static str),
+    }
+    use Gets::{Bios, Nothing, Uefi};
+    const ALONE: &str = "images for x86-64 alone";
+    const MEDIUM: &str = "boot the machine from a medium";
+    const NARROW: &str = "32-bit programs alone";
+    let table = [
+        Bios,
+        Nothing(MEDIUM),
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing(MEDIUM),
+        Nothing(MEDIUM),
+        Nothing(NARROW),
+        Uefi,
+        Nothing(ALONE),
+        Uefi,
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing(NARROW),
+        Uefi,
+        Nothing("byte code"),
+        Nothing(ALONE),
+        Nothing(ALONE),
+        Nothing("no BIOS loader runs from HTTP"),
+    ];
+    let rest = std::iter::repeat_with(|| Nothing(ALONE)).take(41 - 20);
+    let listed = table.into_iter().chain(rest);
+    let unknown = std::iter::repeat_with(|| Nothing("not in IANA's list"));
+    let all = (0u16..)
+        .zip(listed.chain(unknown))
+        .take(64)
+        .chain([(255, Nothing("not in IANA's list")), (u16::MAX, Nothing("not in IANA's list"))]);
+    for (arch, gets) in all {
+        for (mode, port) in [(Mode::Full, Port::Dhcp), (Mode::Proxy, Port::Dhcp)] {
+            // By option 93, and by option 60 where that is missing.
+            let class = format!("PXEClient:Arch:{arch:05}:UNDI:003016");
+            let wide = arch.to_be_bytes();
+            let said: [&[(u8, &[u8])]; 2] =
+                [&[(60, b"PXEClient"), (93, &wide)], &[(60, class.as_bytes())]];
+            for options in said {
+                let answer = ask(mode, port, &free(), &request(DISCOVER, options));
+                let boot = answer.reply.as_ref().map(|reply| reply.boot.clone().unwrap());
+                let file = |name: &str| {
+                    let name = format!("52-54-00-aa-00-09/{name}");
+                    Some(Boot::File { name, direct: true })
+                };
+                match gets {
+                    Bios => assert_eq!(boot, file("undionly.kpxe"), "{arch}"),
+                    Uefi => assert_eq!(boot, file("snponly.efi"), "{arch}"),
+                    Nothing(reason) => {
+                        assert_eq!(boot, None, "{arch}");
+                        assert!(text(&answer).contains(reason), "{arch}: {}", text(&answer));
+                        let number = format!("(architecture {arch})");
+                        assert!(text(&answer).contains(&number), "{arch}: {}", text(&answer));
+                        assert_eq!(answer.note.unwrap().kind, Kind::Refused);
+                    }
+                }
+            }
+        }
+    }
+    let unnamed = full(&free(), DISCOVER, &[&[(60, b"PXEClient")]]);
+    assert!(unnamed.reply.is_none());
+    assert!(text(&unnamed).contains("does not name"), "{}", text(&unnamed));
 }

@@ -262,6 +262,20 @@ fn each_machines_own_name_for_a_file_tells_whose_transfer_it_is() {
     assert_eq!(ended.name, "snponly.efi");
 }
 
+#[test]
+fn a_machine_that_is_treated_with_care_gets_what_its_name_says() {
+    let served = serve(&[("snponly.efi", 300_000)]);
+    let name = "52-54-00-12-34-56/care-b1024-w2-r1000000/snponly.efi";
+    let options = "blksize\x001468\0windowsize\x008\0";
+    assert_eq!(served.get(name, options), content(300_000));
+    let ended = served.ended();
+    assert_eq!((ended.name.as_str(), ended.terms), ("snponly.efi", (1024, 2)));
+    assert_eq!(ended.mac, "52:54:00:12:34:56".parse().ok());
+    assert!(ended.took >= Duration::from_millis(280), "{:?}", ended.took);
+    assert_eq!(served.get("52-54-00-12-34-56/care-w1/snponly.efi", options), content(300_000));
+    assert_eq!(served.ended().terms, (1468, 1));
+}
+
 /// Runs a client of the distribution, if it is here.
 fn foreign(program: &str, arguments: &[&str], folder: &Path) -> bool {
     match Command::new(program).args(arguments).current_dir(folder).output() {

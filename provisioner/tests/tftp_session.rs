@@ -1,6 +1,7 @@
 //! The TFTP state machine over a simulated wire that loses, doubles and reorders packets.
 
 use provisioner::tftp::{
+    care::Care,
     options::negotiate,
     session::{Action, End, Event, Session},
 };
@@ -94,11 +95,16 @@ struct Outcome {
 }
 
 /// Runs one transfer of so many whole blocks and a bit.
-fn transfer(mut wire: Wire, blocks: u64, window: u64, eager: bool) -> Outcome {
+fn transfer(wire: Wire, blocks: u64, window: u64, eager: bool) -> Outcome {
+    gently(wire, blocks, window, eager, Care::default())
+}
+
+/// The same, to a client treated with care.
+fn gently(mut wire: Wire, blocks: u64, window: u64, eager: bool, care: Care) -> Outcome {
     let option = |name: &str, value: u64| (name.to_string(), value.to_string());
     let asked = [option("blksize", BLKSIZE), option("windowsize", window), option("tsize", 0)];
     let length = (blocks - 1) * BLKSIZE + 17;
-    let terms = negotiate(&asked, length, 1468);
+    let terms = negotiate(&asked, length, 1468, &care);
     assert_eq!(u64::from(terms.window), window);
 
     let micros = Duration::from_micros;
@@ -233,7 +239,7 @@ fn doubled_packets_do_not_double_the_traffic() {
 
 #[test]
 fn a_second_ack_is_believed_only_when_nothing_follows_it() {
-    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468);
+    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468, &Care::default());
     let ms = Duration::from_millis;
     let (session, _) = Session::open(ms(0), 512 * 100, &terms);
     let (session, actions) = session.step(ms(5), Event::Ack(0));
@@ -252,7 +258,7 @@ fn a_second_ack_is_believed_only_when_nothing_follows_it() {
 
 #[test]
 fn silence_is_met_with_patience_that_grows_and_ends() {
-    let terms = negotiate(&[], 5_000, 1468);
+    let terms = negotiate(&[], 5_000, 1468, &Care::default());
     let (mut session, _) = Session::open(Duration::ZERO, 5_000, &terms);
     let mut waits = Vec::new();
     let mut now = Duration::ZERO;
@@ -280,7 +286,7 @@ fn block_numbers_roll_over_in_files_of_more_than_65535_blocks() {
 
 #[test]
 fn edk2_asking_for_the_size_is_no_failure() {
-    let terms = negotiate(&[("tsize".into(), "0".into())], 5_000, 1468);
+    let terms = negotiate(&[("tsize".into(), "0".into())], 5_000, 1468, &Care::default());
     let (session, actions) = Session::open(Duration::ZERO, 5_000, &terms);
     assert_eq!(actions, [Action::Oack]);
     let aborted = Event::Error(8, "User aborted the transfer".into());
@@ -290,7 +296,7 @@ fn edk2_asking_for_the_size_is_no_failure() {
 
 #[test]
 fn acks_from_nowhere_change_nothing() {
-    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468);
+    let terms = negotiate(&[("windowsize".into(), "4".into())], 512 * 100, 1468, &Care::default());
     let now = Duration::from_millis(1);
     let (session, _) = Session::open(Duration::ZERO, 512 * 100, &terms);
     let (session, actions) = session.step(now, Event::Ack(7));
@@ -306,11 +312,86 @@ fn acks_from_nowhere_change_nothing() {
 
 #[test]
 fn a_port_that_closed_ends_the_transfer_at_once() {
-    let terms = negotiate(&[], 5_000, 1468);
+    let terms = negotiate(&[], 5_000, 1468, &Care::default());
     let (session, _) = Session::open(Duration::ZERO, 5_000, &terms);
     let (_, actions) = session.step(Duration::from_millis(1), Event::Gone);
     assert_eq!(actions, [Action::End(End::Silent)]);
-    let (session, _) = Session::open(Duration::ZERO, 100, &negotiate(&[], 100, 1468));
+    let (session, _) =
+        Session::open(Duration::ZERO, 100, &negotiate(&[], 100, 1468, &Care::default()));
     let (_, actions) = session.step(Duration::from_millis(1), Event::Gone);
     assert_eq!(actions, [Action::End(End::Unconfirmed)]);
+}
+
+#[test]
+fn loss_and_reordering_where_block_numbers_roll_over_alter_nothing() {
+    for (seed, window) in [(5, 1), (6, 4), (7, 16), (8, 64)] {
+        let wire = Wire { seed, lost: 10, doubled: 10, delay: (100, 400) };
+        let outcome = transfer(wire, 66_000, window, true);
+        assert_eq!((outcome.end, outcome.client_has), (End::Complete, 66_000), "window {window}");
+        assert!(outcome.client_done);
+    }
+}
+
+#[test]
+fn after_a_loss_in_the_middle_of_a_window_it_goes_on_from_the_lost_block() {
+    let terms = negotiate(&[("windowsize".into(), "8".into())], 512 * 100, 1468, &Care::default());
+    let ms = Duration::from_millis;
+    let (session, _) = Session::open(ms(0), 512 * 100, &terms);
+    let (session, actions) = session.step(ms(4), Event::Ack(0));
+    assert_eq!(actions, [Action::Data { first: 1, last: 8 }]);
+    // Block 4 was lost: RFC 7440 section 4 has the client say 3, and the window begin there.
+    let (session, actions) = session.step(ms(8), Event::Ack(3));
+    assert_eq!(actions, [Action::Data { first: 9, last: 11 }], "what its window has room for");
+    let (session, actions) = session.clone().step(session.deadline(), Event::Silence);
+    assert_eq!(actions, [Action::Data { first: 4, last: 11 }]);
+    assert_eq!(session.resent(), 8);
+    let (_, actions) = session.step(ms(30), Event::Ack(11));
+    assert_eq!(actions, [Action::Data { first: 12, last: 19 }]);
+}
+
+#[test]
+fn a_bios_asking_for_the_size_is_no_failure_and_any_other_abort_is_one() {
+    let care = Care::default();
+    let aborted = || Event::Error(0, "TFTP Aborted".into());
+    let later = Duration::from_millis(1);
+    let terms = negotiate(&[("tsize".into(), "0".into())], 5_000, 1468, &care);
+    let (session, _) = Session::open(Duration::ZERO, 5_000, &terms);
+    let (_, actions) = session.clone().step(later, aborted());
+    assert_eq!(actions, [Action::End(End::SizeAsked)]);
+    let failed = [Action::End(End::Aborted(0, "TFTP Aborted".into()))];
+    let (session, _) = session.step(later, Event::Ack(0));
+    assert_eq!(session.step(later, aborted()).1, failed, "it has begun to load");
+    let terms = negotiate(&[("blksize".into(), "1024".into())], 5_000, 1468, &care);
+    let (session, _) = Session::open(Duration::ZERO, 5_000, &terms);
+    assert_eq!(session.step(later, aborted()).1, failed, "it did not ask");
+}
+
+#[test]
+fn a_paced_client_gets_its_blocks_no_faster_and_none_twice() {
+    // 1,000 bytes each 2 ms.
+    let care = Care { rate: Some(500_000), ..Care::default() };
+    for window in [1, 4, 16, 64] {
+        let outcome = gently(quiet(1), 500, window, true, care);
+        assert_eq!((outcome.end, outcome.blocks_sent, outcome.resent), (End::Complete, 500, 0));
+        assert!((0.990..1.100).contains(&outcome.took), "window {window}: {} s", outcome.took);
+    }
+    let slow = Care { rate: Some(10_000), ..Care::default() };
+    let outcome = gently(quiet(1), 40, 16, true, slow);
+    assert_eq!((outcome.end, outcome.resent), (End::Complete, 0));
+    assert!(outcome.took > 3.8, "its window takes longer than a time-out: {} s", outcome.took);
+}
+
+#[test]
+fn pacing_outlives_loss_and_the_silence_of_a_paced_client_ends() {
+    let care = Care { rate: Some(1_000_000), ..Care::default() };
+    for seed in 0..60 {
+        for window in [1, 4, 16] {
+            let wire = Wire { seed, lost: 40, doubled: 40, delay: (200, 1_500) };
+            let outcome = gently(wire, 150, window, seed % 2 == 0, care);
+            assert!(matches!(outcome.end, End::Complete | End::Unconfirmed), "{:?}", outcome.end);
+            assert!(outcome.client_done, "seed {seed}, window {window}");
+        }
+    }
+    let dead = Wire { seed: 1, lost: 1_000, doubled: 0, delay: (500, 500) };
+    assert_eq!(gently(dead, 150, 16, false, care).end, End::Silent);
 }

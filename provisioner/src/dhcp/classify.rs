@@ -49,7 +49,7 @@ pub enum Able {
 /// Tells who asks.
 pub fn classify(request: &Request) -> Client {
     let class = |prefix: &[u8]| request.vendor_class.starts_with(prefix);
-    let ipxe = request.ipxe.is_some() || is_ipxe(&request.user_class);
+    let ipxe = is_ipxe(request);
     let way = match (class(b"HTTPClient"), class(b"PXEClient")) {
         (true, _) => Some(Way::Http),
         (_, true) => Some(Way::Pxe),
@@ -78,9 +78,10 @@ fn platform(arch: u16) -> Option<Platform> {
     }
 }
 
-/// Option 77 as iPXE sends it (the bare word), and as RFC 3004 wants it (with a length before it).
-fn is_ipxe(user_class: &[u8]) -> bool {
-    user_class == b"iPXE" || user_class == b"\x04iPXE"
+/// Whether iPXE asks: by its own options, or by option 77 as it sends it (the bare word) and as
+/// RFC 3004 wants it (with a length before it).
+pub fn is_ipxe(request: &Request) -> bool {
+    request.ipxe.is_some() || matches!(&request.user_class[..], b"iPXE" | b"\x04iPXE")
 }
 
 /// iPXE's sub-option for HTTP (`DHCP_EB_FEATURE_HTTP`).
@@ -107,6 +108,31 @@ fn able(platform: Platform, options: Option<&[u8]>) -> Able {
         Platform::Uefi => EFI,
     };
     if features.contains(&HTTP) && features.contains(&kernel) { Able::Yes } else { Able::No }
+}
+
+/// Why firmware of an architecture that we have no image for is refused, and what may help.
+pub fn refusal(arch: Option<u16>) -> String {
+    let Some(arch) = arch else {
+        return "firmware of an architecture that it does not name (neither option 93 nor Arch: in \
+                option 60); update it, or boot the machine from a medium"
+            .into();
+    };
+    let help = match arch {
+        // An x86-64 processor is likely behind these.
+        1 | 4 | 5 => "no image starts by it; boot the machine from a medium",
+        6 | 15 => {
+            "such firmware starts 32-bit programs alone, and images are 64-bit; where the processor \
+             is, switch it to BIOS mode (CSM), or boot from a medium in that mode"
+        }
+        17 => "byte code is no image; switch the firmware to 64-bit UEFI HTTP boot, or to PXE",
+        20 => "no BIOS loader runs from HTTP; switch the firmware to PXE",
+        0..=41 => {
+            "there are images for x86-64 alone; take it off this network or boot it otherwise"
+        }
+        _ => "update this program, or boot the machine otherwise",
+    };
+    let name = architecture_name(arch);
+    format!("firmware of {name} (architecture {arch}) wants to boot; {help}")
 }
 
 /// IANA's "Processor Architecture Types", for the reason of a refusal.

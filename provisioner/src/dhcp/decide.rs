@@ -1,14 +1,15 @@
 //! What we answer: a pure function of settings, what is known, and the request.
 
 use super::{
-    classify::{Able, Client, Platform, Way, architecture_name},
+    classify::{Able, Client, Platform, Way, refusal},
     lease::{DECLINED_SECONDS, Lease, LeaseChange, OFFER_SECONDS},
     packet::Request,
     reply::{Boot, Reply, To},
-    settings::{BootMethod, HttpBoot, Mode, Quirks, Settings},
+    settings::{BootMethod, HttpBoot, Mode, Settings},
 };
 use crate::{
     progress::{Asker, Mark},
+    quirks::Quirks,
     timeline::{Kind, Sighting},
 };
 use dhcproto::v4::MessageType;
@@ -148,32 +149,30 @@ impl Decision<'_> {
     /// The machine's address in the name tells whose transfer it is, in proxy mode too, where we
     /// do not know its IP address.
     fn by_tftp(&self, file: &str) -> Boot {
+        let quirks = &self.facts.quirks;
+        let care = quirks.care.part().map(|part| format!("{part}/")).unwrap_or_default();
         Boot::File {
-            name: format!("{}/{file}", self.request.mac.hyphenated()),
-            direct: self.facts.quirks.method == BootMethod::File,
+            name: format!("{}/{care}{file}", self.request.mac.hyphenated()),
+            direct: quirks.method == BootMethod::File,
         }
     }
 
     fn by_http(&self, folder: &str, file: &str) -> Boot {
         let (settings, mac) = (self.settings, self.request.mac.hyphenated());
-        let base = match self.facts.quirks.http_boot.unwrap_or(settings.http_boot) {
-            HttpBoot::Http => &settings.base_url,
-            HttpBoot::Https => &settings.https_url,
+        let secure = settings.http_boot == HttpBoot::Https;
+        let base = match self.facts.quirks.https.unwrap_or(secure) {
+            true => &settings.https_url,
+            false => &settings.base_url,
         };
         Boot::Url(format!("{base}/{folder}/{file}?mac={mac}"))
     }
 
     fn unsupported(&self) -> Answer {
-        let what = match self.client {
-            Client::Unsupported(Some(arch)) => {
-                format!("{} (architecture {arch})", architecture_name(arch))
-            }
-            _ => "an architecture that it does not name".into(),
+        let arch = match self.client {
+            Client::Unsupported(arch) => arch,
+            _ => None,
         };
-        let text = format!(
-            "not served: firmware of {what} wants to boot, and there are images for x86-64 alone \
-             (architectures 0, 7, 9 and 16); take it off this network or boot it otherwise"
-        );
+        let text = format!("not served: {}", refusal(arch));
         self.note(Kind::Refused, text, vec![], Answer::silence())
     }
 
@@ -352,7 +351,17 @@ impl Decision<'_> {
         if matches!(self.client, Client::Ipxe(..)) { Asker::Ipxe } else { Asker::Firmware }
     }
 
-    fn answer(&self, reply: Reply, lease: LeaseChange, text: String, marks: Vec<Mark>) -> Answer {
+    fn answer(
+        &self,
+        mut reply: Reply,
+        lease: LeaseChange,
+        text: String,
+        marks: Vec<Mark>,
+    ) -> Answer {
+        if reply.boot.is_some() {
+            reply.add_options.clone_from(&self.facts.quirks.add_options);
+            reply.drop_options.clone_from(&self.facts.quirks.drop_options);
+        }
         let answer = Answer { reply: Some(reply), lease, note: None };
         self.note(Kind::Dhcp, text, marks, answer)
     }
@@ -364,6 +373,10 @@ impl Decision<'_> {
                 (Kind::Refused, format!("{text}; {why}"), marks)
             }
             None => (kind, text, marks),
+        };
+        let text = match self.facts.quirks.told() {
+            Some(quirks) if self.client != Client::System => format!("{text}; {quirks}"),
+            _ => text,
         };
         let (firmware, boot_mode) = match self.client {
             Client::Firmware(platform, way) => (Some(platform), Some(way)),

@@ -199,6 +199,7 @@ pub const IPXE_OPTIONS: u8 = 175;
 pub(crate) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
+    /// Reads those of a message with its whole header.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Refused> {
         let mut options = Self(BTreeMap::new());
         options.walk(&bytes[240..])?;

@@ -4,6 +4,7 @@ use super::{
     packet::{IPXE_OPTIONS, Request},
     settings::Settings,
 };
+use crate::quirks::OptionValue;
 use dhcproto::v4::{
     DhcpOption, Encodable, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption,
 };
@@ -34,6 +35,10 @@ pub struct Reply {
     pub echo_boot_item: bool,
     /// Option 56: the reason of a NAK.
     pub message_text: Option<String>,
+    /// Options that this firmware wants besides, or otherwise.
+    pub add_options: Vec<OptionValue>,
+    /// Options that it must not get.
+    pub drop_options: Vec<u8>,
 }
 
 /// Where a reply goes.
@@ -120,6 +125,8 @@ impl Reply {
             proxy: false,
             echo_boot_item: false,
             message_text: None,
+            add_options: Vec::new(),
+            drop_options: Vec::new(),
         }
     }
 
@@ -159,6 +166,13 @@ impl Reply {
         }
         for option in options {
             message.opts_mut().insert(option);
+        }
+        for &code in &self.drop_options {
+            message.opts_mut().remove(code.into());
+        }
+        for option in &self.add_options {
+            let value = UnknownOption::new(option.code.into(), option.value.clone());
+            message.opts_mut().insert(DhcpOption::Unknown(value));
         }
         let mut bytes = message.to_vec().unwrap_or_default();
         append_relay_information(&mut bytes, request);

@@ -1,4 +1,5 @@
-//! What DHCP is told once: our part, our network, and what single machines need.
+//! What DHCP is told once: our part and our network. What single machines need is in
+//! [`crate::quirks`].
 
 use super::pool::{Network, Pool};
 use clap::ValueEnum;
@@ -36,17 +37,6 @@ pub enum HttpBoot {
     Http,
     /// HTTPS: firmware has to know our CA, or the operator's.
     Https,
-}
-
-/// What one machine needs that others do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quirks {
-    /// How its firmware takes its boot file.
-    pub method: BootMethod,
-    /// The iPXE in its NIC's ROM is to load ours first: some are old, or drive their NIC badly.
-    pub replace_ipxe: bool,
-    /// By which door its HTTP boot fetches, where not as the others' does.
-    pub http_boot: Option<HttpBoot>,
 }
 
 /// What does not change while we run.

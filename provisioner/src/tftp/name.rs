@@ -1,5 +1,6 @@
 //! From the name in a request to a path below the served folder.
 
+use super::care::Care;
 use crate::machine::Mac;
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ pub struct Wanted {
     /// Whose transfer it is, where the name begins with a MAC address, as the ones that we give
     /// out do.
     pub mac: Option<Mac>,
+    /// How gently it is treated, where the name that we gave out says so.
+    pub care: Care,
     /// The path below the folder.
     pub path: PathBuf,
 }
@@ -40,10 +43,18 @@ pub fn wanted(name: &str) -> Result<Wanted, BadName> {
     if mac.is_some() {
         parts.remove(0);
     }
+    // Behind a MAC address alone: elsewhere it is somebody's folder.
+    let care = match (mac, parts.as_slice()) {
+        (Some(_), [first, _, ..]) => Care::of_part(first),
+        _ => None,
+    };
+    if care.is_some() {
+        parts.remove(0);
+    }
     if parts.is_empty() {
         return Err(refused());
     }
-    Ok(Wanted { mac, path: parts.into_iter().collect() })
+    Ok(Wanted { mac, care: care.unwrap_or_default(), path: parts.into_iter().collect() })
 }
 
 #[cfg(test)]
@@ -58,7 +69,25 @@ mod tests {
         assert_eq!(found.mac, "52:54:00:12:34:56".parse().ok());
         assert_eq!(found.path, PathBuf::from("snponly.efi"));
         assert_eq!(wanted("\\snponly.efi").unwrap().path, PathBuf::from("snponly.efi"));
-        assert_eq!(wanted("/a//b").unwrap(), Wanted { mac: None, path: "a/b".into() });
+        assert_eq!(
+            wanted("/a//b").unwrap(),
+            Wanted { mac: None, care: Care::default(), path: "a/b".into() }
+        );
+    }
+
+    #[test]
+    fn a_name_tells_how_gently_the_machine_is_treated() {
+        let found = wanted("52-54-00-12-34-56/care-b1024-w1/snponly.efi").unwrap();
+        assert_eq!((found.care.blksize, found.care.window), (Some(1024), Some(1)));
+        assert_eq!(found.path, PathBuf::from("snponly.efi"));
+        for (name, path) in [
+            ("care-w1/snponly.efi", "care-w1/snponly.efi"),
+            ("52-54-00-12-34-56/care-w1", "care-w1"),
+            ("52-54-00-12-34-56/care-w99/x", "care-w99/x"),
+        ] {
+            let found = wanted(name).unwrap();
+            assert_eq!((found.care, found.path), (Care::default(), path.into()), "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The edge: one socket for requests, one a transfer, files below one folder.
 
 use super::{
-    name, options,
+    care::Care,
+    name,
+    options::{self, MAX_BLKSIZE},
     packet::{self, Code, FromClient},
     session::{Action, End, Event, Session},
 };
@@ -33,8 +35,6 @@ const MAX_TRANSFERS_EACH: usize = 64;
 const READ_AHEAD: usize = 64 * 1024;
 /// IP, UDP and TFTP headers: what of the MTU a block cannot have.
 const HEADERS: u16 = 32;
-/// The largest block (RFC 2348).
-const MAX_BLKSIZE: u16 = 65_464;
 
 /// What becomes of requests, for whoever keeps the books.
 #[derive(Clone, Debug)]
@@ -104,6 +104,7 @@ struct Running {
 /// A file found for a request.
 struct Found {
     mac: Option<Mac>,
+    care: Care,
     name: String,
     file: File,
     bytes: u64,
@@ -127,7 +128,7 @@ impl Server {
             listener: UdpSocket::from_std(listener)?,
             folder: folder.map(open).transpose()?,
             files,
-            max_blksize: mtu.saturating_sub(HEADERS).clamp(512, MAX_BLKSIZE),
+            max_blksize: max_blksize(mtu),
             observer,
             running: Mutex::default(),
         }))
@@ -166,7 +167,8 @@ impl Server {
             Ok(found) => found,
             Err((mac, code, reason)) => return self.refuse(mac, peer, Some(code), reason).await,
         };
-        let terms = options::negotiate(&request.options, found.bytes, self.max_blksize);
+        let terms =
+            options::negotiate(&request.options, found.bytes, self.max_blksize, &found.care);
         let under_way = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(self.clone().run(peer, found, terms, under_way.clone()));
         let running = Running { task: task.abort_handle(), under_way };
@@ -199,7 +201,7 @@ impl Server {
     fn find(&self, asked: &str) -> Result<Found, (Option<Mac>, Code, String)> {
         let wanted =
             name::wanted(asked).map_err(|error| (None, Code::Access, error.to_string()))?;
-        let mac = wanted.mac;
+        let (mac, care) = (wanted.mac, wanted.care);
         let shown = wanted.path.display().to_string();
         // The kernel keeps the path below the folder, symbolic links included; O_NONBLOCK, so
         // that a pipe in the folder cannot stop us.
@@ -215,7 +217,9 @@ impl Server {
         let none = || (mac, Code::NotFound, format!("there is no file {shown:?} here"));
         let file = file.ok_or_else(none)?;
         match file.metadata() {
-            Ok(meta) if meta.is_file() => Ok(Found { mac, name: shown, bytes: meta.len(), file }),
+            Ok(meta) if meta.is_file() => {
+                Ok(Found { mac, care, name: shown, bytes: meta.len(), file })
+            }
             _ => Err((mac, Code::NotFound, format!("{shown:?} is no file"))),
         }
     }
@@ -324,6 +328,11 @@ impl Server {
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The largest block that is not fragmented where packets have `mtu` bytes at most.
+pub fn max_blksize(mtu: u16) -> u16 {
+    mtu.saturating_sub(HEADERS).clamp(512, MAX_BLKSIZE)
 }
 
 /// Sends. What cannot be sent now is as good as lost on the way, and is sent again like that;

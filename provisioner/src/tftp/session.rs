@@ -1,5 +1,9 @@
 //! One transfer as a pure state machine: `step(session, now, event) -> (session, actions)`.
 //!
+//! What is to be sent is a *round*: the blocks after what the client has, as far as its window
+//! reaches. It goes at once, or block by block where the client is paced; an ACK that changes what
+//! the client lacks begins another.
+//!
 //! Blocks count from 1 in 64 bits; on the wire their number is the low 16 bits, and rolls over to
 //! 0 in files of more than 65,535 blocks, as every client that loads such files expects.
 
@@ -11,9 +15,15 @@ use std::time::Duration;
 const MAX_TRIES: u32 = 5;
 /// The most that the first wait is multiplied by.
 const MAX_BACK_OFF: u32 = 8;
-/// The code by which EDK2 ends a transfer that was only to ask the size.
+/// The code by which EDK2 ends a transfer that was only to ask the size (RFC 2347: the options
+/// are refused).
 const SIZE_KNOWN: u16 = 8;
+/// The one by which the ROMs of PC BIOSes do, with the text "TFTP Aborted".
+const SIZE_KNOWN_TO_BIOS: u16 = 0;
 
+/// How much of its time a paced client may make up for: what a coarse timer, or a busy server,
+/// came late by.
+const CATCH_UP: Duration = Duration::from_millis(4);
 /// The shortest wait for what a client seems to miss; timers tell no less apart.
 const MIN_PATIENCE: Duration = Duration::from_millis(2);
 
@@ -25,10 +35,18 @@ pub struct Session {
     timeout: Duration,
     /// The OACK was sent and is not acknowledged yet.
     opening: bool,
+    /// Our OACK tells the size.
+    tells_size: bool,
+    /// The time that a block takes, of a paced client.
+    pace: Option<Duration>,
+    /// Of a paced client: when its next block may go.
+    next_at: Duration,
     /// The client has this block and all before it.
     acked: u64,
-    /// The last block sent.
+    /// The last block sent so far.
     sent: u64,
+    /// The last block that went in this round, and the last that belongs to it.
+    round: (u64, u64),
     /// Silences in a row.
     tries: u32,
     /// When packets were last sent, on the caller's clock.
@@ -50,7 +68,7 @@ pub enum Event {
     Ack(u16),
     /// The client gives up.
     Error(u16, String),
-    /// [`Session::deadline`] passed.
+    /// [`Session::deadline`] passed and nothing was heard.
     Silence,
     /// Nobody listens at the client's port any more (ICMP).
     Gone,
@@ -98,8 +116,12 @@ impl Session {
             window: terms.window.into(),
             timeout: terms.timeout,
             opening: !terms.oack.is_empty(),
+            tells_size: terms.tells_size,
+            pace: terms.pace,
+            next_at: now,
             acked: 0,
             sent: 0,
+            round: (0, 0),
             tries: 0,
             sent_at: now,
             round_trip: None,
@@ -107,14 +129,24 @@ impl Session {
             gap: None,
             resent: 0,
         };
-        let action = if session.opening { Action::Oack } else { session.send(now) };
-        (session, vec![action])
+        let actions = if session.opening { vec![Action::Oack] } else { session.send(now) };
+        (session, actions)
     }
 
-    /// When silence becomes an event.
+    /// When silence becomes an event: nothing was heard in time, or more may be sent.
     pub fn deadline(&self) -> Duration {
-        let patience = self.sent_at + self.timeout * 2u32.pow(self.tries).min(MAX_BACK_OFF);
-        self.gap.map_or(patience, |gap| gap.min(patience))
+        // Before the round's last block the client has nothing to say.
+        let due = if self.is_mid_round() {
+            self.next_at
+        } else {
+            self.sent_at + self.timeout * 2u32.pow(self.tries).min(MAX_BACK_OFF)
+        };
+        self.gap.map_or(due, |gap| gap.min(due))
+    }
+
+    /// Whether blocks of the round wait for their time.
+    fn is_mid_round(&self) -> bool {
+        self.round.0 < self.round.1
     }
 
     /// Packets sent more than once.
@@ -132,6 +164,9 @@ impl Session {
         let actions = match event {
             Event::Ack(block) => self.ack(now, block),
             Event::Error(SIZE_KNOWN, _) if self.acked == 0 => vec![Action::End(End::SizeAsked)],
+            Event::Error(SIZE_KNOWN_TO_BIOS, _) if self.opening && self.tells_size => {
+                vec![Action::End(End::SizeAsked)]
+            }
             Event::Error(code, text) => vec![Action::End(End::Aborted(code, text))],
             Event::Gone => vec![Action::End(self.silent_end())],
             Event::Silence => self.silence(now),
@@ -146,7 +181,7 @@ impl Session {
             }
             self.opening = false;
             self.measure(now);
-            return vec![self.send(now)];
+            return self.send(now);
         }
         let ahead = u64::from(block.wrapping_sub(self.acked as u16));
         // Later than anything sent: so it is an old one, late.
@@ -154,6 +189,7 @@ impl Session {
             return vec![];
         }
         self.acked += ahead;
+        self.round.0 = self.round.0.max(self.acked);
         if self.acked == self.blocks {
             return vec![Action::End(End::Complete)];
         }
@@ -165,7 +201,7 @@ impl Session {
         }
         self.measure(now);
         self.gap = None;
-        vec![self.send(now)]
+        self.send(now)
     }
 
     /// An ACK of less than what was sent: the next block is lost (RFC 7440 section 4), or packets
@@ -182,34 +218,38 @@ impl Session {
         }
         // Meanwhile what the window has come to cover, so that the client's own count of it
         // comes to an end.
-        let (first, last) = (self.sent + 1, (self.acked + self.window).min(self.blocks));
-        if first > last {
+        let last = (self.acked + self.window).min(self.blocks);
+        if last <= self.round.1 {
             return vec![];
         }
-        self.sent = last;
-        self.sent_at = now;
+        self.round.1 = last;
         self.tries = 0;
-        vec![Action::Data { first, last }]
+        self.emit(now)
     }
 
     fn silence(&mut self, now: Duration) -> Vec<Action> {
-        if self.gap.take().is_some_and(|gap| now >= gap) {
-            return vec![self.send(now)];
+        if self.gap.is_some_and(|gap| now >= gap) {
+            self.gap = None;
+            return self.send(now);
         }
+        if self.is_mid_round() {
+            return self.emit(now);
+        }
+        self.gap = None;
         if self.tries >= MAX_TRIES {
             return vec![Action::GiveUp, Action::End(self.silent_end())];
         }
         let tries = self.tries + 1;
-        let action = if self.opening {
+        let actions = if self.opening {
             self.sent_at = now;
             self.resent += 1;
             self.clean = false;
-            Action::Oack
+            vec![Action::Oack]
         } else {
             self.send(now)
         };
         self.tries = tries;
-        vec![action]
+        actions
     }
 
     fn silent_end(&self) -> End {
@@ -217,16 +257,33 @@ impl Session {
     }
 
     /// The window after what the client has.
-    fn send(&mut self, now: Duration) -> Action {
-        let first = self.acked + 1;
-        let last = (self.acked + self.window).min(self.blocks);
+    fn send(&mut self, now: Duration) -> Vec<Action> {
+        self.round = (self.acked, (self.acked + self.window).min(self.blocks));
+        self.tries = 0;
+        self.emit(now)
+    }
+
+    /// What of the round may go now: all of it, or of a paced client as much as its time allows.
+    fn emit(&mut self, now: Duration) -> Vec<Action> {
+        let (gone, end) = self.round;
+        let mut most = end - gone;
+        if let Some(pace) = self.pace {
+            if now < self.next_at {
+                return vec![];
+            }
+            let from = self.next_at.max(now.saturating_sub(CATCH_UP));
+            let allowed = now.saturating_sub(from).as_nanos() / pace.as_nanos().max(1) + 1;
+            most = most.min(u64::try_from(allowed).unwrap_or(u64::MAX));
+            self.next_at = from + pace * u32::try_from(most).unwrap_or(u32::MAX);
+        }
+        let (first, last) = (gone + 1, gone + most);
         let again = (self.sent + 1).saturating_sub(first).min(last + 1 - first);
         self.resent += again;
         self.clean &= again == 0;
-        self.sent = last;
+        self.sent = self.sent.max(last);
+        self.round.0 = last;
         self.sent_at = now;
-        self.tries = 0;
-        Action::Data { first, last }
+        vec![Action::Data { first, last }]
     }
 
     /// Only what was sent once tells a round trip (Karn's rule).
