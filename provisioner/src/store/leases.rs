@@ -120,7 +120,7 @@ impl Store {
 }
 
 /// How far a machine's latest boot came, where it is known at all.
-fn progress(reader: &Connection, mac: Mac) -> Result<Option<Progress>, StoreError> {
+pub(super) fn progress(reader: &Connection, mac: Mac) -> Result<Option<Progress>, StoreError> {
     let json: Option<Option<String>> = reader
         .prepare_cached("SELECT progress FROM machines WHERE mac = ?1")?
         .query_row([mac.to_string()], |row| row.get(0))

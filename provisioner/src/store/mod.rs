@@ -15,10 +15,12 @@ mod crashes;
 mod events;
 mod images;
 mod leases;
+mod leases6;
 mod machines;
 mod schema;
 
 pub use leases::LeaseFacts;
+pub use leases6::Lease6Facts;
 pub use machines::{Enrolled, Known};
 
 use crate::machine::Mac;

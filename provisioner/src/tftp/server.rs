@@ -31,8 +31,10 @@ const MAX_TRANSFERS: usize = 1_024;
 const MAX_TRANSFERS_EACH: usize = 64;
 /// What is read from a file at a time: spares a system call a block.
 const READ_AHEAD: usize = 64 * 1024;
-/// IP, UDP and TFTP headers: what of the MTU a block cannot have.
+/// IPv4, UDP and TFTP headers: what of the MTU a block cannot have.
 const HEADERS: u16 = 32;
+/// The same with IPv6.
+const HEADERS6: u16 = 52;
 /// The largest block (RFC 2348).
 const MAX_BLKSIZE: u16 = 65_464;
 
@@ -122,12 +124,13 @@ impl Server {
     ) -> io::Result<Arc<Self>> {
         listener.set_nonblocking(true)?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let headers = if listener.local_addr()?.is_ipv6() { HEADERS6 } else { HEADERS };
         let open = |folder: &Path| nix::fcntl::open(folder, flags, Mode::empty());
         Ok(Arc::new(Self {
             listener: UdpSocket::from_std(listener)?,
             folder: folder.map(open).transpose()?,
             files,
-            max_blksize: mtu.saturating_sub(HEADERS).clamp(512, MAX_BLKSIZE),
+            max_blksize: mtu.saturating_sub(headers).clamp(512, MAX_BLKSIZE),
             observer,
             running: Mutex::default(),
         }))
