@@ -178,6 +178,9 @@ impl MachineSpec {
             BootsFrom::Http6 => {
                 add("-fw_cfg name=opt/org.tianocore/IPv4Support,string=no");
                 add("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no");
+                // OVMF 2025.02 does not wait until its address is known to be its own, and fails
+                // at once (edk2's pull request 11096 mends that): some seconds at its menu.
+                add("-boot menu=on,splash-time=8000");
                 "bootindex=1,"
             }
             BootsFrom::Stick(_) => "",

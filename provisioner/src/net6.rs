@@ -1,6 +1,7 @@
 //! Our IPv6 address on an interface, and the networks that such addresses are of.
 
 use crate::{machine::Mac, net::NetError};
+use nix::ifaddrs::getifaddrs;
 use std::{fmt, fs, net::Ipv6Addr};
 
 /// An IPv6 network.
@@ -82,8 +83,10 @@ pub fn find(name: &str, address: Option<Ipv6Addr>) -> Result<Interface6, NetErro
             None => "global or unique local IPv6 address".into(),
         },
     })?;
-    let mac = fs::read_to_string(format!("/sys/class/net/{name}/address")).ok();
-    let mac = mac.and_then(|mac| mac.trim().parse().ok()).unwrap_or(Mac([0; 6]));
+    // Not by /sys, which may show another network namespace's.
+    let ours = getifaddrs().map_err(NetError::List)?.filter(|entry| entry.interface_name == name);
+    let macs = ours.filter_map(|entry| entry.address?.as_link_addr()?.addr());
+    let mac = macs.map(Mac).next().unwrap_or(Mac([0; 6]));
     let network = Network6 { address: chosen.address, prefix: chosen.prefix };
     let own = table.lines().filter_map(entry).filter(|entry| entry.name == name);
     let link_local = own.map(|entry| entry.address).find(Ipv6Addr::is_unicast_link_local);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[allow(dead_code, reason = "the other tests of DHCPv6 use the rest")]
 mod common6;
 
 use common6::{

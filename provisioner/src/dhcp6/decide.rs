@@ -1,9 +1,10 @@
 //! What we answer: a pure function of settings, what is known, and the request.
 
 use super::{
+    boot::{Boot, boot},
     lease::{DECLINED_SECONDS, Lease, LeaseChange, OFFER_SECONDS},
     packet::Request,
-    reply::{Boot, Given, Reply},
+    reply::{Given, Reply},
     settings::Settings,
 };
 use crate::{
@@ -114,44 +115,9 @@ impl Decision<'_> {
 
     /// What this client is told to boot; nothing for a running system.
     fn boot(&self) -> Option<Boot> {
-        let settings = self.settings;
-        let file = |platform| match platform {
-            Platform::Bios => &settings.bios_file,
-            Platform::Uefi => &settings.uefi_file,
-        };
-        match self.client {
-            Client::Firmware(platform, way) => {
-                // Firmware verifies a UKI; iPXE is signed by nobody whom it knows.
-                let uki = settings.uki.as_ref().filter(|_| platform == Platform::Uefi);
-                Some(match (way, uki) {
-                    (Way::Pxe, Some(uki)) => self.by_tftp(uki),
-                    (Way::Pxe, None) => self.by_tftp(file(platform)),
-                    (Way::Http, Some(uki)) => self.by_http("uki", uki),
-                    (Way::Http, None) => self.by_http("ipxe", file(platform)),
-                })
-            }
-            // Once in a boot: where ours cannot run, the ROM's goes on by itself.
-            Client::Ipxe(platform, _)
-                if self.facts.quirks.replace_ipxe && !self.facts.loaded_ipxe =>
-            {
-                Some(self.by_tftp(file(platform)))
-            }
-            Client::Ipxe(..) => {
-                Some(Boot { url: format!("{}/boot.ipxe", settings.base_url), http: false })
-            }
-            Client::System | Client::Unsupported(_) => None,
-        }
-    }
-
-    /// The machine's address in the name tells whose transfer it is.
-    fn by_tftp(&self, file: &str) -> Boot {
-        let (server, mac) = (self.settings.server(), self.request.mac.hyphenated());
-        Boot { url: format!("tftp://[{server}]/{mac}/{file}"), http: false }
-    }
-
-    fn by_http(&self, folder: &str, file: &str) -> Boot {
-        let (base, mac) = (&self.settings.boot_url, self.request.mac.hyphenated());
-        Boot { url: format!("{base}/{folder}/{file}?mac={mac}"), http: true }
+        // Once in a boot: where ours cannot run, the ROM's goes on by itself.
+        let replace = self.facts.quirks.replace_ipxe && !self.facts.loaded_ipxe;
+        boot(self.settings, self.request.mac, self.client, replace)
     }
 
     fn unsupported(&self) -> Answer {

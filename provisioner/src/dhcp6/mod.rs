@@ -25,6 +25,7 @@
 //! | A machine that comes with ever new DUIDs or IAIDs gets its own oldest address back | EDK2's HTTP boot makes up an IAID at every boot |
 //! | Clients without a MAC address to be known by are not served | all that we know of a machine goes by it |
 
+pub mod boot;
 pub mod classify;
 pub mod decide;
 pub mod lease;

@@ -1,6 +1,7 @@
 //! A reply: what it says, and its bytes.
 
 use super::{
+    boot::Boot,
     packet::{RELAY_PORT, Relay, Request},
     settings::Settings,
 };
@@ -8,10 +9,7 @@ use dhcproto::v6::{
     DhcpOption, DhcpOptions, Encodable, Encoder, IAAddr, IANA, MessageType, OptionCode, Status,
     StatusCode, UnknownOption,
 };
-use std::{
-    fmt,
-    net::{Ipv6Addr, SocketAddrV6},
-};
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 /// Where clients listen (RFC 8415 section 7.2).
 pub const CLIENT_PORT: u16 = 546;
@@ -46,24 +44,6 @@ pub enum Given {
     Nothing,
     /// A status, with a text for people.
     Refused(Status, String),
-}
-
-/// What a client is told to boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
-    /// Option 59.
-    pub url: String,
-    /// UEFI HTTP boot wants its own class back.
-    pub http: bool,
-}
-
-impl fmt::Display for Boot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.url.strip_prefix("tftp://") {
-            Some(path) => f.write_str(path.rsplit('/').next().unwrap_or(path)),
-            None => f.write_str(&self.url),
-        }
-    }
 }
 
 /// Where a reply goes: to the relay next to us, or to the client; in both cases to who sent.

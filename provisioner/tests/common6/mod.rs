@@ -87,7 +87,6 @@ pub(crate) fn bytes(answer: &Answer, settings: &Settings, asked: &[u8]) -> Vec<u
 }
 
 /// Where the reply to a request from `SOURCE` goes.
-#[allow(dead_code, reason = "not every test looks at it")]
 pub(crate) fn to(asked: &[u8], port: u16) -> SocketAddrV6 {
     reply::to(&parse(asked, SOURCE).unwrap(), SocketAddrV6::new(SOURCE, port, 0, 7))
 }
