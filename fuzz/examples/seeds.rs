@@ -70,7 +70,8 @@ fn releases(seeds: &Seeds) -> Anything<()> {
 /// DHCP, TFTP, HTTP.
 fn network(seeds: &Seeds) -> Anything<()> {
     let captured = |folder: &str| -> Anything<Vec<Vec<u8>>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests").join(folder);
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests").join(folder);
         let mut packets = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -91,7 +92,12 @@ fn network(seeds: &Seeds) -> Anything<()> {
     }
     for packet in captured("packets6")? {
         // Through a relay too.
-        let envelope = [&[12, 0][..], &[0; 16], &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff], &[0xfe, 0xaa, 0, 9]];
+        let envelope = [
+            &[12, 0][..],
+            &[0; 16],
+            &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff],
+            &[0xfe, 0xaa, 0, 9],
+        ];
         let length = (packet.len() as u16).to_be_bytes();
         let relayed = [&envelope.concat(), &[0, 9][..], &length, &packet].concat();
         for switches in [0x20, 0x2a, 0x6d] {

@@ -68,16 +68,13 @@ pub fn bind(options: &Options, interface: &Interface) -> Result<Option<Sockets>,
 
 fn dhcp(options: &Options, device: &str, found: &Interface6) -> Result<Dhcp, StartError> {
     let network = found.network;
-    let pool = options
-        .pool6
-        .or_else(|| Pool6::usual(network))
-        .ok_or(StartError::NoPool6(network))?;
+    let pool =
+        options.pool6.or_else(|| Pool6::usual(network)).ok_or(StartError::NoPool6(network))?;
     let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 547, 0, 0);
     let purpose = "DHCPv6";
     let socket = net::udp(any, Some(device), purpose)?;
     for group in [ALL_RELAYS_AND_SERVERS, ALL_SERVERS] {
-        let failed =
-            |source| net::error("UDP", 'u', any.into(), Some(device), purpose, source);
+        let failed = |source| net::error("UDP", 'u', any.into(), Some(device), purpose, source);
         socket.join_multicast_v6(&group, found.index).map_err(failed)?;
     }
     let ours = pool.link().contains(network.address);
@@ -159,9 +156,6 @@ impl Sockets {
             Some(Dhcp { pool, .. }) => format!("full, {pool}, for a relay's link alone"),
         };
         let network = self.interface.network;
-        format!(
-            "IPv6         {} ({network})\nDHCPv6       {dhcp}",
-            self.base_url()
-        )
+        format!("IPv6         {} ({network})\nDHCPv6       {dhcp}", self.base_url())
     }
 }

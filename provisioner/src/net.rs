@@ -197,10 +197,7 @@ pub fn udp(
 }
 
 /// A TCP listener.
-pub fn tcp(
-    address: impl Into<SocketAddr>,
-    purpose: &'static str,
-) -> Result<TcpListener, NetError> {
+pub fn tcp(address: impl Into<SocketAddr>, purpose: &'static str) -> Result<TcpListener, NetError> {
     let address = address.into();
     let failed = |source| error("TCP", 't', address, None, purpose, source);
     let listener = TcpListener::bind(address).map_err(failed)?;

@@ -185,11 +185,9 @@ fn firmware_that_took_the_uki_and_asks_again_may_have_refused_it() {
 
 #[test]
 fn a_client_is_offered_what_it_holds_before_what_it_asks_and_that_before_any_other() {
-    let offered = |facts: &Facts, wanted: &str| {
-        match given(&ask(facts, SOLICIT, &[], &[wanted])) {
-            Given::Address(address) => *address,
-            other => panic!("{other:?}"),
-        }
+    let offered = |facts: &Facts, wanted: &str| match given(&ask(facts, SOLICIT, &[], &[wanted])) {
+        Given::Address(address) => *address,
+        other => panic!("{other:?}"),
     };
     assert_eq!(offered(&holding("fd00:77::111"), "fd00:77::120"), address("fd00:77::111"));
     assert_eq!(offered(&free(), "fd00:77::120"), address("fd00:77::120"));
@@ -276,12 +274,15 @@ fn messages_that_name_no_server_where_they_must_or_one_where_they_must_not_get_s
 
 #[test]
 fn wrong_addresses_are_denied_with_a_status() {
-    let status = |facts: &Facts, message: u8, wanted: &str| {
-        match given(&ask(facts, message, &[], &[wanted])) {
-            Given::Refused(status, _) => Some(*status),
-            Given::Nothing => None,
-            Given::Address(address) => panic!("{address}"),
-        }
+    let status = |facts: &Facts, message: u8, wanted: &str| match given(&ask(
+        facts,
+        message,
+        &[],
+        &[wanted],
+    )) {
+        Given::Refused(status, _) => Some(*status),
+        Given::Nothing => None,
+        Given::Address(address) => panic!("{address}"),
     };
     assert_eq!(status(&free(), REQUEST, "2001:db8::1"), Some(Status::NotOnLink));
     let none = Facts { now: NOW, wanted_is_taken: true, ..Facts::default() };
@@ -368,9 +369,8 @@ fn prefixes_temporary_addresses_and_second_addresses_are_not_given_and_that_is_s
     let answer = answer(&settings(), &free(), &asked);
     let all = options(&bytes(&answer, &settings(), &asked)[4..]);
     let status = |code: u16, head: usize, iaid: u32| {
-        let option = all.iter().find(|option| {
-            option.0 == code && option.1[..4] == iaid.to_be_bytes()
-        });
+        let option =
+            all.iter().find(|option| option.0 == code && option.1[..4] == iaid.to_be_bytes());
         find(&options(&option.unwrap().1[head..]), 13).unwrap()[..2].to_vec()
     };
     assert_eq!(status(3, 12, 7), [0, 2]);
@@ -384,7 +384,8 @@ fn prefixes_temporary_addresses_and_second_addresses_are_not_given_and_that_is_s
 
 #[test]
 fn through_relays_the_answer_goes_back_in_the_same_envelopes() {
-    let inner = relayed(0, "fd00:77::fe", SOURCE, &option(18, b"port 7"), &asked(SOLICIT, &pxe(), &[]));
+    let inner =
+        relayed(0, "fd00:77::fe", SOURCE, &option(18, b"port 7"), &asked(SOLICIT, &pxe(), &[]));
     let outer = relayed(1, "::", address("fe80::7"), &option(18, b"uplink"), &inner);
     let answer = answer(&settings(), &free(), &outer);
     let reply = bytes(&answer, &settings(), &outer);
@@ -398,7 +399,8 @@ fn through_relays_the_answer_goes_back_in_the_same_envelopes() {
     assert_eq!(find(&all, 18).unwrap(), b"port 7");
     assert_eq!(find(&all, 9).unwrap()[0], 2, "an ADVERTISE");
     assert_eq!(to(&outer, 1_234).port(), 547);
-    let own_port = relayed(0, "fd00:77::fe", SOURCE, &option(135, &[0, 0]), &asked(SOLICIT, &[], &[]));
+    let own_port =
+        relayed(0, "fd00:77::fe", SOURCE, &option(135, &[0, 0]), &asked(SOLICIT, &[], &[]));
     assert_eq!(to(&own_port, 1_234).port(), 1_234, "RFC 8357");
     assert_eq!(to(&asked(SOLICIT, &[], &[]), 1_234).port(), 546);
     let back = bytes(&common6::answer(&settings(), &free(), &own_port), &settings(), &own_port);
@@ -424,7 +426,8 @@ fn a_link_that_the_pool_is_not_of_is_refused_and_the_operator_told_what_to_chang
 #[test]
 fn the_machine_that_a_relay_names_is_the_one_that_its_files_are_named_for() {
     let named = [&[0, 1][..], &[0x52, 0x54, 0, 1, 2, 3]].concat();
-    let asked = relayed(0, "::", address("fe80::9"), &option(79, &named), &asked(SOLICIT, &pxe(), &[]));
+    let asked =
+        relayed(0, "::", address("fe80::9"), &option(79, &named), &asked(SOLICIT, &pxe(), &[]));
     assert!(url(&answer(&settings(), &free(), &asked)).contains("/52-54-00-01-02-03/"));
     assert_ne!(MAC.0, [0x52, 0x54, 0, 1, 2, 3]);
 }

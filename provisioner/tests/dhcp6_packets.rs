@@ -109,7 +109,10 @@ fn each_kind_of_hostile_packet_has_its_own_reason() {
     }
     let cut = [&good[..], &[0, 3, 0, 200, 1]].concat();
     assert_eq!(refused(&cut), Refused::CutOff { code: 3, length: 200, left: 1 });
-    assert_eq!(refused(&[&good[..], &[0]].concat()), Refused::CutOff { code: 0, length: 4, left: 1 });
+    assert_eq!(
+        refused(&[&good[..], &[0]].concat()),
+        Refused::CutOff { code: 0, length: 4, left: 1 }
+    );
     let short = request(1, &[option(1, &client()), option(3, &[0; 11])]);
     assert_eq!(refused(&short), Refused::Length { code: 3, found: 11, wanted: 12 });
     let inside = option(3, &[&[0; 12][..], &[0, 5, 0, 24, 1]].concat());

@@ -160,8 +160,7 @@ impl Decision<'_> {
         };
         let boot = self.boot();
         let rapid = self.request.rapid;
-        let mut reply =
-            Reply::new(if rapid { MessageType::Reply } else { MessageType::Advertise });
+        let mut reply = Reply::new(if rapid { MessageType::Reply } else { MessageType::Advertise });
         reply.association = Some(Given::Address(address));
         reply.refuse_others = true;
         reply.rapid = rapid;

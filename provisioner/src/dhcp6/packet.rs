@@ -327,7 +327,12 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
         let raw = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or("-".into(), hex::encode);
-        writeln!(f, "message        {:?}{}", self.message, if self.rapid { ", rapid" } else { "" })?;
+        writeln!(
+            f,
+            "message        {:?}{}",
+            self.message,
+            if self.rapid { ", rapid" } else { "" }
+        )?;
         writeln!(f, "machine        {} by {}", self.mac, self.evidence)?;
         writeln!(f, "xid            {}", hex::encode(self.xid))?;
         writeln!(f, "client (1)     {}", raw(&self.client))?;

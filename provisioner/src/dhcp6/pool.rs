@@ -60,9 +60,8 @@ impl Pool6 {
     pub fn candidates(&self, key: &Key) -> impl Iterator<Item = Ipv6Addr> + use<> {
         // FNV-1a: any even spread will do.
         let bytes = key.duid.iter().copied().chain(key.iaid.to_be_bytes());
-        let hash = bytes.fold(0x811c_9dc5u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let hash = bytes
+            .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let (first, size) = (self.first, self.size());
         (0..size).map(move |step| {
             let place = (u64::from(hash) + u64::from(step)) % u64::from(size);

@@ -130,9 +130,8 @@ impl Server {
         {
             return Ok(Handled::default());
         }
-        let reply = answer
-            .reply
-            .map(|reply| (reply.bytes(settings, request), reply::to(request, sender)));
+        let reply =
+            answer.reply.map(|reply| (reply.bytes(settings, request), reply::to(request, sender)));
         let record = answer.note.map(|note| {
             Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
         });

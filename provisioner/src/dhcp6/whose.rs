@@ -25,9 +25,9 @@ pub fn whose(duid: &[u8], relayed: &[&[u8]], source: Ipv6Addr) -> Option<(Mac, E
         (relayed.iter().find_map(|option| of_relay(option)), Evidence::Relay),
         (of_link_local(source), Evidence::LinkLocal),
     ];
-    found.into_iter().find_map(|(mac, evidence)| {
-        mac.filter(Mac::is_unicast).map(|mac| (mac, evidence))
-    })
+    found
+        .into_iter()
+        .find_map(|(mac, evidence)| mac.filter(Mac::is_unicast).map(|mac| (mac, evidence)))
 }
 
 /// Type 1 is link-layer address and time, type 3 link-layer address alone.

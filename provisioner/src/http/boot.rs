@@ -15,12 +15,7 @@ use axum::{
 };
 use protocol::release::BUNDLE_FILE;
 use serde::Deserialize;
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use tower_http::services::ServeFile;
 
 const SCRIPT: [(header::HeaderName, &str); 1] =

@@ -22,10 +22,7 @@ use protocol::{
     },
     evidence::{Approval, Challenge, Chip},
 };
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 /// The longest name of a stage.
 const MAX_STAGE_LEN: usize = 32;

@@ -4,10 +4,7 @@ use super::{
     packet::{self, Advertisement, Heard},
     schedule::{DEFERENCE, Schedule},
 };
-use crate::{
-    counters::Counters,
-    net::NetError,
-};
+use crate::{counters::Counters, net::NetError};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6,
     recvmsg, setsockopt, socket, sockopt,

@@ -155,9 +155,7 @@ fn holder(
     now: u64,
 ) -> rusqlite::Result<Option<Holder>> {
     connection
-        .prepare_cached(
-            "SELECT duid, iaid, mac FROM leases6 WHERE address = ?1 AND expires > ?2",
-        )?
+        .prepare_cached("SELECT duid, iaid, mac FROM leases6 WHERE address = ?1 AND expires > ?2")?
         .query_row(params![written(address), to_sql(now)], |row| {
             Ok(Holder { duid: row.get(0)?, iaid: row.get(1)?, mac: row.get(2)? })
         })
@@ -261,8 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.sqlite");
         let pool = pool("fd00::10-fd00::20");
-        let before =
-            take(&Store::open(&path, BTreeMap::new()).unwrap(), &key(1), mac(1), &pool, 0);
+        let before = take(&Store::open(&path, BTreeMap::new()).unwrap(), &key(1), mac(1), &pool, 0);
         let after = Store::open(&path, BTreeMap::new()).unwrap();
         assert!(before.is_some());
         assert_eq!(take(&after, &key(1), mac(1), &pool, 50), before);
@@ -287,9 +284,8 @@ mod tests {
         let (_folder, store) = temporary();
         let pool = pool("fd00::10-fd00::2f");
         let name = |n: u32| Key { iaid: n, ..key(1) };
-        let given: Vec<_> = (0..40)
-            .map(|n| take(&store, &name(n), mac(1), &pool, u64::from(n)).unwrap())
-            .collect();
+        let given: Vec<_> =
+            (0..40).map(|n| take(&store, &name(n), mac(1), &pool, u64::from(n)).unwrap()).collect();
         let all: BTreeSet<_> = given.iter().collect();
         assert_eq!(all.len(), MAX_EACH as usize);
         assert_eq!(given[MAX_EACH as usize], given[0], "the oldest first");

@@ -15,8 +15,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 /// The client of made-up requests; its link-local address below is made of it.
 pub(crate) const MAC: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 9]);
 /// The client's link-local address.
-pub(crate) const SOURCE: Ipv6Addr =
-    Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfeaa, 0x0009);
+pub(crate) const SOURCE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfeaa, 0x0009);
 /// The number of the client's association.
 pub(crate) const IAID: u32 = 0xa11a;
 
