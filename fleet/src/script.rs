@@ -249,6 +249,7 @@ mod tests {
         crate::sample::image(folder.path(), &crate::sample::Sizes::SMALL).unwrap();
         script::Setup {
             base_url: "http://10.0.0.1:8080".into(),
+            base_url6: None,
             image: Some(Image::open(folder.path()).unwrap()),
             key: None,
             chain: Some("alia-test".parse().unwrap()),
@@ -270,7 +271,7 @@ mod tests {
         let setup = setup();
         let mac = "02-f1-ee-00-00-01".parse().unwrap();
         for attempt in [1, 9] {
-            let text = script::machine(&setup, mac, attempt);
+            let text = script::machine(&setup, &setup.base_url, mac, attempt);
             let Ok(Outcome::Boot(boot)) = walk(&text, &settings()) else { panic!("{text}") };
             let base =
                 format!("http://10.0.0.1:8080/image/{}", setup.image.as_ref().unwrap().digest);
@@ -286,7 +287,8 @@ mod tests {
     #[test]
     fn without_an_image_the_script_is_asked_for_anew() {
         let setup = script::Setup { image: None, ..setup() };
-        let text = script::machine(&setup, "02-f1-ee-00-00-01".parse().unwrap(), 1);
+        let text =
+            script::machine(&setup, &setup.base_url, "02-f1-ee-00-00-01".parse().unwrap(), 1);
         let wanted = Outcome::Chain("http://10.0.0.1:8080/boot.ipxe".into());
         assert_eq!(walk(&text, &settings()), Ok(wanted));
     }

@@ -125,17 +125,40 @@ fn doctor(seeds: &Seeds) -> Anything<()> {
 
 /// DHCP, TFTP, HTTP.
 fn network(seeds: &Seeds) -> Anything<()> {
-    let captured = Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests/packets");
-    for entry in fs::read_dir(captured)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "hex") {
-            let text: String = fs::read_to_string(path)?.split_whitespace().collect();
-            let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair));
-            let packet: Vec<u8> =
-                digits.map(|pair| Ok(u8::from_str_radix(pair?, 16)?)).collect::<Anything<_>>()?;
-            for switches in [0, 0x15, 0x1f] {
-                seeds.put("dhcp", [&[switches][..], &packet].concat())?;
+    let captured = |folder: &str| -> Anything<Vec<Vec<u8>>> {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests").join(folder);
+        let mut packets = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "hex") {
+                let text: String = fs::read_to_string(path)?.split_whitespace().collect();
+                let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair));
+                let packet: Anything<Vec<u8>> =
+                    digits.map(|pair| Ok(u8::from_str_radix(pair?, 16)?)).collect();
+                packets.push(packet?);
             }
+        }
+        Ok(packets)
+    };
+    for packet in captured("packets")? {
+        for switches in [0, 0x15, 0x1f] {
+            seeds.put("dhcp", [&[switches][..], &packet].concat())?;
+        }
+    }
+    for packet in captured("packets6")? {
+        // Through a relay too.
+        let envelope = [
+            &[12, 0][..],
+            &[0; 16],
+            &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff],
+            &[0xfe, 0xaa, 0, 9],
+        ];
+        let length = (packet.len() as u16).to_be_bytes();
+        let relayed = [&envelope.concat(), &[0, 9][..], &length, &packet].concat();
+        for switches in [0x20, 0x2a, 0x6d] {
+            seeds.put("dhcp6", [&[switches][..], &packet].concat())?;
+            seeds.put("dhcp6", [&[switches][..], &relayed].concat())?;
         }
     }
     let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioner/tests/captures");

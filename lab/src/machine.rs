@@ -70,6 +70,10 @@ pub enum BootsFrom {
     /// `image::secure_boot::signature_list` writes it. OVMF takes it into its TlsCaCertificate
     /// (`OvmfPkg/RUNTIME_CONFIG.md` in EDK2).
     Https(PathBuf),
+    /// The network by IPv6 alone: PXE first.
+    Network6,
+    /// The network by IPv6 and UEFI HTTP boot alone.
+    Http6,
     /// A stick with this content. What is written to it is lost with the machine.
     Stick(PathBuf),
 }
@@ -168,6 +172,19 @@ impl MachineSpec {
             BootsFrom::Network => "bootindex=1,",
             BootsFrom::Http | BootsFrom::Https(_) => {
                 add("-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=no");
+                "bootindex=1,"
+            }
+            // Without IPv4 altogether, or each of its ways would be tried for a minute.
+            BootsFrom::Network6 => {
+                add("-fw_cfg name=opt/org.tianocore/IPv4Support,string=no");
+                "bootindex=1,"
+            }
+            BootsFrom::Http6 => {
+                add("-fw_cfg name=opt/org.tianocore/IPv4Support,string=no");
+                add("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no");
+                // OVMF 2025.02 does not wait until its address is known to be its own, and fails
+                // at once (edk2's pull request 11096 mends that): some seconds at its menu.
+                add("-boot menu=on,splash-time=8000");
                 "bootindex=1,"
             }
             BootsFrom::Stick(_) => "",
@@ -403,6 +420,18 @@ mod tests {
         assert!(line.contains("id=stick,snapshot=on,format=raw,file=stick.img"), "{line}");
         assert!(line.contains("usb-storage,drive=stick,bootindex=1"), "{line}");
         assert!(!line.contains("netdev=net,bootindex"), "the network is not booted from: {line}");
+    }
+
+    #[test]
+    fn machines_that_boot_by_ipv6_have_no_ipv4_in_their_firmware() {
+        let uefi = || Firmware::Ovmf { code: "code.fd".into(), variables: "vars.fd".into() };
+        let with = |boots| line(&MachineSpec { boots, ..spec(uefi()) });
+        let no = "name=opt/org.tianocore/IPv4Support,string=no";
+        let pxe = "name=opt/org.tianocore/IPv6PXESupport,string=no";
+        let (by_pxe, by_http) = (with(BootsFrom::Network6), with(BootsFrom::Http6));
+        assert!(by_pxe.contains(no) && !by_pxe.contains(pxe), "{by_pxe}");
+        assert!(by_http.contains(no) && by_http.contains(pxe), "{by_http}");
+        assert!(by_http.contains("netdev=net,bootindex=1"), "{by_http}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::error::{At, Error};
 use std::{
     io::{self, Write},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
 };
 
@@ -12,6 +12,8 @@ use std::{
 pub const BRIDGE: &str = "lab0";
 /// The server's address; the network is its /24.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The server's IPv6 address, where a test gives it one ([`address6`]); the network is its /64.
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
 /// The address of the foreign DHCP server.
 pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// The foreign server's network namespace.
@@ -77,6 +79,11 @@ pub fn make(plan: &Plan) -> Result<(), Error> {
 /// As [`ip`], in another network namespace.
 pub fn ip_in(namespace: &str, lines: &[String]) -> Result<(), Error> {
     batch(Command::new("nsenter").arg(format!("--net=/run/netns/{namespace}")).arg("ip"), lines)
+}
+
+/// Gives the server its IPv6 address, usable at once.
+pub fn address6() -> Result<(), Error> {
+    ip(&[format!("address add {SERVER6}/64 dev {BRIDGE} nodad")])
 }
 
 /// Runs `ip` commands in order, until one fails.

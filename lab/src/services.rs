@@ -130,6 +130,8 @@ pub enum Dhcp {
     Full,
     /// Beside a foreign one.
     Proxy,
+    /// None, as on a network of IPv6.
+    Off,
 }
 
 impl Dhcp {
@@ -138,6 +140,7 @@ impl Dhcp {
         match self {
             Self::Full => "full",
             Self::Proxy => "proxy",
+            Self::Off => "off",
         }
     }
 }

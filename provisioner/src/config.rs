@@ -6,6 +6,7 @@ use crate::{
         pool::Pool,
         settings::{BootMethod, HttpBoot, Mode},
     },
+    dhcp6::pool::Pool6,
     machine::Mac,
     quirks::{Hand, Set},
     store::Place,
@@ -23,7 +24,7 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -63,6 +64,28 @@ pub struct Options {
     /// DNS servers, told in full mode
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub dns: Vec<Ipv4Addr>,
+    /// full: we are the network's only DHCPv6 server, and send router advertisements where nobody
+    /// else does. off: machines boot by IPv4. Never full unless you say so, whatever addresses this
+    /// host has: where there is IPv6 there mostly is a router that gives addresses, and a second
+    /// server on its network would be obeyed too. (A proxy beside another server there is not in
+    /// DHCPv6.) [default: off]
+    #[arg(long, value_enum, value_name = "PART", help_heading = "Network")]
+    pub dhcp6: Option<Part6>,
+    /// Our IPv6 address on the interface, where it has several; TFTP, scripts, page and API are
+    /// there too, without DHCPv6 as well [default with --dhcp6 full: a global or unique local one]
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub address6: Option<Ipv6Addr>,
+    /// IPv6 addresses to give out: on our own link, or on another one that a relay is on [default:
+    /// ::1:0 to ::1:ffff of our network]
+    #[arg(long, value_name = "FIRST-LAST", help_heading = "Network")]
+    #[serde(deserialize_with = "as_text")]
+    pub pool6: Option<Pool6>,
+    /// DNS servers, told by DHCPv6 and router advertisements
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub dns6: Vec<Ipv6Addr>,
+    /// This host is the way out of the network by IPv6: our router advertisements say so
+    #[arg(long, help_heading = "Network")]
+    pub router6: bool,
     /// How long a lease lasts [default: 3600]
     #[arg(long, value_name = "SECONDS", help_heading = "Network",
           value_parser = clap::value_parser!(u32).range(120..))]
@@ -214,6 +237,17 @@ impl Part {
     }
 }
 
+/// Our part in DHCPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part6 {
+    /// The network's one DHCPv6 server.
+    Full,
+    /// None.
+    #[default]
+    Off,
+}
+
 /// What one machine needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -271,6 +305,8 @@ const MACHINE_KEYS: [&str; 10] = [
 ];
 /// The most host names of ours.
 const MAX_HOSTS: usize = 16;
+/// The most DNS servers told by IPv6: they are in every advertisement.
+const MAX_DNS6: usize = 8;
 /// The longest name of a machine.
 const MAX_NAME_LEN: usize = 64;
 
@@ -374,6 +410,11 @@ impl Options {
             pool: self.pool.or(file.pool),
             router: list(self.router, file.router),
             dns: list(self.dns, file.dns),
+            dhcp6: self.dhcp6.or(file.dhcp6),
+            address6: self.address6.or(file.address6),
+            pool6: self.pool6.or(file.pool6),
+            dns6: list(self.dns6, file.dns6),
+            router6: self.router6 || file.router6,
             lease_seconds: self.lease_seconds.or(file.lease_seconds),
             http_port: self.http_port.or(file.http_port),
             https_port: self.https_port.or(file.https_port),
@@ -446,6 +487,15 @@ impl Options {
                     "one word of printable ASCII is wanted, without ${",
                 );
             }
+        }
+        if self.dns6.len() > MAX_DNS6 {
+            let count = self.dns6.len().to_string();
+            return value("dns6", &count, "at most 8 DNS servers are told");
+        }
+        let only_full = self.pool6.is_some() || self.router6 || !self.dns6.is_empty();
+        if only_full && self.dhcp6 != Some(Part6::Full) {
+            let what = "pool6, dns6 and router6";
+            return value(what, "without DHCPv6", "they are for --dhcp6 full; say that too");
         }
         if self.operator.len() > MAX_OPERATORS {
             let count = self.operator.len().to_string();
@@ -579,6 +629,19 @@ mod tests {
         let flags = Options { http_port: Some(81), ..Options::default() };
         let both = flags.over(read("http-port = 80\ntftp-port = 70").unwrap());
         assert_eq!((both.http_port, both.tftp_port), (Some(81), Some(70)));
+    }
+
+    #[test]
+    fn what_is_for_dhcpv6_alone_is_refused_without_it() {
+        let pool = "dhcp6 = 'full'\npool6 = 'fd00:77::10-fd00:77::1f'\nrouter6 = true";
+        let full = Options::default().over(read(pool).unwrap());
+        assert!(full.check().is_ok());
+        assert_eq!(full.pool6.map(|pool| pool.size()), Some(16));
+        let off = Options { dhcp6: None, ..full };
+        assert!(off.check().unwrap_err().to_string().contains("--dhcp6 full"));
+        let error = read("pool6 = '10.0.0.1-10.0.0.9'").unwrap_err().to_string();
+        assert!(error.contains("FIRST-LAST"), "{error}");
+        assert!(read("dhcp6 = 'proxy'").is_err(), "there is no such thing");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Boots machines from the network into aliaOS, takes them in, and shows them.
 //!
 //! One machine's path through here: its firmware asks for an address and what to boot
-//! ([`dhcp`]), loads iPXE by TFTP ([`tftp`]) or has it in ROM; iPXE fetches a script made for
+//! ([`dhcp`], or by IPv6 [`dhcp6`] and [`ra`]), loads iPXE by TFTP ([`tftp`]) or has it in ROM; iPXE fetches a script made for
 //! this machine, then kernel and initramfs ([`http`], [`script`], [`image`]); the running node
 //! reports its boot stages ([`progress`]) and is taken in ([`enrol`]). What it may do next is its
 //! [`life`]'s to say. All of it lands in the machine's [`timeline`], in the [`store`], on the page and in the API.
@@ -9,7 +9,7 @@
 //! What single kinds of firmware need is data ([`quirks`]); captures of what they sent are read
 //! and answered again by [`replay`].
 //!
-//! Decisions are pure functions (`dhcp::decide`, `tftp::session::step`, `enrol::judge`,
+//! Decisions are pure functions (`dhcp::decide`, `dhcp6::decide`, `tftp::session::step`, `enrol::judge`,
 //! `script::machine`, `Progress::apply`); sockets and files are at the edges (`net`, the
 //! `server` modules, `store`).
 //!
@@ -24,16 +24,20 @@ pub mod config;
 pub mod counters;
 pub mod deadlines;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod doctor;
 pub mod enrol;
 pub mod http;
 pub mod image;
+pub mod ipv6;
 pub mod life;
 pub mod machine;
 pub mod net;
+pub mod net6;
 pub mod page;
 pub mod progress;
 pub mod quirks;
+pub mod ra;
 pub mod replay;
 pub mod run;
 pub mod script;

@@ -53,7 +53,8 @@ enum Command {
     /// Serve a network: DHCP or ProxyDHCP, TFTP, HTTP, page and API
     #[command(after_help = "In proxy mode another DHCP server gives the addresses, and nothing \
 there has to be changed. In full mode there must be no other one on the network. The ports are \
-67, 69 and 4011 by UDP (for them root, or CAP_NET_BIND_SERVICE, is needed) and 8080 by TCP.")]
+67, 69 and 4011 by UDP (for them root, or CAP_NET_BIND_SERVICE, is needed) and 8080 by TCP; with \
+--dhcp6 full 547 by UDP too, and a raw socket for router advertisements (CAP_NET_RAW).")]
     Serve(Box<Options>),
     /// Look at a network before it is trusted, and say what to change
     #[command(after_help = "It looks for other DHCP servers, ports in use, MTU, spanning tree, \

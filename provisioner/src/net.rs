@@ -6,13 +6,14 @@ use nix::{
     ifaddrs::getifaddrs,
     net::if_::InterfaceFlags,
     sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, setsockopt, socket,
+        sockopt,
     },
 };
 use std::{
     ffi::OsString,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
 /// The MTU where the interface does not tell: Ethernet's.
@@ -59,6 +60,28 @@ pub enum NetError {
     Unclear {
         /// Those that exist.
         known: String,
+    },
+    /// No IPv6 address that machines could be told.
+    #[error(
+        "interface {name} has no {wanted}, which machines could be told: give it one first \
+         (ip addr add fd00:77::1/64 dev {name}), or name another by --interface and --address6"
+    )]
+    NoIpv6 {
+        /// The interface.
+        name: String,
+        /// What it lacks.
+        wanted: String,
+    },
+    /// Raw sockets are not allowed.
+    #[error(
+        "router advertisements need a raw socket on {place}: run as root, or with the capability \
+         CAP_NET_RAW ({source})"
+    )]
+    Raw {
+        /// The interface.
+        place: String,
+        /// The system's reason.
+        source: io::Error,
     },
     /// Somebody else has the port.
     #[error(
@@ -162,36 +185,43 @@ pub fn ipv6(name: &str) -> Result<Vec<Ipv6Addr>, NetError> {
 }
 
 /// A UDP socket that may broadcast, on one interface alone where one is named: packets of others
-/// never reach it, and its own leave by no other.
+/// never reach it, and its own leave by no other. One of IPv6 takes no packets of IPv4.
 pub fn udp(
-    address: SocketAddrV4,
+    address: impl Into<SocketAddr>,
     device: Option<&str>,
     purpose: &'static str,
 ) -> Result<UdpSocket, NetError> {
+    let address = address.into();
     let failed = |errno: Errno| error("UDP", 'u', address, device, purpose, errno.into());
-    let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(failed)?;
-    setsockopt(&fd, sockopt::Broadcast, &true).map_err(failed)?;
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    match address {
+        SocketAddr::V4(_) => setsockopt(&fd, sockopt::Broadcast, &true).map_err(failed)?,
+        SocketAddr::V6(_) => setsockopt(&fd, sockopt::Ipv6V6Only, &true).map_err(failed)?,
+    }
     if let Some(device) = device {
         setsockopt(&fd, sockopt::BindToDevice, &OsString::from(device)).map_err(failed)?;
     }
     // No SO_REUSEADDR: two servers on one port would each get half of the packets, silently.
-    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrIn::from(address)).map_err(failed)?;
+    let place = SockaddrStorage::from(address);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &place).map_err(failed)?;
     Ok(fd.into())
 }
 
 /// A TCP listener.
-pub fn tcp(address: SocketAddrV4, purpose: &'static str) -> Result<TcpListener, NetError> {
+pub fn tcp(address: impl Into<SocketAddr>, purpose: &'static str) -> Result<TcpListener, NetError> {
+    let address = address.into();
     let failed = |source| error("TCP", 't', address, None, purpose, source);
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 
-fn error(
+/// What a port's failure is called.
+pub(crate) fn error(
     protocol: &'static str,
     flag: char,
-    address: SocketAddrV4,
+    address: SocketAddr,
     device: Option<&str>,
     purpose: &'static str,
     source: io::Error,
@@ -208,6 +238,7 @@ fn error(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddrV4;
 
     #[test]
     fn a_busy_port_is_named_with_how_to_see_who_holds_it() {

@@ -14,7 +14,9 @@ use crate::{
     enrol::{Authority, AuthorityError},
     http::{self, App},
     image::{Image, ImageError},
+    ipv6,
     net::{self, NetError},
+    net6::Network6,
     quirks::{Rules, matching::RulesError},
     script,
     store::{Store, StoreError},
@@ -99,6 +101,9 @@ pub enum StartError {
         /// Our address.
         address: Ipv4Addr,
     },
+    /// The IPv6 network has no room for a pool.
+    #[error("the network {0} has no room for a pool of IPv6 addresses: name one by --pool6")]
+    NoPool6(Network6),
     /// Something of the system's.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -116,6 +121,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// The same by TLS.
     pub https: SocketAddr,
+    /// Where they are by IPv6, where that is wanted.
+    pub http6: Option<SocketAddr>,
     /// Where TFTP is, where iPXE's folder is given.
     pub tftp: Option<SocketAddr>,
     /// What it says about itself at the start.
@@ -159,6 +166,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let watches_ukis = options.uki.is_some();
     let serves_files = options.ipxe.is_some() || options.uki.is_some();
     let tftp_socket = if serves_files { Some(net::udp(tftp_place, None, "TFTP")?) } else { None };
+    let mut six = ipv6::bind(&options, &interface)?;
 
     let machines = options.machines();
     let names = machines.iter().filter_map(|(&mac, machine)| Some((mac, machine.name.clone()?)));
@@ -191,7 +199,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                     base_url.clone(),
                     secure.url.clone(),
                 )?,
-                rules,
+                rules: rules.clone(),
                 store: store.clone(),
             },
             timeline: timeline.clone(),
@@ -202,31 +210,48 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         server.serve(binl_socket, Port::Binl).map_err(failed)?;
     }
 
-    let tftp_address = match tftp_socket {
-        Some(socket) => {
-            if let Some(folder) = &options.ipxe {
-                for file in [&bios_file, &uefi_file] {
-                    readable("iPXE", &folder.join(file), NO_IPXE)?;
-                }
+    let six_told = six.as_ref().map(ipv6::Sockets::told);
+    if let Some(six) = &mut six {
+        let shared = ipv6::Shared {
+            options: &options,
+            mtu: interface.mtu,
+            files: (&bios_file, &uefi_file),
+            uki: options.uki.as_ref().map(|_| script::UKI_FILE),
+            store: &store,
+            timeline: &timeline,
+            counters: &counters,
+            rules: &rules,
+        };
+        six.start(&shared).map_err(|error| StartError::System("DHCPv6's threads", error))?;
+    }
+
+    let mut tftp_address = None;
+    if tftp_socket.is_some() {
+        if let Some(folder) = &options.ipxe {
+            for file in [&bios_file, &uefi_file] {
+                readable("iPXE", &folder.join(file), NO_IPXE)?;
             }
-            if let Some(uki) = &options.uki {
-                readable("the UKI", uki, "; make one by `cargo xtask uki`")?;
-            }
-            let folder = options.ipxe.as_deref();
-            let files = options.uki.iter().map(|uki| (script::UKI_FILE.into(), uki.clone()));
-            let observer = Arc::new(tftp::record::observer(timeline.clone(), counters.clone()));
-            let server =
-                tftp::server::Server::new(socket, folder, files.collect(), interface.mtu, observer)
-                    .map_err(|error| StartError::System("TFTP", error))?;
-            let address = server.address().map_err(|error| StartError::System("TFTP", error))?;
-            tokio::spawn(server.serve());
-            Some(address)
         }
-        None => None,
-    };
+        if let Some(uki) = &options.uki {
+            readable("the UKI", uki, "; make one by `cargo xtask uki`")?;
+        }
+    }
+    let tftp_sockets = tftp_socket.into_iter().chain(six.as_mut().and_then(|six| six.tftp.take()));
+    for socket in tftp_sockets {
+        let folder = options.ipxe.as_deref();
+        let files = options.uki.iter().map(|uki| (script::UKI_FILE.into(), uki.clone()));
+        let observer = Arc::new(tftp::record::observer(timeline.clone(), counters.clone()));
+        let server =
+            tftp::server::Server::new(socket, folder, files.collect(), interface.mtu, observer)
+                .map_err(|error| StartError::System("TFTP", error))?;
+        let address = server.address().map_err(|error| StartError::System("TFTP", error))?;
+        tftp_address = tftp_address.or(Some(address));
+        tokio::spawn(server.serve());
+    }
 
     let setup = script::Setup {
         base_url: base_url.clone(),
+        base_url6: six.as_ref().map(ipv6::Sockets::base_url),
         image,
         key: authority.as_ref().map(|authority| authority.key.public()),
         chain: options.chain.clone(),
@@ -242,8 +267,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             .filter_map(|(mac, own)| Some((mac, own.network?)))
             .collect(),
     };
-    let banner =
+    let mut banner =
         banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some(), &secure);
+    if let Some(told) = six_told {
+        banner = format!("{banner}\n{told}");
+    }
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -270,25 +298,36 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         https_port: https.port(),
         watchers: App::places(),
     });
-    let listener =
-        TcpListener::from_std(listener).map_err(|error| StartError::System("HTTP", error))?;
+    let http6 = six.as_ref().map(|six| six.http);
+    let (listener6, secure6) = six.map(|six| (six.listener, six.secure_listener)).unzip();
+    let listeners =
+        taken([Some(listener), listener6]).map_err(|error| StartError::System("HTTP", error))?;
+    let secure_listeners = taken([Some(https_listener), secure6])
+        .map_err(|error| StartError::System("HTTPS", error))?;
     if watches_ukis {
         tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
     }
     tokio::spawn(deadlines::watch(store.clone()));
     let router = http::router(app);
-    let https_listener = TcpListener::from_std(https_listener)
-        .map_err(|error| StartError::System("HTTPS", error))?;
-    tokio::spawn(listener::serve_tls(
-        https_listener,
-        Limits::USUAL,
-        Handshakes::USUAL,
-        secure.config.clone(),
-        router.clone(),
-    ));
+    for listener in secure_listeners {
+        tokio::spawn(listener::serve_tls(
+            listener,
+            Limits::USUAL,
+            Handshakes::USUAL,
+            secure.config.clone(),
+            router.clone(),
+        ));
+    }
     secure.keep();
-    tokio::spawn(listener::serve(listener, Limits::USUAL, router));
-    Ok(Running { http, https, tftp: tftp_address, banner, token, timeline, store })
+    for listener in listeners {
+        tokio::spawn(listener::serve(listener, Limits::USUAL, router.clone()));
+    }
+    Ok(Running { http, https, http6, tftp: tftp_address, banner, token, timeline, store })
+}
+
+/// Listeners as tokio has them.
+fn taken(listeners: [Option<std::net::TcpListener>; 2]) -> io::Result<Vec<TcpListener>> {
+    listeners.into_iter().flatten().map(TcpListener::from_std).collect()
 }
 
 /// The names of iPXE's files, for BIOS and for UEFI.

@@ -15,7 +15,11 @@ use protocol::{
     fleet::MachineState,
     network::NetworkConfig,
 };
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Seconds between two tries.
 const PAUSE: u32 = 5;
@@ -43,6 +47,8 @@ const SET_VIDEO: [&str; 5] = [
 pub struct Setup {
     /// Base of our URLs.
     pub base_url: String,
+    /// Base of our URLs for who came by IPv6, where we listen there.
+    pub base_url6: Option<String>,
     /// What we serve, where there is an image.
     pub image: Option<Image>,
     /// Our key, which nodes pin.
@@ -55,6 +61,17 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// How machines join their networks that do it in a way of their own.
     pub networks: BTreeMap<Mac, NetworkConfig>,
+}
+
+impl Setup {
+    /// Base of the URLs that a client is given: it may have no addresses but of the family that it
+    /// came by.
+    pub fn base(&self, peer: SocketAddr) -> &str {
+        match (&self.base_url6, peer.ip().to_canonical()) {
+            (Some(base), IpAddr::V6(_)) => base,
+            _ => &self.base_url,
+        }
+    }
 }
 
 /// `GET /boot.ipxe`: asks for the machine's own script.
@@ -75,8 +92,7 @@ pub const SLOWED: u32 = 10;
 
 /// `GET /boot/{mac}.ipxe`: loads the image; `attempt` says which boot in a row this is that none
 /// before it came to stand.
-pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
-    let base = &setup.base_url;
+pub fn machine(setup: &Setup, base: &str, mac: Mac, attempt: u32) -> String {
     let Some(image) = &setup.image else {
         // Asked for anew, not only tried anew: there may be an image by then.
         return waiting(&format!("{base} has no image yet; give it one by --image"), base);
@@ -85,7 +101,7 @@ pub fn machine(setup: &Setup, mac: Mac, attempt: u32) -> String {
     let url = |file: &str| format!("{base}/image/{}/{file}?mac={}", image.digest, mac.hyphenated());
     let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
     let microcode = &manifest.microcode;
-    let arguments = command_line(setup, image, mac);
+    let arguments = command_line(setup, base, image, mac);
     let steps = [
         must("imgfree"),
         must(&format!("kernel --name {kernel} {} ${{first}} ${{video}} {arguments}", url(kernel))),
@@ -160,13 +176,13 @@ pub fn unsupported(arch: &str) -> String {
 }
 
 /// The kernel's command line.
-pub fn command_line(setup: &Setup, image: &Image, mac: Mac) -> String {
+pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac) -> String {
     let mut line = format!("initrd={}", image.manifest.initramfs.file);
     let mut argument = |name: &str, value: &str| {
         // Writing to a string does not fail.
         let _ = write!(line, " {name}={value}");
     };
-    argument(ARG_PROVISIONER, &setup.base_url);
+    argument(ARG_PROVISIONER, base);
     if let Some(key) = &setup.key {
         argument(ARG_PROVISIONER_KEY, &key.to_string());
     }

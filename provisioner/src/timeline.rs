@@ -15,6 +15,7 @@ use protocol::{
     fleet::{TimelineEvent, UpstreamStatus},
 };
 use std::{
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -112,7 +113,12 @@ pub struct Sighting {
     /// `pxe`, `http` or `ipxe`.
     pub boot_mode: Option<&'static str>,
     /// Its address.
-    pub address: Option<std::net::Ipv4Addr>,
+    pub address: Option<IpAddr>,
+}
+
+/// A peer's address, as it is shown and kept.
+pub fn seen_at(peer: SocketAddr) -> Option<IpAddr> {
+    Some(peer.ip().to_canonical())
 }
 
 impl Record {

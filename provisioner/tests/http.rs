@@ -165,6 +165,25 @@ fn enrol(mac: &str, uuid: &str) -> Enrol {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_by_ipv6_is_given_our_ipv6_address_and_nobody_else_is() {
+    let site = start(|options| options.address6 = Some(std::net::Ipv6Addr::LOCALHOST)).await;
+    let six = format!("http://{}", site.running.http6.unwrap());
+    assert!(six.starts_with("http://[::1]:"), "{six}");
+    let get = async |base: &str, path: &str| {
+        site.client.get(format!("{base}{path}")).send().await.unwrap().text().await.unwrap()
+    };
+    let own = format!("/boot/{}.ipxe?arch=x86_64", MAC.replace(':', "-"));
+    for (base, other) in [(&six, &site.url), (&site.url, &six)] {
+        let entry = get(base, "/boot.ipxe").await;
+        assert!(entry.contains(&format!("{base}/boot/")) && !entry.contains(other), "{entry}");
+        let script = get(base, &own).await;
+        assert!(script.contains(&format!("alia.provisioner={base} ")), "{script}");
+        assert!(script.contains(&format!("{base}/image/")) && !script.contains(other), "{script}");
+    }
+    assert!(start(|_| ()).await.running.http6.is_none(), "nobody asked for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_boot_scripts_read_as_written_here() {
     let site = start(|options| options.kernel_argument = vec!["quiet".into()]).await;
     let url = &site.url;

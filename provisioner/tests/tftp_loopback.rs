@@ -47,7 +47,8 @@ fn serve(files: &[(&str, usize)]) -> Served {
     let observer: Observer = Arc::new(move |report| {
         let _ = sender.lock().unwrap().send(report);
     });
-    let socket = net::udp("127.0.0.1:0".parse().unwrap(), None, "a test").unwrap();
+    let socket =
+        net::udp("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(), None, "a test").unwrap();
     let server = runtime
         .block_on(async { Server::new(socket, Some(&root), vec![], 1500, observer) })
         .unwrap();

@@ -6,6 +6,7 @@ mod cuda;
 mod fuzz;
 mod hardware;
 mod hostile;
+mod ipv6;
 mod kernel;
 mod living;
 mod reproducible;
@@ -75,6 +76,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "hardware",
         "machines of odd hardware and odd networks: late devices, disks, clocks, bonds, VLANs, IPv6",
         hardware::run,
+    ),
+    (
+        "ipv6",
+        "OVMF boots by IPv6 alone, by PXE and by HTTP: our DHCPv6 and router advertisements",
+        ipv6::run,
     ),
     (
         "secure-boot",

@@ -70,7 +70,7 @@ pub fn classify(request: &Request) -> Client {
 
 /// 9 is "EBC" in IANA's list, but RFC 4578 as first printed gave 9 to x64, and firmware of that
 /// time sends it.
-fn platform(arch: u16) -> Option<Platform> {
+pub(crate) fn platform(arch: u16) -> Option<Platform> {
     match arch {
         0 => Some(Platform::Bios),
         7 | 9 | 16 => Some(Platform::Uefi),

@@ -13,7 +13,7 @@ use crate::{
     timeline::{Kind, Sighting},
 };
 use dhcproto::v4::MessageType;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The port that a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,7 +400,9 @@ impl Decision<'_> {
                 Platform::Uefi => "uefi",
             }),
             boot_mode,
-            address: address.filter(|_| self.request.message == MessageType::Request),
+            address: address
+                .filter(|_| self.request.message == MessageType::Request)
+                .map(IpAddr::V4),
         };
         Answer { note: Some(Note { kind, text, marks, sighting }), ..answer }
     }

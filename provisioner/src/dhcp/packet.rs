@@ -250,7 +250,7 @@ impl Options {
 }
 
 /// `PXEClient:Arch:00007:UNDI:003000` -> 7.
-fn architecture_in_class(class: &[u8]) -> Option<u16> {
+pub(crate) fn architecture_in_class(class: &[u8]) -> Option<u16> {
     let mut parts = class.split(|&byte| byte == b':');
     parts.find(|part| *part == b"Arch")?;
     std::str::from_utf8(parts.next()?).ok()?.parse().ok()

@@ -6,7 +6,7 @@ use crate::{
     machine::{Mac, usable_uuid},
     progress::{self, Mark},
     script,
-    timeline::{Kind, Record, Sighting, unix_ms},
+    timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
     body::Body,
@@ -16,12 +16,7 @@ use axum::{
 };
 use protocol::release::BUNDLE_FILE;
 use serde::Deserialize;
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use tower_http::services::ServeFile;
 
 const SCRIPT: [(header::HeaderName, &str); 1] =
@@ -30,8 +25,11 @@ const SCRIPT: [(header::HeaderName, &str); 1] =
 const MAX_SERIAL_LEN: usize = 64;
 
 /// `GET /boot.ipxe`.
-pub(super) async fn entry(State(app): State<Arc<App>>) -> Response {
-    (SCRIPT, script::entry(&app.setup.base_url)).into_response()
+pub(super) async fn entry(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    (SCRIPT, script::entry(app.setup.base(peer))).into_response()
 }
 
 /// What iPXE says of the machine. Every part may be missing or nonsense.
@@ -63,21 +61,21 @@ pub(super) async fn machine(
             _ => None,
         },
         boot_mode: None,
-        address: ipv4(peer),
+        address: seen_at(peer),
     };
     // A store that fails says so elsewhere, and is no reason to boot nothing.
     let life = app.store.run(move |store| store.life(mac)).await.ok().flatten();
     if let Some(life) = life.filter(|life| life::is_barred(life.state)) {
         let text = format!("no boot script: the machine is {}", life.state.as_str());
         app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting));
-        return Ok((SCRIPT, script::barred(&app.setup.base_url, life.state)).into_response());
+        return Ok((SCRIPT, script::barred(app.setup.base(peer), life.state)).into_response());
     }
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
     let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
     let (script, record) = if supported {
         let attempt =
             app.attempt(move |store, image| store.count_attempt(mac, image, None, unix_ms())).await;
-        let script = script::machine(&app.setup, mac, attempt);
+        let script = script::machine(&app.setup, app.setup.base(peer), mac, attempt);
         let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())
         });
@@ -221,7 +219,7 @@ impl Fetch {
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok())
             .unwrap_or(0);
-        let sighting = Sighting { address: ipv4(peer), ..Sighting::default() };
+        let sighting = Sighting { address: seen_at(peer), ..Sighting::default() };
         let record = move |text: String, mark: Mark| {
             let marks = Some(mark).filter(|_| whole);
             Record::new(mac, Kind::Http, text).marks(marks).sighting(sighting.clone())
@@ -240,14 +238,6 @@ impl Fetch {
             });
         };
         Ok(response.map(|body| Watched::body(body, over)))
-    }
-}
-
-/// The IPv4 address of a peer; none where it is the host itself, or IPv6.
-fn ipv4(peer: SocketAddr) -> Option<Ipv4Addr> {
-    match peer.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     machine::Mac,
     progress::Mark,
     store::Enrolled,
-    timeline::{Kind, Record, Sighting, unix_ms},
+    timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
     Json,
@@ -23,10 +23,7 @@ use protocol::{
     },
     evidence::{Approval, Challenge, Chip},
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 /// The longest name of a stage.
 const MAX_STAGE_LEN: usize = 32;
@@ -48,11 +45,7 @@ pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem
 }
 
 fn sighting(peer: SocketAddr) -> Sighting {
-    let address = match peer.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    Sighting { boots: true, address, ..Sighting::default() }
+    Sighting { boots: true, address: seen_at(peer), ..Sighting::default() }
 }
 
 /// `POST /v1/machines/{mac}/events`.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     dhcp::{classify::is_ipxe, packet::Request},
+    dhcp6,
     machine::Mac,
 };
 use std::{cmp::Reverse, collections::BTreeMap, fmt, path::Path};
@@ -50,6 +51,41 @@ pub enum RulesError {
     Unknown(#[from] UnknownQuirk),
 }
 
+/// What a request tells of who asks, by whatever family.
+#[derive(Clone, Copy, Debug)]
+pub struct Asks<'a> {
+    /// The machine.
+    pub mac: Mac,
+    /// Its vendor class.
+    pub vendor_class: &'a [u8],
+    /// Its architectures.
+    pub architectures: &'a [u16],
+    /// Whether it is iPXE.
+    pub ipxe: bool,
+}
+
+impl<'a> From<&'a Request> for Asks<'a> {
+    fn from(request: &'a Request) -> Self {
+        Self {
+            mac: request.mac,
+            vendor_class: &request.vendor_class,
+            architectures: &request.architectures,
+            ipxe: is_ipxe(request),
+        }
+    }
+}
+
+impl<'a> From<&'a dhcp6::packet::Request> for Asks<'a> {
+    fn from(request: &'a dhcp6::packet::Request) -> Self {
+        Self {
+            mac: request.mac,
+            vendor_class: &request.vendor_class,
+            architectures: &request.architectures,
+            ipxe: request.ipxe,
+        }
+    }
+}
+
 /// How much an entry says of a machine; more outweighs less.
 type Weight = (usize, usize, usize, bool);
 
@@ -78,7 +114,8 @@ impl Rules {
     }
 
     /// What the machine behind a request needs.
-    pub fn quirks(&self, request: &Request) -> Quirks {
+    pub fn quirks<'a>(&self, request: impl Into<Asks<'a>>) -> Quirks {
+        let request = &request.into();
         let mut settled = Settled::default();
         if let Some(hand) = self.hand.get(&request.mac) {
             settled.take(&hand.set, None, || "set by hand".into());
@@ -112,7 +149,7 @@ impl Rules {
 /// Entries that fit, the one that says most first.
 fn fitting<'a>(
     entries: impl Iterator<Item = &'a Entry>,
-    request: &Request,
+    request: &Asks<'_>,
 ) -> Vec<(&'a Entry, Found)> {
     let fits = |entry: &'a Entry| Some((entry, entry.matches.as_ref()?.fits(request)?));
     let mut found: Vec<(&Entry, Found)> = entries.filter_map(fits).collect();
@@ -134,7 +171,7 @@ impl fmt::Display for Found {
 
 impl Match {
     /// How it fits, if it does: everything given must.
-    fn fits(&self, request: &Request) -> Option<Found> {
+    fn fits(&self, request: &Asks<'_>) -> Option<Found> {
         let mut found = Found { weight: (0, 0, 0, false), by: Vec::new() };
         if !self.mac.is_empty() {
             let fitting = self.mac.iter().filter(|prefix| prefix.fits(request.mac));
@@ -156,7 +193,7 @@ impl Match {
             found.by.push(format!("architecture {arch}"));
         }
         if let Some(wanted) = self.ipxe {
-            if is_ipxe(request) != wanted {
+            if request.ipxe != wanted {
                 return None;
             }
             found.weight.3 = true;

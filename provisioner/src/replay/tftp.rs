@@ -7,7 +7,7 @@ use crate::{
         name,
         options::negotiate,
         packet::{self, FromClient},
-        server::max_blksize,
+        server::{HEADERS, max_blksize},
     },
 };
 use std::{collections::BTreeMap, path::Path};
@@ -102,7 +102,8 @@ fn ours(bytes: &[u8], folder: Option<&Path>) -> Ours {
             return (asks, wanted.mac, Some(path), said);
         }
     };
-    let terms = negotiate(&request.options, length.unwrap_or(0), max_blksize(MTU), &wanted.care);
+    let terms =
+        negotiate(&request.options, length.unwrap_or(0), max_blksize(MTU, HEADERS), &wanted.care);
     let known = |(name, _): &&(String, String)| name != "tsize" || length.is_some();
     let fields: BTreeMap<String, String> = terms.oack.iter().filter(known).cloned().collect();
     let says = if terms.oack.is_empty() { "DATA" } else { "OACK" };

@@ -11,6 +11,7 @@ mod crashes;
 mod events;
 mod images;
 mod leases;
+mod leases6;
 mod life;
 mod machines;
 mod operators;
@@ -20,6 +21,7 @@ mod schema;
 mod sql;
 
 pub use leases::LeaseFacts;
+pub use leases6::Lease6Facts;
 pub use life::Moved;
 pub use machines::{Enrolled, Known};
 pub use operators::{Added, FIRST_OPERATOR};

@@ -127,6 +127,18 @@ CREATE TABLE revoked (
     at          INTEGER NOT NULL
 ) STRICT;
 ",
+    "
+CREATE TABLE leases6 (
+    address     TEXT PRIMARY KEY,   -- 32 hexadecimal digits
+    duid        TEXT,               -- hexadecimal; none: declined
+    iaid        INTEGER,            -- 32 bits without a sign
+    mac         TEXT,
+    expires     INTEGER NOT NULL,   -- seconds since 1970
+    UNIQUE (duid, iaid)
+) STRICT;
+CREATE INDEX leases6_mac ON leases6 (mac, expires);
+CREATE INDEX leases6_expires ON leases6 (expires);
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

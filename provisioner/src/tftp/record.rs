@@ -8,12 +8,9 @@ use crate::{
     counters::Counters,
     progress::{self, Mark},
     script,
-    timeline::{Kind, Record, Sighting, Timeline},
+    timeline::{Kind, Record, Sighting, Timeline, seen_at},
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 /// An observer for the server: what belongs to a machine is recorded, the rest is counted.
 pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) + Send + Sync {
@@ -69,9 +66,5 @@ fn stage(name: &str) -> &'static str {
 }
 
 fn at(peer: SocketAddr) -> Sighting {
-    let address = match peer.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    Sighting { address, ..Sighting::default() }
+    Sighting { address: seen_at(peer), ..Sighting::default() }
 }

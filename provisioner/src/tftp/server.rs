@@ -33,8 +33,10 @@ const MAX_TRANSFERS: usize = 1_024;
 const MAX_TRANSFERS_EACH: usize = 64;
 /// What is read from a file at a time: spares a system call a block.
 const READ_AHEAD: usize = 64 * 1024;
-/// IP, UDP and TFTP headers: what of the MTU a block cannot have.
-const HEADERS: u16 = 32;
+/// IPv4, UDP and TFTP headers: what of the MTU a block cannot have.
+pub const HEADERS: u16 = 32;
+/// The same with IPv6.
+const HEADERS6: u16 = 52;
 
 /// What becomes of requests, for whoever keeps the books.
 #[derive(Clone, Debug)]
@@ -123,12 +125,13 @@ impl Server {
     ) -> io::Result<Arc<Self>> {
         listener.set_nonblocking(true)?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let headers = if listener.local_addr()?.is_ipv6() { HEADERS6 } else { HEADERS };
         let open = |folder: &Path| nix::fcntl::open(folder, flags, Mode::empty());
         Ok(Arc::new(Self {
             listener: UdpSocket::from_std(listener)?,
             folder: folder.map(open).transpose()?,
             files,
-            max_blksize: max_blksize(mtu),
+            max_blksize: max_blksize(mtu, headers),
             observer,
             running: Mutex::default(),
         }))
@@ -331,8 +334,8 @@ impl Server {
 }
 
 /// The largest block that is not fragmented where packets have `mtu` bytes at most.
-pub fn max_blksize(mtu: u16) -> u16 {
-    mtu.saturating_sub(HEADERS).clamp(512, MAX_BLKSIZE)
+pub fn max_blksize(mtu: u16, headers: u16) -> u16 {
+    mtu.saturating_sub(headers).clamp(512, MAX_BLKSIZE)
 }
 
 /// Sends. What cannot be sent now is as good as lost on the way, and is sent again like that;

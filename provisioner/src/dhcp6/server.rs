@@ -1,0 +1,138 @@
+//! The edge: one socket (547) and its thread, which carries packets to `decide` and replies back.
+
+use super::{
+    classify::classify,
+    decide::{Facts, decide},
+    lease::Key,
+    packet::{self, MAX_LEN, Request},
+    reply,
+    settings::Settings,
+};
+use crate::{
+    counters::Counters,
+    quirks::Rules,
+    store::{Store, StoreError},
+    timeline::{Record, Timeline, unix_ms},
+};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
+    sync::Arc,
+    thread,
+};
+
+/// Where clients and relays reach servers on a link (RFC 8415 section 7.1).
+pub const ALL_RELAYS_AND_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// Where relays reach servers of a site.
+pub const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
+
+/// DHCPv6 for one network.
+pub struct Server {
+    /// What does not change.
+    pub settings: Settings,
+    /// What odd firmware needs.
+    pub rules: Rules,
+    /// Leases, and how far boots have come.
+    pub store: Arc<Store>,
+    /// Where exchanges are recorded.
+    pub timeline: Timeline,
+    /// Where packets that get no answer are counted.
+    pub counters: Arc<Counters>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Default)]
+pub struct Handled {
+    /// The reply and where it goes.
+    pub reply: Option<(Vec<u8>, SocketAddrV6)>,
+    /// What is recorded, after the reply is sent.
+    pub record: Option<Record>,
+}
+
+impl Server {
+    /// Answers what comes to `socket` until the program ends.
+    pub fn serve(self, socket: UdpSocket) -> io::Result<()> {
+        thread::Builder::new().name("dhcp6".into()).spawn(move || {
+            // One byte more than a request may have tells the long ones.
+            let mut buffer = [0; MAX_LEN + 1];
+            loop {
+                let (length, sender) = match socket.recv_from(&mut buffer) {
+                    Ok((length, SocketAddr::V6(sender))) => (length, sender),
+                    Ok(_) => continue,
+                    Err(error) => {
+                        tracing::warn!("dhcp6: {error}");
+                        continue;
+                    }
+                };
+                let handled = self.handle(&buffer[..length], sender);
+                if let Some((bytes, to)) = handled.reply
+                    && let Err(error) = socket.send_to(&bytes, to)
+                {
+                    tracing::warn!("dhcp6: a reply to {to} could not be sent: {error}");
+                }
+                if let Some(record) = handled.record {
+                    self.timeline.record(record);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Decides about one packet, and applies what the decision does to leases.
+    pub fn handle(&self, bytes: &[u8], sender: SocketAddrV6) -> Handled {
+        let request = match packet::parse(bytes, *sender.ip()) {
+            Ok(request) => request,
+            Err(refused) => {
+                if self.counters.count(refused.counter()) {
+                    tracing::warn!("a packet from {sender} gets no answer: {refused}");
+                }
+                return Handled::default();
+            }
+        };
+        tracing::debug!("from {sender}:\n{request}");
+        tracing::trace!("as sent: {}", hex::encode(bytes));
+        self.answer(&request, sender).unwrap_or_else(|error| {
+            // Silence: the client asks again, and by then the store may work.
+            tracing::error!("{} gets no answer: {error}", request.mac);
+            self.counters.count("store-errors");
+            Handled::default()
+        })
+    }
+
+    fn answer(&self, request: &Request, sender: SocketAddrV6) -> Result<Handled, StoreError> {
+        let now = unix_ms() / 1000;
+        let settings = &self.settings;
+        let key = request.client.clone().map(|duid| {
+            let iaid = request.association().map_or(0, |association| association.iaid);
+            Key { duid, iaid }
+        });
+        let known = self.store.lease6_facts(
+            key.as_ref().filter(|_| request.association().is_some()),
+            request.mac,
+            request.wanted(),
+            (&settings.pool, settings.server()),
+            now,
+        )?;
+        let facts = Facts {
+            now,
+            lease: known.lease,
+            wanted_is_taken: known.wanted_is_taken,
+            free: known.free,
+            quirks: self.rules.quirks(request),
+            loaded_ipxe: known.loaded_ipxe,
+            took_uki: known.took_uki,
+        };
+        let answer = decide(settings, &facts, request, classify(request));
+        if let Some(key) = &key
+            && !self.store.change_lease6(key, request.mac, answer.lease, now)?
+        {
+            return Ok(Handled::default());
+        }
+        let reply =
+            answer.reply.map(|reply| (reply.bytes(settings, request), reply::to(request, sender)));
+        let record = answer.note.map(|note| {
+            Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
+        });
+        Ok(Handled { reply, record })
+    }
+}
