@@ -155,7 +155,7 @@ fn network(seeds: &Seeds) -> Anything<()> {
             &[0xfe, 0xaa, 0, 9],
         ];
         let length = (packet.len() as u16).to_be_bytes();
-        let relayed = [&envelope.concat(), &[0, 9][..], &length, &packet].concat();
+        let relayed = [&envelope.concat()[..], &[0, 9], &length, &packet].concat();
         for switches in [0x20, 0x2a, 0x6d] {
             seeds.put("dhcp6", [&[switches][..], &packet].concat())?;
             seeds.put("dhcp6", [&[switches][..], &relayed].concat())?;
