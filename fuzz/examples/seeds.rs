@@ -81,7 +81,7 @@ fn doctor(seeds: &Seeds) -> Anything<()> {
     .concat();
     let tree = [1, 0x80, 0xc2, 0, 0, 0];
     let cisco = [1, 0, 0x0c, 0xcc, 0xcc, 0xcc];
-    let pvst = [&[0, 50, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b][..], &says, &[0, 0, 0, 0, 2, 0, 7]];
+    let pvst = [&[0, 51, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b][..], &says, &[0, 0, 0, 0, 2, 0, 7]];
     let ip = |protocol: u8, rest: &[u8]| {
         let length = (20 + rest.len() as u16).to_be_bytes();
         let head = [8, 0, 0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0];
@@ -110,7 +110,7 @@ fn doctor(seeds: &Seeds) -> Anything<()> {
     for bytes in [
         frame(tree, &[&[0, 39, 0x42, 0x42, 3][..], &says].concat()),
         frame(cisco, &pvst.concat()),
-        frame(cisco, b"\0\x1f\xaa\xaa\x03\0\0\x0c\x20\0\x02\xb4\0\0\0\x01\0\x08sw-9\0\x03\0\x09Gi0/1"),
+        frame(cisco, b"\0\x1d\xaa\xaa\x03\0\0\x0c\x20\0\x02\xb4\0\0\0\x01\0\x08sw-9\0\x03\0\x09Gi0/1"),
         frame(tree, b"\x88\xcc\x02\x07\x04\x02\xb0\0\0\0\x05\x04\x04\x05ge3\x06\x02\0\x78\x0a\x04sw-7\0\0"),
         frame([0xff; 6], b"\x08\x06\0\x01\x08\0\x06\x04\0\x02\x02\0\0\0\0\x09\x0a\0\0\x05\0\0\0\0\0\0\x0a\0\0\x05"),
         ip(17, &udp([0, 67, 0, 68], &offer)),

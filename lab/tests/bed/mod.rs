@@ -14,6 +14,7 @@ pub(crate) fn given(name: &str) -> PathBuf {
 
 /// The suite's packages. What is wanted of them is fetched before [`enter`]: inside there is no
 /// network to fetch it by.
+#[allow(dead_code, reason = "a test may need none")]
 pub(crate) fn packages() -> Packages {
     let options = Options::new(given("ALIA_CACHE"), "trixie");
     Packages::open(options, Arc::new(|text| println!("{text}"))).unwrap()

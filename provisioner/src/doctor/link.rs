@@ -284,8 +284,9 @@ pub(super) fn look(host: &Host, name: &str, options: &Options) -> Result<Seen, E
             storage.and_then(|storage| storage.as_sockaddr_in().map(SockaddrIn::ip))
         };
         // Not of /sys, which in a network namespace may show another's.
-        seen.carrier = (entry.flags.contains(InterfaceFlags::IFF_UP))
-            .then(|| entry.flags.contains(InterfaceFlags::IFF_RUNNING));
+        let has = |flag| entry.flags.contains(flag);
+        let up = has(InterfaceFlags::IFF_UP);
+        seen.carrier = up.then(|| has(InterfaceFlags::IFF_RUNNING));
         let link = entry.address.and_then(|storage| storage.as_link_addr()?.addr());
         seen.mac = link.map(Mac).or(seen.mac);
         if let (Some(address), Some(mask)) = (ipv4(entry.address), ipv4(entry.netmask)) {

@@ -19,6 +19,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 /// The most addresses that are read of a list.
 const MAX_LIST: usize = 8;
 
+/// The boot server's port (PXE 2.1).
+const BOOT_SERVER: u16 = 4011;
+
 /// A DHCP server's answer to one of our questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -90,7 +93,8 @@ impl Offer {
             port: from.port(),
             sender,
             relay: given(header.giaddr()),
-            address: given(header.yiaddr()),
+            // A boot server repeats there the address that it was asked from.
+            address: given(header.yiaddr()).filter(|_| from.port() != BOOT_SERVER),
             mask: address(OptionCode::SubnetMask),
             routers: list(OptionCode::Router),
             boot_file: text(OptionCode::BootfileName).or(file),
@@ -271,6 +275,9 @@ pub(super) mod tests {
         assert_eq!(offer.server, Ipv4Addr::new(10, 0, 0, 5));
         assert!(offer.boots() && offer.is_pxe());
         assert_eq!(offer.boot_item, Some(0x8001));
+        // What it answers on its own port gives nobody an address.
+        let binl = SocketAddrV4::new(*SERVER.ip(), 4011);
+        assert_eq!(Offer::read(&asked, SENDER, binl, &bytes).unwrap().address, None);
     }
 
     #[test]
