@@ -504,9 +504,8 @@ fn check(
 
 /// What the kernel's command line tells node-init.
 fn network(boot: &script::Boot, target: &Target) -> Result<Network, String> {
-    let argument = |name: &str| {
-        boot.argument(name).ok_or_else(|| format!("the command line has no {name}"))
-    };
+    let argument =
+        |name: &str| boot.argument(name).ok_or_else(|| format!("the command line has no {name}"));
     let (provisioner, _) = target.url(argument(ARG_PROVISIONER)?)?;
     let unreadable = |name: &str| format!("{name} on the command line cannot be read");
     Ok(Network {

@@ -38,7 +38,9 @@ pub enum Error {
     #[error("{0} machines are too many: 1 to {most} are simulated", most = crate::machine::MAX_MACHINES)]
     Count(u32),
     /// The provisioner does not say what is asked of it before anything else.
-    #[error("{server}/v1/status: {reason}; is it an aliaOS provisioner, with --image, --key, --delegation and --chain?")]
+    #[error(
+        "{server}/v1/status: {reason}; is it an aliaOS provisioner, with --image, --key, --delegation and --chain?"
+    )]
     Status {
         /// The provisioner.
         server: String,

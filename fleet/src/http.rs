@@ -61,9 +61,7 @@ impl Connection {
             socket.bind((from, 0).into()).map_err(|error| said(&error))?;
         }
         let connected = timeout(LIMIT, socket.connect(SocketAddr::V4(host))).await;
-        let stream = connected
-            .map_err(|_| said(&"no answer"))?
-            .map_err(|error| said(&error))?;
+        let stream = connected.map_err(|_| said(&"no answer"))?.map_err(|error| said(&error))?;
         let _ = stream.set_nodelay(true);
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| said(&error))?;
@@ -101,7 +99,8 @@ impl Connection {
                 hasher.update(part);
             }
         }
-        let digest = if digests { Digest(*hasher.finalize().as_bytes()) } else { Digest::default() };
+        let digest =
+            if digests { Digest(*hasher.finalize().as_bytes()) } else { Digest::default() };
         Ok(Body { bytes, digest })
     }
 

@@ -228,8 +228,7 @@ mod tests {
 
     #[test]
     fn the_provisioner_takes_the_chips_keys_for_those_of_node_init() {
-        let (credential, secret) =
-            tpm::verify::credential(&chip(), &Digest([1; 32])).unwrap();
+        let (credential, secret) = tpm::verify::credential(&chip(), &Digest([1; 32])).unwrap();
         assert!(!credential.is_empty() && !secret.is_empty());
     }
 

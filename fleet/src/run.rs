@@ -67,9 +67,9 @@ pub async fn run(site: Arc<Site>, plan: Plan) -> Result<Summary, Error> {
     let mut tasks = JoinSet::new();
     for number in 0..plan.machines {
         let (site, places, gathered) = (site.clone(), places.clone(), gathered.clone());
-        let start = began + Duration::from_secs_f64(plan.over.max(0.0)).mul_f64(
-            f64::from(number) / f64::from(plan.machines),
-        );
+        let start = began
+            + Duration::from_secs_f64(plan.over.max(0.0))
+                .mul_f64(f64::from(number) / f64::from(plan.machines));
         tasks.spawn(async move {
             tokio::time::sleep_until(start.into()).await;
             let place = places.acquire().await.ok();

@@ -49,10 +49,7 @@ pub fn image(folder: &Path, sizes: &Sizes) -> Result<ImageManifest, Error> {
         kernel_release: "6.12.0-simulated".into(),
         kernel: write("vmlinuz", sizes.kernel)?,
         initramfs: write("initramfs.zst", sizes.initramfs)?,
-        root: RootImage {
-            file: write("root.erofs", sizes.root)?,
-            verity: Verity::default(),
-        },
+        root: RootImage { file: write("root.erofs", sizes.root)?, verity: Verity::default() },
         microcode: Microcode {
             amd: None,
             intel: Some(write("microcode-intel.cpio", sizes.microcode)?),

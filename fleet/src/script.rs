@@ -35,9 +35,7 @@ pub struct Boot {
 impl Boot {
     /// The value of `NAME=VALUE` on the command line.
     pub fn argument(&self, name: &str) -> Option<&str> {
-        self.arguments
-            .iter()
-            .find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+        self.arguments.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -190,9 +188,7 @@ impl Walk {
                 Did::Leaves(Next::End(Outcome::Chain(url)))
             }
             "boot" => Did::Leaves(Next::End(Outcome::Boot(std::mem::take(&mut self.boot)))),
-            "goto" => {
-                Did::Leaves(Next::Goto(rest.first().copied().unwrap_or_default().to_owned()))
-            }
+            "goto" => Did::Leaves(Next::Goto(rest.first().copied().unwrap_or_default().to_owned())),
             "exit" | "reboot" | "poweroff" | "shell" => Did::Leaves(Next::Exit),
             _ => return Err(ScriptError::Unknown(words.join(" ").chars().take(100).collect())),
         })

@@ -166,4 +166,3 @@ pub fn salt() -> u64 {
 pub fn shared_machines(way: Way) -> Result<Arc<Site>, Error> {
     machines(way).map(Arc::new)
 }
-

@@ -251,10 +251,13 @@ mod tests {
         let summary = gathered.summary(4.0, 0);
         assert_eq!((summary.machines, summary.finished, summary.failed), (6, 3, 3));
         assert_eq!((summary.bytes, summary.stage(Stage::Boot).unwrap().max), (30, 6.0));
-        let reasons: Vec<_> = summary.failures.iter().map(|f| (f.reason.as_str(), f.machines)).collect();
+        let reasons: Vec<_> =
+            summary.failures.iter().map(|f| (f.reason.as_str(), f.machines)).collect();
         assert_eq!(reasons, [("often", 2), ("rare", 1)]);
         let text = summary.to_string();
-        assert!(text.contains("3 of 6 machines") && text.contains("2 machines ended at tftp: often"));
+        assert!(
+            text.contains("3 of 6 machines") && text.contains("2 machines ended at tftp: often")
+        );
     }
 
     #[test]

@@ -119,7 +119,10 @@ mod tests {
     fn nobody_but_the_one_named_is_spoken_to() {
         let target = Target::named([10, 0, 0, 1].into());
         let (place, path) = target.url("http://10.0.0.1:8080/boot.ipxe?a=b").unwrap();
-        assert_eq!((place.to_string().as_str(), path.as_str()), ("10.0.0.1:8080", "/boot.ipxe?a=b"));
+        assert_eq!(
+            (place.to_string().as_str(), path.as_str()),
+            ("10.0.0.1:8080", "/boot.ipxe?a=b")
+        );
         for text in ["http://10.0.0.2/x", "http://boot.lan/x", "ftp://10.0.0.1/x", "x"] {
             assert!(target.url(text).is_err(), "{text}");
         }

@@ -35,8 +35,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let words = ["inside".into(), folder.path().into()];
-    let mut sandbox =
-        sandbox::enter(sandbox::privilege().unwrap(), &words, Vec::new()).unwrap();
+    let mut sandbox = sandbox::enter(sandbox::privilege().unwrap(), &words, Vec::new()).unwrap();
     let status = sandbox.wait().unwrap();
     let word = if status.success() { "ok" } else { "FAILED" };
     println!("test twenty machines boot ... {word} ({:.1} s)", began.elapsed().as_secs_f32());
@@ -54,17 +53,15 @@ fn program() -> PathBuf {
 
 fn inside(folder: &Path) {
     site::network().unwrap();
-    let parts = Parts {
-        program: program(),
-        image: folder.join("image"),
-        ipxe: folder.join("ipxe"),
-    };
+    let parts =
+        Parts { program: program(), image: folder.join("image"), ipxe: folder.join("ipxe") };
     let sizes = Sizes { kernel: 700_000, ..Sizes::SMALL };
     sample::image(&parts.image, &sizes).unwrap();
     sample::boot_files(&parts.ipxe).unwrap();
     let own = Own::start(&parts, &folder.join("provisioner")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let plan = Plan { machines: MACHINES, first: 0, over: 0.0, beats: None, server: Some(own.id()) };
+    let plan =
+        Plan { machines: MACHINES, first: 0, over: 0.0, beats: None, server: Some(own.id()) };
 
     let whole = runtime.block_on(async {
         let site = site::shared_machines(Way::WHOLE).unwrap();
@@ -91,11 +88,7 @@ fn inside(folder: &Path) {
 
     // The same machines, over a second, as through a relay.
     let relayed = runtime.block_on(async {
-        let mut site = fleet::boot::Site::new(
-            Target::named(net::SERVER),
-            Way::WHOLE,
-            site::salt(),
-        );
+        let mut site = fleet::boot::Site::new(Target::named(net::SERVER), Way::WHOLE, site::salt());
         site.base = Some(site::base());
         site.wire = Some(Wire::relay(site::OURS, net::SERVER).unwrap());
         fleet::run(Arc::new(site), Plan { over: 1.0, ..plan }).await.unwrap()
@@ -105,8 +98,7 @@ fn inside(folder: &Path) {
 
     // A server that was not named gets nothing, and the reason is told.
     let refused = runtime.block_on(async {
-        let mut site =
-            fleet::boot::Site::new(Target::named(site::OURS), Way::WHOLE, site::salt());
+        let mut site = fleet::boot::Site::new(Target::named(site::OURS), Way::WHOLE, site::salt());
         site.wire = Some(Wire::on(site::INTERFACE).unwrap());
         fleet::run(Arc::new(site), Plan { machines: 2, ..plan }).await.unwrap()
     });

@@ -58,8 +58,16 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
     let folder = bed.folder("dhcp")?;
     type Start = fn(&Bed, &Path) -> Result<(Service, String), String>;
     let peers: [(&str, Start, &str); 2] = [
-        ("dnsmasq", dnsmasq, "its lease file written anew and synced with each lease: more durable than ours"),
-        ("kea-dhcp4", kea, "memfile with persist, appended to with each lease, not synced: as durable as ours"),
+        (
+            "dnsmasq",
+            dnsmasq,
+            "its lease file written anew and synced with each lease: more durable than ours",
+        ),
+        (
+            "kea-dhcp4",
+            kea,
+            "memfile with persist, appended to with each lease, not synced: as durable as ours",
+        ),
     ];
     let our_leases = "leases: ours in SQLite, WAL, synchronous=NORMAL (not synced)";
     for (name, start, leases) in peers {
@@ -204,11 +212,8 @@ fn kea(bed: &Bed, folder: &Path) -> Result<(Service, String), String> {
     }});
     let path = folder.join("kea.json");
     fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;
-    let mut spec = peer
-        .service("kea", folder)
-        .arg("-c")
-        .arg(path)
-        .ready(Ready::Line("DHCP4_STARTED".into()));
+    let mut spec =
+        peer.service("kea", folder).arg("-c").arg(path).ready(Ready::Line("DHCP4_STARTED".into()));
     let place = folder.display().to_string();
     for name in ["KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR", "KEA_DHCP_DATA_DIR", "KEA_LOG_FILE_DIR"] {
         spec.environment.push((name.into(), place.clone()));

@@ -41,7 +41,8 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
     );
 
     let go = |way: Way, over: f64, beats: Option<Beats>| {
-        let plan = Plan { machines: MACHINES, first: 0, over, beats, server: Some(provisioner.id()) };
+        let plan =
+            Plan { machines: MACHINES, first: 0, over, beats, server: Some(provisioner.id()) };
         runtime.block_on(async { run::run(site::shared_machines(way)?, plan).await })
     };
     let came = go(Way::NODE, COMING, None)?;

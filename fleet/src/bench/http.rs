@@ -9,18 +9,12 @@ use super::{
     row::{Better, Row},
     runtime,
 };
-use crate::{
-    http::Connection,
-    process,
-    sample::Sizes,
-    site,
-};
+use crate::{http::Connection, process, sample::Sizes, site};
 use anyhow::{Context, bail};
 use lab::{Ready, Service, net};
 use nix::sys::socket::{MsgFlags, recv};
 use std::{
-    fs,
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddrV4},
     os::fd::AsRawFd,
     path::Path,
@@ -91,8 +85,7 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
             let load = Load { place: our_place, path: our_path.clone(), clients, rounds };
             mine.push(measure(&runtime, load, ours.id())?);
             if let Ok((service, _)) = &nginx {
-                let load =
-                    Load { place: their_place, path: "/vmlinuz".into(), clients, rounds };
+                let load = Load { place: their_place, path: "/vmlinuz".into(), clients, rounds };
                 theirs.push(measure(&runtime, load, service.id())?);
             }
         }
@@ -124,10 +117,8 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
 /// The most bytes a second, the least CPU a byte: what else the machine does only ever makes either
 /// worse.
 fn best(turns: &[Measured]) -> Option<Measured> {
-    let better = |a: Measured, b: &Measured| Measured {
-        rate: a.rate.max(b.rate),
-        cpu: a.cpu.min(b.cpu),
-    };
+    let better =
+        |a: Measured, b: &Measured| Measured { rate: a.rate.max(b.rate), cpu: a.cpu.min(b.cpu) };
     let first = *turns.first()?;
     Some(turns.iter().fold(first, better))
 }

@@ -98,7 +98,8 @@ pub fn inside(plan: Plan, show: &mut dyn FnMut(&Row)) -> anyhow::Result<()> {
     let result = plan.result.clone();
     let folder = tempfile::Builder::new().prefix("alia-bench-").tempdir()?;
     let bed = Bed { plan, folder, started: Default::default() };
-    let is_wanted = |name: &str| bed.plan.only.is_empty() || bed.plan.only.iter().any(|n| n == name);
+    let is_wanted =
+        |name: &str| bed.plan.only.is_empty() || bed.plan.only.iter().any(|n| n == name);
     let mut rows = Vec::new();
     let mut keep = |row: Row| {
         show(&row);

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let text = Row::new("http", "HTTPS", "MB/s").not_yet("ratio >= 1", "no listener").to_string();
+        let text =
+            Row::new("http", "HTTPS", "MB/s").not_yet("ratio >= 1", "no listener").to_string();
         assert!(text.contains("not yet: no listener") && text.contains("ratio >= 1"), "{text}");
     }
 }

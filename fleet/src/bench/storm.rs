@@ -26,7 +26,8 @@ const EDK2_WAIT: Duration = Duration::from_secs(4);
 const GOAL: f64 = 0.5;
 
 pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
-    for (name, wait) in [("no waits of firmware's", Duration::ZERO), ("EDK2's wait of 4 s", EDK2_WAIT)]
+    for (name, wait) in
+        [("no waits of firmware's", Duration::ZERO), ("EDK2's wait of 4 s", EDK2_WAIT)]
     {
         let provisioner = bed.provisioner(&Sizes::SMALL)?;
         let runtime = runtime()?;
@@ -85,9 +86,9 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
         row.met = row.met.map(|met| met && storm.failed == 0);
         keep(row);
     }
-    keep(Row::new("storm", "images that leave us, with peers helping", "images").not_yet(
-        "<= 2 a site",
-        "machines do not fetch from each other",
-    ));
+    keep(
+        Row::new("storm", "images that leave us, with peers helping", "images")
+            .not_yet("<= 2 a site", "machines do not fetch from each other"),
+    );
     Ok(())
 }

@@ -43,7 +43,10 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
         .ready(Ready::Line("ready".into()));
     ours.namespace = Some(SERVER_NAMESPACE.into());
     let _ours = Service::start_ready(ours, READY)?;
-    let peers = [("dnsmasq", 69, dnsmasq(bed, &folder, &root)), ("tftpd-hpa", HPA_PORT, hpa(bed, &folder, &root))];
+    let peers = [
+        ("dnsmasq", 69, dnsmasq(bed, &folder, &root)),
+        ("tftpd-hpa", HPA_PORT, hpa(bed, &folder, &root)),
+    ];
 
     let (mean, p99) = Delay::round_trip(ROUND_TRIP, 1_000)?;
     let way = format!(
@@ -51,7 +54,9 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
         mean.as_secs_f64() * 1e3,
         p99.as_secs_f64() * 1e3
     );
-    keep(Row::new("tftp", "round trip of the relay", "ms").shown(mean.as_secs_f64() * 1e3).note(way));
+    keep(
+        Row::new("tftp", "round trip of the relay", "ms").shown(mean.as_secs_f64() * 1e3).note(way),
+    );
     let runtime = runtime()?;
     let rate = |port: u16, window: u16| -> anyhow::Result<f64> {
         let server = SocketAddr::from((net::SERVER, port));

@@ -138,7 +138,8 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     if !is_json {
         let more = ["by pip, for `bench step` alone: torch, gigabytes of it"];
         let more = if is_wanted("step") { &more[..] } else { &[] };
-        let peers = ["nginx, dnsmasq-base, kea-dhcp4-server, tftpd-hpa: for `bench provisioner` alone"];
+        let peers =
+            ["nginx, dnsmasq-base, kea-dhcp4-server, tftpd-hpa: for `bench provisioner` alone"];
         let more = if is_wanted("provisioner") { &peers[..] } else { more };
         if !setup::announce(&flags.sources, Purpose::Bench, more)? {
             return Ok(());
