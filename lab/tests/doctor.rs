@@ -5,6 +5,7 @@
 //! program) and, for it to run at all, ALIA_BOOTS.
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+#[allow(dead_code, reason = "other tests fetch packages")]
 mod bed;
 mod common;
 
