@@ -14,10 +14,10 @@
 //! **What firmware takes.** EDK2 verifies by OpenSSL. It compares the address of a URL with the
 //! certificate's (IP addresses since 2019), asks for 128 bits of security since its OpenSSL is 3.5
 //! (RSA of 2,048 bits is then too weak: edk2#12651, PR 12681), and looks at no dates
-//! (`X509_V_FLAG_NO_CHECK_TIME` in its `TlsInit.c`), which other firmware may. rustls has no key
-//! exchange without elliptic curves, and EDK2 has those since 2022: firmware older than that needs
-//! plain HTTP. So all keys here are ECDSA on P-256 with SHA-256, which all of them have, and are made
-//! in no time.
+//! (`X509_V_FLAG_NO_CHECK_TIME` in its `TlsInit.c`), which other firmware may. Keys here are ECDSA on
+//! P-256 with SHA-256. **Not every firmware knows elliptic curves**: Debian's OVMF (trixie) offers
+//! DHE-RSA and RSA alone, of which rustls has neither as it comes, and refuses a CA on P-256 before
+//! it connects. Such firmware boots by plain HTTP.
 //!
 //! **Dates.** A machine's clock may say 1970, 2010, or nothing at all, and so may ours. Nothing here
 //! is protected by a beginning: certificates are valid from 1970. Our own one ends 90 days after now,
