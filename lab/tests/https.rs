@@ -1,8 +1,8 @@
 //! UEFI HTTPS boot in real firmware (OVMF): with our CA in it a machine boots to enrolment, and with
 //! another one it fetches nothing.
 //!
-//! Given by the environment, as for `boot`: ALIA_CACHE, ALIA_IMAGE, ALIA_PROVISIONER. With ALIA_LONG
-//! both tests run, else the first alone.
+//! Given by the environment, as for `boot`: ALIA_CACHE, ALIA_IMAGE, ALIA_PROVISIONER. They run with
+//! ALIA_LONG alone: an OVMF without elliptic curves (Debian's) fails (docs/https.md).
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
 mod bed;
@@ -39,10 +39,13 @@ fn main() -> ExitCode {
             ("OVMF boots by HTTPS with our CA in it", &|| bed.boots()),
             ("OVMF fetches nothing by HTTPS from whom it does not know", &|| bed.refuses()),
         ];
-        let count = if std::env::var_os("ALIA_LONG").is_some() { all.len() } else { 1 };
-        return common::run(&std::env::args().nth(2).unwrap_or_default(), &all[..count]);
+        return common::run(&std::env::args().nth(2).unwrap_or_default(), all);
     }
     if !common::boots() {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::var_os("ALIA_LONG").is_none() {
+        println!("skipped: ALIA_LONG is not set");
         return ExitCode::SUCCESS;
     }
     // Inside there is no network to fetch them by.

@@ -83,6 +83,12 @@ const CAMPAIGNS: &[Campaign] = &[
         ipv6::run,
     ),
     (
+        "https",
+        "OVMF boots by HTTPS with our CA in it, and fetches nothing from whom it does not know; fails \
+         with an OVMF that has no elliptic curves, as Debian's",
+        ipv6::https,
+    ),
+    (
         "secure-boot",
         "what is signed boots under Secure Boot, and what was changed or signed by others does not",
         secure_boot::run,

@@ -202,7 +202,7 @@ fn room(seen: &Seen) -> Finding {
             why,
             "make room, or name another place by --database",
         ),
-        ..GOOD_ROOM => Finding::advice(Check::Limits, what, why, "1 GiB lasts for years"),
+        LEAST_ROOM..GOOD_ROOM => Finding::advice(Check::Limits, what, why, "1 GiB lasts for years"),
         _ => Finding::ok(Check::Limits, what),
     }
 }

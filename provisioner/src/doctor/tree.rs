@@ -99,7 +99,7 @@ fn own(local: &Local) -> Finding {
             Check::SpanningTree,
             format!("our bridge {name} has no spanning tree: its ports forward at once"),
         ),
-        (Some(_), Some(delay)) if delay == 0.0 => Finding::ok(
+        (Some(_), Some(0.0)) => Finding::ok(
             Check::SpanningTree,
             format!("our bridge {name} has spanning tree with no forward delay"),
         ),

@@ -156,7 +156,7 @@ impl Store {
                 Backend::Sqlite(file)
             }
             Place::Server { server, authority } => {
-                let server = Postgres::open(server.clone(), authority.as_deref())?;
+                let server = Postgres::open((**server).clone(), authority.as_deref())?;
                 schema::upgrade_server(&server)?;
                 Backend::Postgres(server)
             }

@@ -12,7 +12,7 @@ pub enum Place {
     /// host trusts.
     Server {
         /// Which.
-        server: Server,
+        server: Box<Server>,
         /// PEM.
         authority: Option<PathBuf>,
     },
@@ -44,7 +44,7 @@ impl FromStr for Place {
         if !url {
             return Ok(Self::File(text.into()));
         }
-        Ok(Self::Server { server: text.parse()?, authority: None })
+        Ok(Self::Server { server: Box::new(text.parse()?), authority: None })
     }
 }
 
