@@ -20,7 +20,7 @@ use provisioner::{
     http::{self, App},
     image::Image,
     script::Setup,
-    store::Store,
+    store::{Place, Store},
     timeline::Timeline,
     tls::{Names, ca::Ca},
 };
@@ -77,7 +77,7 @@ fn app(folder: &Path) -> Arc<App> {
     fs::write(folder.join("ipxe/snponly.efi"), "iPXE").expect("a file");
     fs::write(folder.join("aliaos.efi"), "UKI").expect("a file");
 
-    let store = Store::open(&folder.join("store"), BTreeMap::new()).expect("a store");
+    let store = Store::open(&Place::File(folder.join("store")), BTreeMap::new()).expect("a store");
     let store = Arc::new(store);
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone()).expect("a thread");
@@ -89,6 +89,7 @@ fn app(folder: &Path) -> Arc<App> {
         timeline,
         counters,
         setup: Setup {
+            base_url6: None,
             base_url: "http://10.77.0.1:8080".into(),
             image: Some(Image::open(&folder.join("image")).expect("an image")),
             key: Some(key.public()),

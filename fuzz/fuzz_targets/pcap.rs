@@ -8,7 +8,7 @@ use provisioner::{
     dhcp::answerer::Answerer,
     quirks::Rules,
     replay::{capture, frame, scene::Scene, walk},
-    store::Store,
+    store::{Place, Store},
 };
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ fn store() -> Arc<Store> {
     static STORE: OnceLock<(tempfile::TempDir, Arc<Store>)> = OnceLock::new();
     let made = || {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&folder.path().join("p.sqlite"), BTreeMap::new());
+        let store = Store::open(&Place::File(folder.path().join("p.sqlite")), BTreeMap::new());
         (folder, Arc::new(store.expect("a store")))
     };
     STORE.get_or_init(made).1.clone()
