@@ -55,6 +55,7 @@ fn taken_in(enrol: Enrol) {
         chip: None,
         resets: 0,
         approved: None,
+        state: protocol::fleet::MachineState::Ready,
     };
     let same = Known { mac: newcomer.mac, node: Some(newcomer.node), ..other.clone() };
     for now in [0, 2_000, u64::MAX] {
