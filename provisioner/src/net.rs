@@ -16,6 +16,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
 };
 
+/// What a UDP socket holds that nobody has read yet, in bytes: some thousand DISCOVERs.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// The MTU where the interface does not tell: Ethernet's.
 const ETHERNET_MTU: u16 = 1500;
 
@@ -201,6 +203,11 @@ pub fn udp(
     }
     if let Some(device) = device {
         setsockopt(&fd, sockopt::BindToDevice, &OsString::from(device)).map_err(failed)?;
+    }
+    // The usual 208 KiB overflow where a thousand machines ask at once. Where we may not have more
+    // than the host's limit, that is what there is.
+    if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
     }
     // No SO_REUSEADDR: two servers on one port would each get half of the packets, silently.
     let place = SockaddrStorage::from(address);

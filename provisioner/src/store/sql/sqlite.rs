@@ -2,7 +2,7 @@
 //!
 //! One connection writes, one reads (WAL: neither waits for the other). Commits are not synced to
 //! the disk one by one: a crash of this program loses nothing, a power cut may lose the last
-//! moments (`synchronous=NORMAL`), as with Kea's file of leases; dnsmasq syncs its own at each.
+//! moments (`synchronous=NORMAL`).
 
 use super::{Row, Sql, Value};
 use crate::store::StoreError;
