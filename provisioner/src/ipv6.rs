@@ -16,7 +16,7 @@ use crate::{
     net6::{self, Interface6},
     quirks::Rules,
     ra::{self, packet::Advertisement},
-    run::StartError,
+    start_error::StartError,
     store::Store,
     timeline::Timeline,
 };

@@ -41,6 +41,7 @@ pub mod ra;
 pub mod replay;
 pub mod run;
 pub mod script;
+pub mod start_error;
 pub mod store;
 pub mod tftp;
 pub mod timeline;

@@ -23,7 +23,7 @@ pub use report::Report;
 use crate::{
     dhcp::answerer::Answerer,
     quirks::{Rules, matching::RulesError},
-    run::StartError,
+    start_error::StartError,
     store::{Place, Store, StoreError},
 };
 use scene::Scene;

@@ -7,7 +7,8 @@ use crate::{
         pool::{Network, Pool},
         settings::{Mode, Settings},
     },
-    run::{self, StartError},
+    run,
+    start_error::StartError,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
