@@ -8,7 +8,9 @@ use common::{MAC, request, settings};
 use dhcproto::v4::MessageType;
 use provisioner::{
     dhcp::{
-        Answer, classify, decide,
+        Answer,
+        answerer::{Answerer, Handled, Packet, Unanswered},
+        classify, decide,
         decide::{Facts, Port},
         lease::{Lease, LeaseChange},
         parse,
@@ -16,11 +18,16 @@ use provisioner::{
         settings::{BootMethod, HttpBoot, Mode, Settings},
     },
     progress::Mark,
-    quirks::{Applied, OptionValue, Quirks},
+    quirks::{Applied, OptionValue, Quirks, matching::Rules},
+    store::{Place, Store},
     tftp::care::Care,
     timeline::Kind,
 };
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 const NOW: u64 = 1_000_000;
 const US: [u8; 4] = [10, 77, 0, 1];
@@ -514,4 +521,37 @@ fn every_architecture_of_ianas_list_is_answered_or_refused_with_a_reason() {
     let unnamed = full(&free(), DISCOVER, &[&[(60, b"PXEClient")]]);
     assert!(unnamed.reply.is_none());
     assert!(text(&unnamed).contains("does not name"), "{}", text(&unnamed));
+}
+
+#[test]
+fn packets_that_come_together_are_answered_each_in_its_place_and_get_an_address_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::File(folder.path().join("p.sqlite"));
+    let answerer = Answerer {
+        settings: settings(Mode::Full),
+        rules: Rules::default(),
+        store: Arc::new(Store::open(&place, BTreeMap::new()).unwrap()),
+    };
+    let from = |last: u8| {
+        let mut bytes = request(DISCOVER, UEFI);
+        bytes[33] = last;
+        Packet { bytes, sender: "0.0.0.0:68".parse().unwrap() }
+    };
+    let mut packets: Vec<Packet> = (0..20).map(from).collect();
+    packets.insert(7, Packet { bytes: vec![1, 2, 3], ..packets[0].clone() });
+    let handled = answerer.handle(&packets, Port::Dhcp, NOW);
+    assert_eq!(handled.len(), packets.len());
+    assert!(matches!(handled[7], Err(Unanswered::Refused(_))));
+    let mut given = BTreeSet::new();
+    for (packet, handled) in packets.iter().zip(&handled).filter(|(_, handled)| handled.is_ok()) {
+        let (bytes, _) = handled.as_ref().unwrap().reply.as_ref().unwrap();
+        assert_eq!(bytes[28..34], packet.bytes[28..34], "the answer is to who asked");
+        assert!(given.insert(bytes[16..20].to_vec()), "{:?} twice", &bytes[16..20]);
+    }
+    assert_eq!(given.len(), 20);
+    let again = answerer.handle(&packets, Port::Dhcp, NOW + 1);
+    let address = |handled: &[Result<Handled, Unanswered>]| {
+        handled[0].as_ref().unwrap().reply.as_ref().unwrap().0[16..20].to_vec()
+    };
+    assert_eq!(address(&again), address(&handled), "the offer stands");
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     quirks::Rules,
-    store::{Store, StoreError},
+    store::{Leases, Store, StoreError},
     timeline::Record,
 };
 use std::{net::SocketAddrV4, sync::Arc};
@@ -43,23 +43,71 @@ pub enum Unanswered {
     Store(#[from] StoreError),
 }
 
+/// A packet that came.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where it is from.
+    pub sender: SocketAddrV4,
+}
+
 impl Answerer {
-    /// Decides about one packet at `now` (seconds since 1970), and applies what the decision does
-    /// to leases.
+    /// Decides about packets that came to `port` at `now` (seconds since 1970), in their order and
+    /// in one transaction: one commit for many.
     pub fn handle(
         &self,
-        bytes: &[u8],
-        sender: SocketAddrV4,
+        packets: &[Packet],
         port: Port,
         now: u64,
-    ) -> Result<Handled, Unanswered> {
-        let request = packet::parse(bytes)?;
-        tracing::debug!("from {sender}:\n{request}");
-        Ok(self.answer(request, sender, port, now)?)
+    ) -> Vec<Result<Handled, Unanswered>> {
+        // What is no request takes no transaction's time.
+        let parsed: Vec<Result<Request, Refused>> =
+            packets.iter().map(|packet| packet::parse(&packet.bytes)).collect();
+        let requests: Vec<(&Request, SocketAddrV4)> = parsed
+            .iter()
+            .zip(packets)
+            .filter_map(|(request, packet)| Some((request.as_ref().ok()?, packet.sender)))
+            .collect();
+        let mut settled = self.settle(&requests, port, now).into_iter();
+        let mut handled = Vec::with_capacity(packets.len());
+        for request in parsed {
+            handled.push(match request {
+                Err(refused) => Err(refused.into()),
+                Ok(_) => settled.next().unwrap_or(Ok(Handled::default())).map_err(Into::into),
+            });
+        }
+        handled
+    }
+
+    /// All in one transaction; where that fails each in one of its own, so that what one breaks takes
+    /// none of the others with it.
+    fn settle(
+        &self,
+        requests: &[(&Request, SocketAddrV4)],
+        port: Port,
+        now: u64,
+    ) -> Vec<Result<Handled, StoreError>> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let all = self.store.leases(|leases| {
+            let each = |&(request, sender): &(&Request, _)| {
+                tracing::debug!("from {sender}:\n{request}");
+                self.answer(leases, request.clone(), sender, port, now)
+            };
+            requests.iter().map(each).collect::<Result<Vec<_>, _>>()
+        });
+        match all {
+            Ok(handled) => handled.into_iter().map(Ok).collect(),
+            Err(error) if requests.len() == 1 => vec![Err(error)],
+            Err(_) => requests.chunks(1).flat_map(|one| self.settle(one, port, now)).collect(),
+        }
     }
 
     fn answer(
         &self,
+        leases: &mut Leases<'_>,
         request: Request,
         sender: SocketAddrV4,
         port: Port,
@@ -69,7 +117,7 @@ impl Answerer {
         let quirks = self.rules.quirks(&request);
         let request = &quirks.corrected(request);
         let pool = (settings.mode == Mode::Full).then(|| (&settings.pool, settings.server()));
-        let known = self.store.lease_facts(request.mac, request.wanted(), pool, now)?;
+        let known = leases.facts(request.mac, request.wanted(), pool, now)?;
         let facts = Facts {
             now,
             lease: known.lease,
@@ -80,7 +128,7 @@ impl Answerer {
             took_uki: known.took_uki,
         };
         let answer = decide(settings, &facts, request, classify(request), port);
-        if !self.store.change_lease(request.mac, answer.lease, now)? {
+        if !leases.change(request.mac, answer.lease, now)? {
             return Ok(Handled::default());
         }
         let reply =

@@ -1,9 +1,8 @@
 //! The edge: two sockets (67 and 4011), each with a thread that carries packets to the answerer
-//! and replies back. One packet after the other: a decision and its lease take some tens of
-//! microseconds, so there is nothing to gain from doing two at once.
+//! and replies back: those that came meanwhile together, in one transaction.
 
 use super::{
-    answerer::{Answerer, Handled, Unanswered},
+    answerer::{Answerer, Handled, Packet, Unanswered},
     decide::Port,
     packet::MAX_LEN,
 };
@@ -11,12 +10,20 @@ use crate::{
     counters::Counters,
     timeline::{Timeline, unix_ms},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsFd,
     sync::Arc,
     thread,
+    time::Duration,
 };
+
+/// Packets answered in one transaction: one commit for many, none held back long.
+const BATCH: usize = 64;
+/// How long reading rests where it failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// DHCP, ProxyDHCP and BINL for one network.
 pub struct Server {
@@ -35,49 +42,78 @@ impl Server {
             Port::Dhcp => "dhcp",
             Port::Binl => "binl",
         };
+        socket.set_nonblocking(true)?;
         thread::Builder::new().name(name.into()).spawn(move || {
-            // One byte more than a request may have tells the long ones.
-            let mut buffer = [0; MAX_LEN + 1];
             loop {
-                let (length, sender) = match socket.recv_from(&mut buffer) {
-                    Ok((length, SocketAddr::V4(sender))) => (length, sender),
-                    Ok(_) => continue,
+                let packets = match come(&socket) {
+                    Ok(packets) => packets,
                     Err(error) => {
                         tracing::warn!("{name}: {error}");
+                        thread::sleep(PAUSE);
                         continue;
                     }
                 };
-                let handled = self.handle(&buffer[..length], sender, port);
-                if let Some((bytes, to)) = handled.reply
-                    && let Err(error) = socket.send_to(&bytes, to)
-                {
-                    tracing::warn!("{name}: a reply to {to} could not be sent: {error}");
-                }
-                if let Some(record) = handled.record {
-                    self.timeline.record(record);
+                for handled in self.handle(&packets, port) {
+                    if let Some((bytes, to)) = handled.reply
+                        && let Err(error) = socket.send_to(&bytes, to)
+                    {
+                        tracing::warn!("{name}: a reply to {to} could not be sent: {error}");
+                    }
+                    if let Some(record) = handled.record {
+                        self.timeline.record(record);
+                    }
                 }
             }
         })?;
         Ok(())
     }
 
-    /// Decides about one packet; what gets no answer is counted.
-    pub fn handle(&self, bytes: &[u8], sender: SocketAddrV4, port: Port) -> Handled {
-        let handled = self.answerer.handle(bytes, sender, port, unix_ms() / 1000);
-        handled.unwrap_or_else(|error| {
-            match &error {
-                Unanswered::Refused(refused) => {
-                    if self.counters.count(refused.counter()) {
-                        tracing::warn!("a packet from {sender} gets no answer: {refused}");
+    /// Decides about packets; what gets no answer is counted.
+    fn handle(&self, packets: &[Packet], port: Port) -> Vec<Handled> {
+        let handled = self.answerer.handle(packets, port, unix_ms() / 1000);
+        let each = handled.into_iter().zip(packets).map(|(handled, Packet { sender, .. })| {
+            handled.unwrap_or_else(|error| {
+                match &error {
+                    Unanswered::Refused(refused) => {
+                        if self.counters.count(refused.counter()) {
+                            tracing::warn!("a packet from {sender} gets no answer: {refused}");
+                        }
+                    }
+                    // Silence: the client asks again, and by then the store may work.
+                    Unanswered::Store(error) => {
+                        tracing::error!("a packet from {sender} gets no answer: {error}");
+                        self.counters.count("store-errors");
                     }
                 }
-                // Silence: the client asks again, and by then the store may work.
-                Unanswered::Store(error) => {
-                    tracing::error!("a packet from {sender} gets no answer: {error}");
-                    self.counters.count("store-errors");
-                }
-            }
-            Handled::default()
-        })
+                Handled::default()
+            })
+        });
+        each.collect()
     }
+}
+
+/// Waits for a packet; gives it with those that came meanwhile, at most [`BATCH`].
+fn come(socket: &UdpSocket) -> io::Result<Vec<Packet>> {
+    // One byte more than a request may have tells the long ones.
+    let mut buffer = [0; MAX_LEN + 1];
+    let mut packets = Vec::new();
+    while packets.len() < BATCH {
+        match socket.recv_from(&mut buffer) {
+            Ok((length, SocketAddr::V4(sender))) => {
+                packets.push(Packet { bytes: buffer[..length].to_vec(), sender });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !packets.is_empty() {
+                    break;
+                }
+                let mut waits = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                poll(&mut waits, PollTimeout::NONE)?;
+            }
+            // What is read already is answered first; an error that lasts comes again.
+            Err(error) if packets.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(packets)
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     dhcp::{
-        answerer::{Answerer, Unanswered},
+        answerer::{Answerer, Packet, Unanswered},
         classify,
         decide::Port,
         parse,
@@ -191,11 +191,12 @@ impl Walk<'_> {
             }
             Err(_) => (datagram.source.to_string(), format!("a packet to port {to}")),
         };
-        let handled = self.answerer.handle(datagram.payload, sender, port, now);
-        let (reply, record, refused) = match handled {
-            Ok(handled) => (handled.reply, handled.record, None),
-            Err(Unanswered::Refused(refused)) => (None, None, Some(refused.to_string())),
-            Err(Unanswered::Store(error)) => {
+        let packet = Packet { bytes: datagram.payload.to_vec(), sender };
+        let (reply, record, refused) = match self.answerer.handle(&[packet], port, now).pop() {
+            None => (None, None, None),
+            Some(Ok(handled)) => (handled.reply, handled.record, None),
+            Some(Err(Unanswered::Refused(refused))) => (None, None, Some(refused.to_string())),
+            Some(Err(Unanswered::Store(error))) => {
                 self.failed = Some(error.to_string());
                 (None, None, Some("our database failed".into()))
             }

@@ -34,41 +34,18 @@ pub struct LeaseFacts {
     pub took_uki: bool,
 }
 
+/// Leases, as one transaction sees them.
+pub struct Leases<'a> {
+    sql: &'a mut dyn Sql,
+}
+
 impl Store {
-    /// Looks up what an answer to `mac` needs. `except` (our own address) is never free; without
-    /// a pool none is.
-    pub fn lease_facts(
+    /// Several answers in one transaction: all that they change is kept, or nothing.
+    pub fn leases<T>(
         &self,
-        mac: Mac,
-        wanted: Option<Ipv4Addr>,
-        pool: Option<(&Pool, Ipv4Addr)>,
-        now: u64,
-    ) -> Result<LeaseFacts, StoreError> {
-        self.read(|sql| {
-            let select = "SELECT address, expires FROM leases WHERE mac = ?1";
-            let lease = match sql.first(select, values![mac.to_string()])? {
-                Some(row) => Some(Lease {
-                    address: Ipv4Addr::from_bits(row.get(0)?),
-                    mac: Some(mac),
-                    expires: row.get(1)?,
-                }),
-                None => None,
-            };
-            let wanted_is_taken = match wanted {
-                Some(wanted) => holder(sql, wanted, now)?.is_some_and(|holder| holder != Some(mac)),
-                None => false,
-            };
-            let usable =
-                lease.is_some_and(|lease| pool.is_some_and(|(p, _)| p.contains(lease.address)));
-            let free = match pool {
-                Some((pool, except)) if !usable => free(sql, pool, except, mac, now)?,
-                _ => None,
-            };
-            let progress = progress(sql, &mac.to_string())?;
-            let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
-            let took_uki = progress.is_some_and(|progress| progress.took_uki());
-            Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
-        })
+        work: impl FnOnce(&mut Leases<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.write(Part::Leases, |sql| work(&mut Leases { sql }))
     }
 
     /// Whether a machine fetched the whole UKI in its latest boot and has not been heard of since.
@@ -76,43 +53,71 @@ impl Store {
         let progress = self.read(|sql| progress(sql, &mac.to_string()))?;
         Ok(progress.is_some_and(|progress| progress.took_uki()))
     }
+}
 
-    /// Applies a change for `mac`. False where the address went to somebody else meanwhile.
-    pub fn change_lease(
-        &self,
+impl Leases<'_> {
+    /// Looks up what an answer to `mac` needs. `except` (our own address) is never free; without
+    /// a pool none is.
+    pub fn facts(
+        &mut self,
         mac: Mac,
-        change: LeaseChange,
+        wanted: Option<Ipv4Addr>,
+        pool: Option<(&Pool, Ipv4Addr)>,
         now: u64,
-    ) -> Result<bool, StoreError> {
-        if change == LeaseChange::Keep {
-            return Ok(true);
-        }
+    ) -> Result<LeaseFacts, StoreError> {
+        let select = "SELECT address, expires FROM leases WHERE mac = ?1";
+        let lease = match self.sql.first(select, values![mac.to_string()])? {
+            Some(row) => Some(Lease {
+                address: Ipv4Addr::from_bits(row.get(0)?),
+                mac: Some(mac),
+                expires: row.get(1)?,
+            }),
+            None => None,
+        };
+        let wanted_is_taken = match wanted {
+            Some(wanted) => {
+                holder(self.sql, wanted, now)?.is_some_and(|holder| holder != Some(mac))
+            }
+            None => false,
+        };
+        let usable =
+            lease.is_some_and(|lease| pool.is_some_and(|(p, _)| p.contains(lease.address)));
+        let free = match pool {
+            Some((pool, except)) if !usable => free(self.sql, pool, except, mac, now)?,
+            _ => None,
+        };
+        let progress = progress(self.sql, &mac.to_string())?;
+        let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
+        let took_uki = progress.is_some_and(|progress| progress.took_uki());
+        Ok(LeaseFacts { lease, wanted_is_taken, free, loaded_ipxe, took_uki })
+    }
+
+    /// Applies a change for `mac`. False where the address is somebody else's.
+    pub fn change(&mut self, mac: Mac, change: LeaseChange, now: u64) -> Result<bool, StoreError> {
         let name = mac.to_string();
         let upsert = "INSERT INTO leases (address, mac, expires) VALUES (?1, ?2, ?3)
                       ON CONFLICT (address) DO UPDATE SET mac = ?2, expires = ?3";
-        self.write(Part::Leases, |sql| {
-            match change {
-                LeaseChange::Keep => {}
-                LeaseChange::Hold(address, until) => {
-                    let holder = holder(sql, address, now)?;
-                    if holder.is_some_and(|holder| holder != Some(mac)) {
-                        return Ok(false);
-                    }
-                    sql.execute(
-                        "DELETE FROM leases WHERE mac = ?1 AND address != ?2",
-                        values![&name, address.to_bits()],
-                    )?;
-                    sql.execute(upsert, values![address.to_bits(), name, until])?;
+        match change {
+            LeaseChange::Keep => {}
+            LeaseChange::Hold(address, until) => {
+                let holder = holder(self.sql, address, now)?;
+                if holder.is_some_and(|holder| holder != Some(mac)) {
+                    return Ok(false);
                 }
-                LeaseChange::Release => {
-                    sql.execute("DELETE FROM leases WHERE mac = ?1", values![name])?;
-                }
-                LeaseChange::Decline(address, until) => {
-                    sql.execute(upsert, values![address.to_bits(), None::<String>, until])?;
-                }
+                self.sql.execute(
+                    "DELETE FROM leases WHERE mac = ?1 AND address != ?2",
+                    values![&name, address.to_bits()],
+                )?;
+                self.sql.execute(upsert, values![address.to_bits(), name, until])?;
             }
-            Ok(true)
-        })
+            LeaseChange::Release => {
+                self.sql.execute("DELETE FROM leases WHERE mac = ?1", values![name])?;
+            }
+            LeaseChange::Decline(address, until) => {
+                self.sql.execute(upsert, values![address.to_bits(), None::<String>, until])?;
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -166,9 +171,14 @@ mod tests {
 
     fn take(store: &Store, n: u8, pool: &Pool, now: u64) -> Option<Ipv4Addr> {
         let us = Ipv4Addr::new(10, 0, 0, 1);
-        let facts = store.lease_facts(mac(n), None, Some((pool, us)), now).unwrap();
+        let facts =
+            store.leases(|leases| leases.facts(mac(n), None, Some((pool, us)), now)).unwrap();
         let address = facts.lease.map(|lease| lease.address).or(facts.free)?;
-        assert!(store.change_lease(mac(n), LeaseChange::Hold(address, now + 100), now).unwrap());
+        assert!(
+            store
+                .leases(|leases| leases.change(mac(n), LeaseChange::Hold(address, now + 100), now))
+                .unwrap()
+        );
         Some(address)
     }
 
@@ -199,10 +209,27 @@ mod tests {
     fn an_address_that_somebody_else_took_meanwhile_is_not_given_twice() {
         let (_folder, store) = temporary();
         let address = Ipv4Addr::new(10, 0, 0, 9);
-        assert!(store.change_lease(mac(1), LeaseChange::Hold(address, 100), 0).unwrap());
-        assert!(!store.change_lease(mac(2), LeaseChange::Hold(address, 100), 0).unwrap());
-        assert!(store.lease_facts(mac(2), Some(address), None, 0).unwrap().wanted_is_taken);
-        assert!(store.change_lease(mac(2), LeaseChange::Hold(address, 300), 101).unwrap());
+        assert!(
+            store
+                .leases(|leases| leases.change(mac(1), LeaseChange::Hold(address, 100), 0))
+                .unwrap()
+        );
+        assert!(
+            !store
+                .leases(|leases| leases.change(mac(2), LeaseChange::Hold(address, 100), 0))
+                .unwrap()
+        );
+        assert!(
+            store
+                .leases(|leases| leases.facts(mac(2), Some(address), None, 0))
+                .unwrap()
+                .wanted_is_taken
+        );
+        assert!(
+            store
+                .leases(|leases| leases.change(mac(2), LeaseChange::Hold(address, 300), 101))
+                .unwrap()
+        );
     }
 
     #[test]
@@ -210,7 +237,9 @@ mod tests {
         let (_folder, store) = temporary();
         let pool: Pool = "10.0.0.10-10.0.0.10".parse().unwrap();
         let address = take(&store, 1, &pool, 0).unwrap();
-        store.change_lease(mac(1), LeaseChange::Decline(address, 600), 0).unwrap();
+        store
+            .leases(|leases| leases.change(mac(1), LeaseChange::Decline(address, 600), 0))
+            .unwrap();
         assert_eq!(take(&store, 1, &pool, 10), None);
         assert_eq!(take(&store, 1, &pool, 700), Some(address));
     }

@@ -20,7 +20,7 @@ mod revoked;
 mod schema;
 mod sql;
 
-pub use leases::LeaseFacts;
+pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
 pub use life::Moved;
 pub use machines::{Enrolled, Known};

@@ -1,0 +1,88 @@
+//! What keeps a provisioner from starting.
+
+use crate::{
+    access::NoRandomness, dhcp::pool::Pool, enrol::AuthorityError, image::ImageError,
+    net::NetError, net6::Network6, quirks::matching::RulesError, store::StoreError, tls::TlsError,
+};
+use protocol::key::KeyError;
+use std::{io, net::Ipv4Addr, path::PathBuf};
+
+/// The provisioner cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// No store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The image is wrong.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// What is said of firmware is wrong.
+    #[error(transparent)]
+    Quirks(#[from] RulesError),
+    /// Key and delegation do not fit.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file cannot be read.
+    #[error("{what} {path}: {source}{mend}")]
+    File {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The key file holds something else.
+    #[error("the key {path}: {source}; make one by `provisioner key {path}`")]
+    Key {
+        /// Where.
+        path: PathBuf,
+        /// The reason.
+        source: KeyError,
+    },
+    /// The delegation file holds something else.
+    #[error("the delegation {path}: {source}; the owner's signed delegation as JSON is wanted")]
+    Delegation {
+        /// Where.
+        path: PathBuf,
+        /// The reason.
+        source: serde_json::Error,
+    },
+    /// Only some of what belongs together is given.
+    #[error(
+        "--key, --delegation and --chain belong together: with all three machines are taken in, \
+         without all three they only boot"
+    )]
+    Partly,
+    /// The network has no room for a pool.
+    #[error("the network {0} has no room for an address pool: name one by --pool")]
+    NoPool(Ipv4Addr),
+    /// The pool is elsewhere.
+    #[error("the pool {pool} is not within our network, that of {address}: name another by --pool")]
+    PoolElsewhere {
+        /// The pool.
+        pool: Pool,
+        /// Our address.
+        address: Ipv4Addr,
+    },
+    /// The IPv6 network has no room for a pool.
+    #[error("the network {0} has no room for a pool of IPv6 addresses: name one by --pool6")]
+    NoPool6(Network6),
+    /// Something of the system's.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+    /// No token can be made.
+    #[error(transparent)]
+    Token(#[from] NoRandomness),
+    /// The HTTP client for parameter servers cannot be made.
+    #[error("the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
