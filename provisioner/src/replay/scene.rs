@@ -26,8 +26,30 @@ pub struct Scene {
     pub mode: Mode,
     /// Our address and network.
     pub network: Network,
-    /// Whether the address is that of a server in the capture.
-    pub stands_in: bool,
+    /// How it was found.
+    pub place: Place,
+}
+
+/// Where our address is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// That of a server in the capture.
+    StandsIn,
+    /// The options'.
+    Told,
+    /// Nobody answers in the capture, and the options name none.
+    Nowhere,
+}
+
+impl Place {
+    /// For people.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::StandsIn => "in the place of who answered there",
+            Self::Told => "as told",
+            Self::Nowhere => "since nobody answers there (--address names another place)",
+        }
+    }
 }
 
 impl Scene {
@@ -47,8 +69,12 @@ impl Scene {
         let stood = stood.and_then(|(from, heard)| heard.server.or(from));
         let mask = replies().find_map(|(_, heard)| heard.mask).unwrap_or(USUAL_MASK);
         let address = options.address.or(stood).unwrap_or(NOWHERE);
-        let stands_in = options.address.is_none() && stood.is_some();
-        Self { mode, network: Network { address, mask }, stands_in }
+        let place = match (options.address, stood) {
+            (Some(_), _) => Place::Told,
+            (None, Some(_)) => Place::StandsIn,
+            (None, None) => Place::Nowhere,
+        };
+        Self { mode, network: Network { address, mask }, place }
     }
 
     /// Settings for this place. Where no pool is named all of the network's addresses are ours to

@@ -76,7 +76,7 @@ pub fn walk(
         Mode::Full => format!("the DHCP server, giving {}", settings.pool),
         Mode::Proxy => "a ProxyDHCP server".into(),
     };
-    let place = if scene.stands_in { "in the place of who answered there" } else { "as told" };
+    let place = scene.place.told();
     let prefix = network.mask.to_bits().leading_ones();
     let we = format!("{}/{prefix}, {place}: {part}", network.address);
     Report { we, steps: walk.steps, notes }
