@@ -1,7 +1,7 @@
 //! A boot file by TFTP (RFC 1350, 2347-2349, 7440) as EDK2 fetches it: it asks the size first and
 //! ends that with error 8, then asks for blocks of 1,468 bytes in windows of 4.
 //!
-//! [`receiver`] is one transfer as a pure state machine, [`fetch`] its socket.
+//! [`receiver`] is one transfer as a pure state machine, [`mod@fetch`] its socket.
 
 pub mod fetch;
 pub mod receiver;

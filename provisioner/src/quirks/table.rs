@@ -113,7 +113,7 @@ impl Set {
 pub struct OptionValue {
     /// Its code.
     pub code: u8,
-    /// Its value, at most [`MAX_OPTION_LEN`] bytes.
+    /// Its value, at most 64 bytes.
     pub value: Vec<u8>,
 }
 
