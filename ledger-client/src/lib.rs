@@ -12,7 +12,7 @@
 
 pub mod address;
 pub mod client;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;
 pub mod outbox;

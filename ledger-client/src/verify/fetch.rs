@@ -122,7 +122,7 @@ pub(super) async fn headers(
 }
 
 /// Reads what [`light_block`] is made of from its three answers.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(super) fn read_light_block(server: &str, answers: [&[u8]; 3]) -> Option<LightBlock> {
     let [commit, validators, next] = answers;
     let CommitAnswer { signed_header } = rpc::answer(server, commit).ok()?;
@@ -132,7 +132,7 @@ pub(super) fn read_light_block(server: &str, answers: [&[u8]; 3]) -> Option<Ligh
 }
 
 /// Reads headers.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(super) fn read_headers(server: &str, body: &[u8]) {
     if let Ok(answer) = rpc::answer::<BlockchainAnswer>(server, body) {
         for meta in answer.block_metas {

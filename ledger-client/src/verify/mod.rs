@@ -15,7 +15,7 @@
 
 mod error;
 mod fetch;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod inclusion;
 mod light;

@@ -366,7 +366,7 @@ fn now() -> Time {
 }
 
 /// Reads an answer as the prover's kinds.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(super) fn read_answers(server: &str, body: &[u8]) {
     let _ = rpc::answer::<QueryAnswer>(server, body);
     if let Ok(found) = rpc::answer::<TxSearch>(server, body) {

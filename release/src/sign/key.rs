@@ -134,7 +134,7 @@ impl SigningKey {
     }
 
     /// A key whose secret everybody knows.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn known(seed: u8) -> Self {
         match Ed25519KeyPair::from_seed_unchecked(&[seed; 32]) {
             Ok(pair) => Self::of(pair),

@@ -4,7 +4,7 @@ mod key;
 mod keys;
 mod repository;
 mod root;
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use key::{KeyError, SigningKey};

@@ -122,6 +122,9 @@ fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
         .arg("--target-dir")
         .arg(target)
         .env("RUSTFLAGS", RUSTFLAGS.join(" "))
+        // A crash names its lines.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .current_dir(source)
         .status()
         .context("running cargo")?;
