@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A job as its parameter server shows it: `GET /v1/jobs`, `GET /v1/jobs/{job}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobStatus {
     /// The job.
     pub job: JobId,
@@ -58,6 +59,7 @@ pub struct JobStatus {
 /// Where a job stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum JobPhase {
     /// Its files are not all here, or its transaction is in no block yet.
     Waiting,
@@ -73,6 +75,7 @@ pub enum JobPhase {
 
 /// A worker as a parameter server sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerStatus {
     /// The node.
     pub node: PublicKey,
@@ -92,6 +95,7 @@ pub struct WorkerStatus {
 
 /// A batch that was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchDone {
     /// The epoch.
     pub epoch: u32,

@@ -82,6 +82,7 @@ pub struct BootEvent {
 /// What became of a boot stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StageState {
     /// It began.
     Started,
@@ -204,6 +205,7 @@ pub struct ComputeConfig {
 /// An image that a machine boots, as `image/…/manifest.json` says and the provisioner serves it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImageManifest {
     /// The image's version: the workspace's.
     pub version: String,
@@ -242,6 +244,7 @@ impl ImageManifest {
 /// One file of an image.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImageFile {
     /// Its name beside the manifest.
     pub file: String,
@@ -258,6 +261,7 @@ pub struct ImageFile {
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Microcode {
     /// AMD's.
     pub amd: Option<ImageFile>,
@@ -269,6 +273,7 @@ pub struct Microcode {
 /// a superblock), both in one file.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RootImage {
     /// The file.
     pub file: ImageFile,
@@ -291,6 +296,7 @@ pub struct RootImage {
     Deserialize,
 )]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Verity {
     /// Vouches for every block: SHA-256.
     pub root_hash: Digest,

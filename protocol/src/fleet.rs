@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A machine as its provisioner knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MachineStatus {
     /// MAC address of the NIC that boots, lower case with colons.
     pub mac: String,
@@ -57,6 +58,7 @@ pub struct MachineStatus {
 /// Where a machine stands in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MachineState {
     /// It was seen, and no more.
     #[default]
@@ -99,6 +101,7 @@ impl MachineState {
 
 /// A machine's state, and what it waits for there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Life {
     /// The state.
     pub state: MachineState,
@@ -112,6 +115,7 @@ pub struct Life {
 
 /// One boot of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BootStatus {
     /// When firmware first asked, milliseconds since 1970.
     pub started: u64,
@@ -123,6 +127,7 @@ pub struct BootStatus {
 
 /// One stage of a boot: `dhcp`, `tftp`, `script`, `kernel`, `initramfs`, `linux`, then node-init's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StageStatus {
     /// The stage.
     pub name: String,
@@ -136,6 +141,7 @@ pub struct StageStatus {
 
 /// Something that happened to a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TimelineEvent {
     /// The machine.
     pub mac: String,
@@ -149,6 +155,7 @@ pub struct TimelineEvent {
 
 /// A machine with all that is kept of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MachineDetail {
     /// The machine.
     #[serde(flatten)]
@@ -164,6 +171,7 @@ pub struct MachineDetail {
 
 /// A kernel's death. `GET /v1/machines/{mac}/crashes/{id}` gives its log as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CrashStatus {
     /// Names it.
     pub id: u64,
@@ -177,6 +185,7 @@ pub struct CrashStatus {
 
 /// A provisioner as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProvisionerStatus {
     /// Its version.
     pub version: String,
@@ -190,16 +199,71 @@ pub struct ProvisionerStatus {
     pub key: Option<PublicKey>,
     /// The image that it serves.
     pub image: Option<ImageStatus>,
+    /// Its base URL by TLS.
+    #[serde(default)]
+    pub https: Option<String>,
     /// Machines known.
     pub machines: u64,
+    /// How many are in each state, by its name; none of it where it has none.
+    #[serde(default)]
+    pub states: std::collections::BTreeMap<String, u64>,
     /// How often each thing that is only counted happened: packets refused, events lost, and so on.
     pub counters: std::collections::BTreeMap<String, u64>,
     /// The ledger and the parameter servers.
     pub upstream: UpstreamStatus,
 }
 
+/// What is asked of a machine: `POST /v1/machines/{mac}/state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Command {
+    /// `approve`, `drain`, `reimage`, `quarantine`, `release`, `retire` or `restore`.
+    #[serde(rename = "do")]
+    pub what: String,
+}
+
+/// A node key that was put out: `POST /v1/machines/{mac}/revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Revoked {
+    /// The key.
+    pub node: PublicKey,
+}
+
+/// An operator: `GET /v1/operators`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperatorStatus {
+    /// Who it is.
+    pub name: String,
+    /// Since when, milliseconds since 1970.
+    pub made: u64,
+}
+
+/// Who is to be an operator: `POST /v1/operators`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewOperator {
+    /// 1 to 40 letters, digits, `-` and `_`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{1,40}$"))]
+    pub name: String,
+}
+
+/// A new operator's token, shown once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperatorToken {
+    /// Whose.
+    pub name: String,
+    /// Whoever has it is the operator.
+    pub token: String,
+}
+
 /// An image that is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImageStatus {
     /// [`ImageManifest::digest`].
     pub digest: Digest,
@@ -209,6 +273,7 @@ pub struct ImageStatus {
 
 /// What a provisioner last heard from ledger and parameter servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UpstreamStatus {
     /// The ledger, where one is configured.
     pub ledger: Option<LedgerStatus>,
@@ -218,6 +283,7 @@ pub struct UpstreamStatus {
 
 /// The ledger as last heard of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LedgerStatus {
     /// Its RPC address.
     pub url: String,
@@ -229,6 +295,7 @@ pub struct LedgerStatus {
 
 /// A parameter server as last heard of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ParameterServerStatus {
     /// Its base URL.
     pub url: String,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Inventory {
     /// Firmware's own description.
     pub system: System,
@@ -44,6 +45,7 @@ impl Inventory {
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct System {
     /// System manufacturer.
     pub vendor: String,
@@ -63,6 +65,7 @@ pub struct System {
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Cpu {
     /// The model's name.
     pub model: String,
@@ -79,6 +82,7 @@ pub struct Cpu {
 
 /// A fault that processors have, as /sys/devices/system/cpu/vulnerabilities names it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Vulnerability {
     /// `spectre_v2`.
     pub name: String,
@@ -88,6 +92,7 @@ pub struct Vulnerability {
 
 /// A device that no driver of the image drives.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Undriven {
     /// `pci` or `usb`.
     pub bus: String,
@@ -111,6 +116,7 @@ impl std::fmt::Display for Undriven {
 
 /// A PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PciFunction {
     /// `0000:00:02.0`.
     pub address: String,
@@ -126,6 +132,7 @@ pub struct PciFunction {
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Nic {
     /// The kernel's name.
     pub name: String,
@@ -141,6 +148,7 @@ pub struct Nic {
 
 /// A block device.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Disk {
     /// The kernel's name.
     pub name: String,
@@ -157,6 +165,7 @@ pub struct Disk {
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gpu {
     /// Its PCI address.
     pub address: String,
@@ -167,6 +176,7 @@ pub struct Gpu {
     /// Its memory in bytes where a driver told it.
     pub memory_bytes: Option<u64>,
     /// Whether work runs on it, or the reason why not.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub usable: Result<(), String>,
 }
 

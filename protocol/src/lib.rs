@@ -30,6 +30,8 @@ pub mod network;
 pub mod node;
 pub mod node_api;
 pub mod nvidia;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod operation;
 pub mod operator;
 pub mod problem;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A request that was not fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProblemDetails {
     /// A kind of problem, as a URI; `about:blank` where the status says it all.
     #[serde(rename = "type", default = "blank")]

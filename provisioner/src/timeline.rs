@@ -165,8 +165,8 @@ pub fn unix_ms() -> u64 {
 /// Sent to everyone who watches.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// An event, now in the store.
-    Timeline(TimelineEvent),
+    /// An event, now in the store, and its number there.
+    Timeline(u64, TimelineEvent),
     /// Ledger or parameter servers moved.
     Upstream(Arc<UpstreamStatus>),
 }
@@ -267,7 +267,7 @@ fn follow(store: &Weak<Store>, news: &broadcast::Sender<News>) {
         for (number, event) in events.iter().flatten() {
             last = Some(*number);
             // An error says that nobody watches.
-            let _ = news.send(News::Timeline(event.clone()));
+            let _ = news.send(News::Timeline(*number, event.clone()));
         }
         if events.is_none_or(|events| events.is_empty()) {
             // SQLite numbers anew what stands behind the end, where the last events went with their

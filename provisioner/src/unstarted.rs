@@ -31,7 +31,7 @@ pub async fn watch(store: Arc<Store>, timeline: Timeline) {
     loop {
         tokio::select! {
             heard = news.recv() => match heard {
-                Ok(News::Timeline(event)) => {
+                Ok(News::Timeline(_, event)) => {
                     if let Some(mac) = fetched(&event)
                         && waiting.len() < MAX_WAITING
                     {

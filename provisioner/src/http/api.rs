@@ -1,23 +1,63 @@
 //! What is known, as JSON: the types of `protocol::fleet`.
 
-use super::{App, Problem, mac};
+use super::{
+    App, Problem, cache,
+    listing::Wanted,
+    mac,
+    openapi::{OfMachine, Refused},
+};
 use crate::timeline::unix_ms;
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use protocol::fleet::{ImageStatus, MachineDetail, MachineStatus, ProvisionerStatus};
+use protocol::fleet::{ImageStatus, Life, MachineDetail, MachineStatus, ProvisionerStatus};
 use std::sync::Arc;
 
-/// `GET /v1/machines`.
+/// The machines, in the order of their names.
+///
+/// Where there are more than were asked for, the header `Link` names the next page (RFC 8288).
+#[utoipa::path(
+    get, path = "/v1/machines", tag = "machines", params(Wanted),
+    responses(
+        (status = 200, description = "The machines", body = Vec<MachineStatus>,
+         headers(("Link" = String, description = "The next page, where there is one"))),
+        Refused,
+    )
+)]
 pub(super) async fn machines(
     State(app): State<Arc<App>>,
-) -> Result<Json<Vec<MachineStatus>>, Problem> {
-    Ok(Json(app.store.run(|store| store.machines(unix_ms())).await?))
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let bad = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
+    let Query(wanted) = wanted.map_err(|error| bad(error.body_text()))?;
+    let filter = wanted.filter().map_err(|error| bad(error.to_string()))?;
+    // One more tells whether there is a next page.
+    let most = filter.most as usize;
+    let filter = crate::store::Filter { most: filter.most + 1, ..filter };
+    let mut machines = app.store.run(move |store| store.listed(&filter, unix_ms())).await?;
+    let next = (machines.len() > most).then(|| {
+        machines.truncate(most);
+        machines.last().map(|last| wanted.next(last))
+    });
+    let mut response = Json(machines).into_response();
+    if let Some(link) = next.flatten() {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
 }
 
-/// `GET /v1/machines/{mac}`.
+/// One machine, with its inventory, its timeline and its kernel's deaths.
+#[utoipa::path(
+    get, path = "/v1/machines/{mac}", tag = "machines",
+    params(OfMachine),
+    responses(
+        (status = 200, description = "The machine", body = MachineDetail),
+        Refused,
+    )
+)]
 pub(super) async fn machine(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -25,52 +65,93 @@ pub(super) async fn machine(
     detail(&app, &name).await.map(Json)
 }
 
-/// `GET /v1/machines/{mac}/crashes/{id}`: as text, in a machine's own words.
+/// Where a machine stands in its life. The tag goes into `If-Match` of what is asked of it.
+#[utoipa::path(
+    get, path = "/v1/machines/{mac}/state", tag = "machines",
+    params(OfMachine),
+    responses(
+        (status = 200, description = "Its state", body = Life,
+         headers(("ETag" = String, description = "Another one with each transition"))),
+        Refused,
+    )
+)]
+pub(super) async fn life(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let mac = mac(&name)?;
+    let life = app.store.run(move |store| store.life(mac)).await?;
+    let life = life.ok_or_else(|| unknown(&mac.to_string()))?;
+    Ok(([(header::ETAG, cache::tag_of(&life))], Json(life)).into_response())
+}
+
+/// The log of a kernel that died, in its own words.
+#[utoipa::path(
+    get, path = "/v1/machines/{mac}/crashes/{id}", tag = "machines",
+    params(OfMachine,
+           ("id" = u64, Path, description = "Which death")),
+    responses(
+        (status = 200, description = "The log", body = String, content_type = "text/plain"),
+        Refused,
+    )
+)]
 pub(super) async fn crash(
     State(app): State<Arc<App>>,
-    Path((name, id)): Path<(String, u64)>,
+    Path((name, id)): Path<(String, String)>,
 ) -> Result<([(header::HeaderName, &'static str); 2], String), Problem> {
     let mac = mac(&name)?;
-    let found = app.store.run(move |store| store.crash(mac, id)).await?;
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such crash of this machine");
+    let id: u64 = id.parse().map_err(|_| missing())?;
+    let found = app.store.run(move |store| store.crash(mac, id)).await?;
     // Text, whatever a browser would make of what stands in it.
     let plain = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
     let headers = [plain, (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok((headers, found.ok_or_else(missing)?))
 }
 
-/// `GET /v1/status`.
+/// The provisioner as a whole, with what it heard from ledger and parameter servers.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "site",
+    responses(
+        (status = 200, description = "The provisioner", body = ProvisionerStatus),
+        Refused,
+    )
+)]
 pub(super) async fn status(
     State(app): State<Arc<App>>,
 ) -> Result<Json<ProvisionerStatus>, Problem> {
     overview(&app).await.map(Json)
 }
 
+/// Nobody knows that machine.
+pub(super) fn unknown(mac: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("machine {mac} has never been seen here"))
+}
+
 /// One machine with all that is kept of it.
 pub(super) async fn detail(app: &App, name: &str) -> Result<MachineDetail, Problem> {
     let mac = mac(name)?;
     let found = app.store.run(move |store| store.machine(mac, unix_ms())).await?;
-    found.ok_or_else(|| {
-        let text = format!("machine {mac} has never been seen here");
-        Problem::new(StatusCode::NOT_FOUND, text)
-    })
+    found.ok_or_else(|| unknown(&mac.to_string()))
 }
 
 /// The provisioner as a whole.
 pub(super) async fn overview(app: &App) -> Result<ProvisionerStatus, Problem> {
-    let machines = app.store.run(|store| store.count_machines()).await?;
+    let states = app.store.run(|store| store.count_by_state()).await?;
     let setup = &app.setup;
     Ok(ProvisionerStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         dhcp: app.dhcp.into(),
         url: setup.base_url.clone(),
+        https: Some(app.https.clone()),
         chain: setup.chain.clone(),
         key: setup.key,
         image: setup
             .image
             .as_ref()
             .map(|image| ImageStatus { digest: image.digest, manifest: image.manifest.clone() }),
-        machines,
+        machines: states.values().sum(),
+        states,
         counters: app.counters.all(),
         upstream: (**app.upstream.borrow()).clone(),
     })

@@ -24,6 +24,8 @@ pub(super) enum Door {
     Both,
     /// By TLS alone; from this host itself by plain HTTP too, since nothing lies between.
     Tls,
+    /// To read by both; to act by TLS alone.
+    Read,
     /// By TLS, for a node that shows the certificate that it was given, and its own machine's path
     /// alone.
     Node,
@@ -52,6 +54,9 @@ const DOORS: &[(&str, Door)] = &[
     ("/v1/machines/{mac}/crashes/{id}", Door::Both),
     ("/v1/machines/{mac}/enrol", Door::Both),
     ("/v1/machines/{mac}/events", Door::Both),
+    // Reading is open; who acts shows a token, and that travels by TLS alone.
+    ("/v1/machines/{mac}/state", Door::Read),
+    ("/v1/openapi.json", Door::Both),
     ("/v1/status", Door::Both),
     ("/v1/time", Door::Both),
 ];
@@ -71,7 +76,11 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     // What matches nothing is answered so.
-    let door = matched.map_or(Door::Both, |matched| door(matched.as_str()));
+    let door = match matched.map_or(Door::Both, |matched| door(matched.as_str())) {
+        Door::Read if request.method().is_safe() => Door::Both,
+        Door::Read => Door::Tls,
+        door => door,
+    };
     let forbidden = |text: String| Problem::new(StatusCode::FORBIDDEN, text).into_response();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().is_loopback());
@@ -88,11 +97,11 @@ pub(super) async fn guard(
         None => {}
     }
     match (door, secured, node) {
-        (Door::Both, ..) | (Door::Tls, Some(_), _) | (Door::Node, _, Some(_)) => {
+        (Door::Both, ..) | (Door::Tls | Door::Read, Some(_), _) | (Door::Node, _, Some(_)) => {
             next.run(request).await
         }
-        (Door::Tls, None, _) if here => next.run(request).await,
-        (Door::Tls, None, _) => {
+        (Door::Tls | Door::Read, None, _) if here => next.run(request).await,
+        (Door::Tls | Door::Read, None, _) => {
             let path = request.uri().path();
             forbidden(format!("this is open by TLS alone: ask {}{path}", app.https))
         }

@@ -17,9 +17,12 @@
 //! | `POST /v1/machines/{mac}/certificate` | node-init | its certificate for TLS |
 //! | `POST /v1/machines/{mac}/alive` | node-init | that it is there, by that certificate alone |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
-//! | `POST /v1/machines/{mac}/state` | operators | to move a machine on in its life |
+//! | `GET, POST /v1/machines/{mac}/state` | operators | where a machine stands, and to move it on |
+//! | `POST /v1/machines/{mac}/revoke` | operators | to put a machine's node key out |
+//! | `GET, POST /v1/operators`, `DELETE /v1/operators/{name}` | operators | who may act |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
+//! | `GET /v1/openapi.json` | programs | the description of what is for programs |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
 //!
@@ -28,10 +31,14 @@
 mod api;
 mod boot;
 mod ca;
+mod cache;
 mod doors;
+mod listing;
 mod live;
 mod mutual;
 mod nodes;
+mod once;
+mod openapi;
 mod operators;
 mod pages;
 mod time;
@@ -57,6 +64,7 @@ use axum::{
 use protocol::{Digest, fleet::UpstreamStatus, problem::ProblemDetails, version};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{Semaphore, watch};
+use utoipa_axum::routes;
 
 /// The longest body of a request: an inventory of the largest server takes some 300 kB.
 const MAX_BODY: usize = 2 << 20;
@@ -115,7 +123,25 @@ impl App {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let once = middleware::from_fn_with_state(app.clone(), once::once);
+    let (described, description) = openapi::router()
+        .routes(routes!(operators::command))
+        .routes(routes!(operators::revoke))
+        .route_layer(once)
+        .routes(routes!(api::machines))
+        .routes(routes!(api::machine))
+        .routes(routes!(api::life))
+        .routes(routes!(api::crash))
+        .routes(routes!(api::status))
+        .routes(routes!(live::events))
+        .routes(routes!(operators::list, operators::add))
+        .routes(routes!(operators::remove))
+        .split_for_parts();
+    let description = Arc::new(description);
     Router::new()
+        .merge(described)
+        .route("/v1/openapi.json", get(async move || openapi::answer(&description)))
+        .layer(middleware::from_fn(cache::tag))
         .route("/ca.pem", get(ca::pem))
         .route("/ca.der", get(ca::der))
         .route("/boot.ipxe", get(boot::entry))
@@ -126,17 +152,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/events", post(nodes::events))
         .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
         .route("/v1/machines/{mac}/crashes", post(nodes::crash))
-        .route("/v1/machines/{mac}/crashes/{id}", get(api::crash))
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
-        .route("/v1/machines/{mac}/state", post(operators::state))
         .route("/v1/time", post(time::time))
-        .route("/v1/machines", get(api::machines))
-        .route("/v1/machines/{mac}", get(api::machine))
-        .route("/v1/status", get(api::status))
-        .route("/v1/events", get(live::events))
         .route("/", get(pages::overview))
         .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))

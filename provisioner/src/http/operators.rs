@@ -1,19 +1,28 @@
-//! What operators ask of machines. Who asks shows a token.
+//! What operators ask: of machines, and of who may act. Who asks shows a token.
 
-use super::{App, Problem, mac, nodes::body};
+use super::{
+    App, Problem,
+    api::unknown,
+    cache, mac,
+    nodes::body,
+    openapi::{OfMachine, Once, Refused},
+};
 use crate::{
-    access,
+    access::{self, Token},
     life::{self, Actor, Cause},
-    store::Moved,
-    timeline::unix_ms,
+    store::{Added, Moved, Revocation},
+    timeline::{Kind, Record, unix_ms},
 };
 use axum::{
     Json,
     extract::{FromRequestParts, Path, State, rejection::JsonRejection},
-    http::{StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
 };
-use protocol::fleet::Life;
-use serde::Deserialize;
+use protocol::{
+    fleet::{Command, Life, NewOperator, OperatorStatus, OperatorToken, Revoked},
+    problem::ProblemDetails,
+};
 use std::sync::Arc;
 
 /// An operator, by name: a handler that asks for one is for operators alone.
@@ -38,22 +47,34 @@ impl FromRequestParts<Arc<App>> for Operator {
     }
 }
 
-/// What is asked of a machine.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Command {
-    /// `approve`, `drain`, `reimage`, `quarantine`, `release`, `retire` or `restore`.
-    #[serde(rename = "do")]
-    what: String,
-}
-
-/// `POST /v1/machines/{mac}/state`.
-pub(super) async fn state(
+/// Moves a machine on in its life.
+///
+/// `If-Match` with the tag of its state makes sure that it still is where the asker saw it.
+#[utoipa::path(
+    post, path = "/v1/machines/{mac}/state", tag = "machines", security(("operator" = [])),
+    params(
+        OfMachine,
+        ("If-Match" = Option<String>, Header, description = "The tag of the state that is meant"),
+        Once,
+    ),
+    request_body = Command,
+    responses(
+        (status = 200, description = "Where it stands now", body = Life,
+         headers(("ETag" = String, description = "The new state's tag"))),
+        (status = 409, description = "This does nothing in its state", body = ProblemDetails,
+         content_type = "application/problem+json"),
+        (status = 412, description = "It is not where it was meant to be", body = ProblemDetails,
+         content_type = "application/problem+json"),
+        Refused,
+    )
+)]
+pub(super) async fn command(
     State(app): State<Arc<App>>,
     Operator(name): Operator,
     Path(machine): Path<String>,
+    headers: HeaderMap,
     posted: Result<Json<Command>, JsonRejection>,
-) -> Result<Json<Life>, Problem> {
+) -> Result<Response, Problem> {
     let mac = mac(&machine)?;
     let wrong =
         |error: life::UnknownCause| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
@@ -62,24 +83,21 @@ pub(super) async fn state(
     let (moved, life) = app
         .store
         .run(move |store| {
-            let now = unix_ms();
-            let moved = match (cause, store.pending(mac)?) {
-                // The key that waits is the one that is approved.
-                (Cause::Approve, Some(node)) => {
-                    store.approve(mac, &node, &actor, now)?;
-                    Moved::To(store.life(mac)?.unwrap_or_default().state)
-                }
-                (Cause::Approve, None) => Moved::Not(store.life(mac)?.unwrap_or_default().state),
-                (cause, _) => store.pass(mac, cause, &actor, now)?,
-            };
-            Ok((moved, store.life(mac)?))
+            let expected = |life: &Life| cache::expects(&headers, &cache::tag_of(life));
+            store.command(mac, cause, expected, &actor, unix_ms())
         })
         .await?;
-    let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no machine {mac} is known here"));
-    let life = life.ok_or_else(unknown)?;
+    let life = life.ok_or_else(|| unknown(&mac.to_string()))?;
     match moved {
-        Moved::To(_) => Ok(Json(life)),
-        Moved::Unknown => Err(unknown()),
+        Moved::To(_) => Ok(([(header::ETAG, cache::tag_of(&life))], Json(life)).into_response()),
+        Moved::Unknown => Err(unknown(&mac.to_string())),
+        Moved::Changed => {
+            let text = format!(
+                "the machine is {} by now; look at it again, and ask anew where it is still meant",
+                life.state.as_str()
+            );
+            Err(Problem::new(StatusCode::PRECONDITION_FAILED, text))
+        }
         Moved::Not(state) => {
             let may: Vec<&str> = life::commands(state).map(Cause::as_str).collect();
             let text = format!(
@@ -91,4 +109,128 @@ pub(super) async fn state(
             Err(Problem::new(StatusCode::CONFLICT, text))
         }
     }
+}
+
+/// Puts the node key of a machine out: it is worth nothing from now on, until it is approved anew.
+#[utoipa::path(
+    post, path = "/v1/machines/{mac}/revoke", tag = "machines", security(("operator" = [])),
+    params(
+        OfMachine,
+        Once,
+    ),
+    responses(
+        (status = 200, description = "The key that was revoked", body = Revoked),
+        Refused,
+    )
+)]
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    Operator(name): Operator,
+    Path(machine): Path<String>,
+) -> Result<Json<Revoked>, Problem> {
+    let mac = mac(&machine)?;
+    let revocation = app
+        .store
+        .run(move |store| {
+            let revocation = store.revoke(mac, unix_ms())?;
+            if let Revocation::Done(node) = &revocation {
+                let text = format!("node key {} was revoked by operator {name}", node.short());
+                store.record(&[Record::new(mac, Kind::Enrol, text)])?;
+            }
+            Ok(revocation)
+        })
+        .await?;
+    match revocation {
+        Revocation::Done(node) => Ok(Json(Revoked { node })),
+        Revocation::NoNode => {
+            Err(Problem::new(StatusCode::NOT_FOUND, format!("no machine {mac} was taken in")))
+        }
+        Revocation::Full => {
+            let text = "so many node keys are revoked that there is room for no more";
+            Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, text))
+        }
+    }
+}
+
+/// The operators.
+#[utoipa::path(
+    get, path = "/v1/operators", tag = "operators", security(("operator" = [])),
+    responses(
+        (status = 200, description = "Who may act", body = Vec<OperatorStatus>),
+        Refused,
+    )
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _: Operator,
+) -> Result<Json<Vec<OperatorStatus>>, Problem> {
+    let operators = app.store.run(|store| store.operators()).await?;
+    let status = |(name, made)| OperatorStatus { name, made };
+    Ok(Json(operators.into_iter().map(status).collect()))
+}
+
+/// Makes an operator. The token is shown here and never again: nothing of it is kept but a digest.
+#[utoipa::path(
+    post, path = "/v1/operators", tag = "operators", security(("operator" = [])),
+    request_body = NewOperator,
+    responses(
+        (status = 201, description = "The operator's token", body = OperatorToken),
+        Refused,
+    )
+)]
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    posted: Result<Json<NewOperator>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let bad = |error: access::BadName| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
+    let name = access::name(&body(posted)?.name).map_err(bad)?;
+    let failed = |error: access::NoRandomness| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    };
+    let token = Token::generate().map_err(failed)?;
+    let (digest, named) = (token.digest(), name.clone());
+    match app.store.run(move |store| store.add_operator(&named, &digest, unix_ms())).await? {
+        Added::Yes => {
+            let answer = OperatorToken { name, token: token.reveal().into() };
+            let never = [(header::CACHE_CONTROL, "no-store")];
+            Ok((StatusCode::CREATED, never, Json(answer)).into_response())
+        }
+        Added::Taken => {
+            let text =
+                format!("there is an operator {name}; revoke the old token, or take another name");
+            Err(Problem::new(StatusCode::CONFLICT, text))
+        }
+        Added::Full => {
+            let text = "there are as many operators as may be; revoke one that is needed no more";
+            Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, text))
+        }
+    }
+}
+
+/// Makes an operator's token nobody's, at once.
+#[utoipa::path(
+    delete, path = "/v1/operators/{name}", tag = "operators", security(("operator" = [])),
+    params(("name" = String, Path, description = "Whose", pattern = "^[A-Za-z0-9_-]{1,40}$")),
+    responses(
+        (status = 204, description = "It is nobody's"),
+        Refused,
+    )
+)]
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if who == name {
+        let text = "nobody revokes himself: another operator does, or `provisioner token revoke`";
+        return Err(Problem::new(StatusCode::CONFLICT, text));
+    }
+    let bad = |error: access::BadName| Problem::new(StatusCode::NOT_FOUND, error.to_string());
+    let name = access::name(&name).map_err(bad)?;
+    let named = name.clone();
+    if app.store.run(move |store| store.remove_operator(&named)).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no operator {name}")))
 }

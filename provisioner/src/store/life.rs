@@ -24,14 +24,14 @@ pub enum Moved {
     Not(MachineState),
     /// There is no such machine.
     Unknown,
+    /// It is not as the asker knew it any more.
+    Changed,
 }
 
 impl Store {
     /// Where a machine stands; none where it is not known.
     pub fn life(&self, mac: Mac) -> Result<Option<Life>, StoreError> {
-        let select = "SELECT state, state_since, deadline FROM machines WHERE mac = ?1";
-        let row = self.read(|sql| sql.first(select, values![mac.to_string()]))?;
-        row.map(|row| of(&row, 0)).transpose()
+        self.read(|sql| life(sql, &mac.to_string()))
     }
 
     /// Moves a machine on, where the cause leads anywhere from its state.
@@ -43,6 +43,39 @@ impl Store {
         now: u64,
     ) -> Result<Moved, StoreError> {
         self.write(Part::Machines, |sql| pass(sql, &mac.to_string(), cause, actor, now))
+    }
+
+    /// Does what an operator asks, where the machine still is as `expected` wants it. The key that
+    /// waits, where one does, is the one that is approved. Gives how the machine stands then.
+    pub fn command(
+        &self,
+        mac: Mac,
+        cause: Cause,
+        expected: impl FnOnce(&Life) -> bool,
+        actor: &Actor,
+        now: u64,
+    ) -> Result<(Moved, Option<Life>), StoreError> {
+        let mac = mac.to_string();
+        self.write(Part::Machines, |sql| {
+            let Some(found) = life(sql, &mac)? else { return Ok((Moved::Unknown, None)) };
+            if !expected(&found) {
+                return Ok((Moved::Changed, Some(found)));
+            }
+            let pending =
+                sql.first("SELECT pending FROM machines WHERE mac = ?1", values![&mac])?;
+            let pending: Option<String> = pending.map_or(Ok(None), |row| row.get(0))?;
+            let moved = match (cause, pending) {
+                (Cause::Approve, Some(node)) => {
+                    super::machines::approve(sql, &mac, &node, actor, now)?;
+                    None
+                }
+                (Cause::Approve, None) => Some(Moved::Not(found.state)),
+                (cause, _) => Some(pass(sql, &mac, cause, actor, now)?),
+            };
+            let life = life(sql, &mac)?;
+            let state = life.as_ref().map(|life| life.state).unwrap_or_default();
+            Ok((moved.unwrap_or(Moved::To(state)), life))
+        })
     }
 
     /// Moves those on whose time is over at `now`; gives how many those were. Of several front-ends
@@ -83,6 +116,11 @@ impl Store {
         let update = "UPDATE machines SET deadline = deadline + ?1 WHERE deadline IS NOT NULL";
         self.write(Part::Machines, |sql| sql.execute(update, values![by]).map(drop))
     }
+}
+
+fn life(sql: &mut dyn Sql, mac: &str) -> Result<Option<Life>, StoreError> {
+    let select = "SELECT state, state_since, deadline FROM machines WHERE mac = ?1";
+    sql.first(select, values![mac])?.map(|row| of(&row, 0)).transpose()
 }
 
 /// The state of that name. A newer program's database is not opened, so there is no other.

@@ -16,7 +16,7 @@ use protocol::{
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// The most machines kept. A network of more has more than one provisioner. Where it is full, the
 /// machine that was never taken in and was silent for longest makes room.
@@ -78,6 +78,28 @@ pub struct Enrolled {
     pub evidence: Option<Digest>,
 }
 
+/// Which machines are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those in this state alone.
+    pub state: Option<MachineState>,
+    /// Those with a problem, or those without.
+    pub problem: Option<bool>,
+    /// Those of which a name, a number, an address or a key contains this; whatever its case.
+    pub search: Option<String>,
+    /// Those behind this name and MAC address.
+    pub after: Option<(String, String)>,
+    /// So many.
+    pub most: u32,
+}
+
+/// What LIKE takes for a text anywhere, `!` before what it would take for more.
+fn pattern(text: &str) -> String {
+    let plain = |c: char| if matches!(c, '!' | '%' | '_') { vec!['!', c] } else { vec![c] };
+    let text: String = text.to_lowercase().chars().flat_map(plain).collect();
+    format!("%{text}%")
+}
+
 const COLUMNS: &str = "mac, name, uuid, serial, firmware, boot_mode, address, node, release,
                        first_seen, last_seen, problem, progress, held, chip, pending,
                        state, state_since, deadline";
@@ -88,6 +110,45 @@ impl Store {
         let select = format!("SELECT {COLUMNS} FROM machines ORDER BY name, mac");
         let rows = self.read(|sql| sql.query(&select, &[]))?;
         rows.iter().map(|row| status(row, now)).collect()
+    }
+
+    /// Those machines that a filter lets through, in the order of their names.
+    pub fn listed(&self, filter: &Filter, now: u64) -> Result<Vec<MachineStatus>, StoreError> {
+        let problem = match filter.problem {
+            Some(true) => "AND problem IS NOT NULL",
+            Some(false) => "AND problem IS NULL",
+            None => "",
+        };
+        let select = format!(
+            "SELECT {COLUMNS} FROM machines
+             WHERE (?1 IS NULL OR state = ?1)
+               AND (?2 IS NULL OR lower(name) LIKE ?2 ESCAPE '!' OR mac LIKE ?2 ESCAPE '!'
+                    OR lower(coalesce(serial, '')) LIKE ?2 ESCAPE '!'
+                    OR coalesce(uuid, '') LIKE ?2 ESCAPE '!'
+                    OR coalesce(address, '') LIKE ?2 ESCAPE '!'
+                    OR coalesce(node, '') LIKE ?2 ESCAPE '!'
+                    OR coalesce(pending, '') LIKE ?2 ESCAPE '!')
+               AND (?3 IS NULL OR name > ?3 OR (name = ?3 AND mac > ?4))
+               {problem}
+             ORDER BY name, mac LIMIT ?5"
+        );
+        let (name, mac) = filter.after.clone().unzip();
+        let wanted = values![
+            filter.state.map(|state| state.as_str().to_owned()),
+            filter.search.as_deref().map(pattern),
+            name,
+            mac,
+            filter.most,
+        ];
+        let rows = self.read(|sql| sql.query(&select, wanted))?;
+        rows.iter().map(|row| status(row, now)).collect()
+    }
+
+    /// How many machines are in each state; none of it where it has none.
+    pub fn count_by_state(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let select = "SELECT state, count(*) FROM machines GROUP BY state";
+        let rows = self.read(|sql| sql.query(select, &[]))?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     /// How many machines are known.
@@ -205,16 +266,8 @@ impl Store {
         actor: &Actor,
         now: u64,
     ) -> Result<bool, StoreError> {
-        let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
         let (mac, node) = (mac.to_string(), node.to_string());
-        self.write(Part::Machines, |sql| {
-            if sql.execute(update, values![&mac, &node])? == 0 {
-                return Ok(false);
-            }
-            sql.execute("DELETE FROM revoked WHERE node = ?1", values![node])?;
-            super::life::pass(sql, &mac, Cause::Approve, actor, now)?;
-            Ok(true)
-        })
+        self.write(Part::Machines, |sql| approve(sql, &mac, &node, actor, now))
     }
 
     /// Makes a machine known, where there is room. False where there is none.
@@ -264,6 +317,23 @@ pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
         sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![mac])?;
     }
     Ok(())
+}
+
+/// As [`Store::approve`], within a transaction.
+pub(super) fn approve(
+    sql: &mut dyn Sql,
+    mac: &str,
+    node: &str,
+    actor: &Actor,
+    now: u64,
+) -> Result<bool, StoreError> {
+    let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
+    if sql.execute(update, values![mac, node])? == 0 {
+        return Ok(false);
+    }
+    sql.execute("DELETE FROM revoked WHERE node = ?1", values![node])?;
+    super::life::pass(sql, mac, Cause::Approve, actor, now)?;
+    Ok(true)
 }
 
 fn count(sql: &mut dyn Sql) -> Result<u64, StoreError> {

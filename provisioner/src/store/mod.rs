@@ -6,6 +6,7 @@
 //!
 //! All functions block; asynchronous callers go through [`Store::run`].
 
+mod answers;
 mod attempts;
 mod crashes;
 mod events;
@@ -20,10 +21,11 @@ mod revoked;
 mod schema;
 mod sql;
 
+pub use answers::Asked;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
 pub use life::Moved;
-pub use machines::{Enrolled, Known};
+pub use machines::{Enrolled, Filter, Known};
 pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
 pub use revoked::{Revocation, Standing};

@@ -139,6 +139,18 @@ CREATE TABLE leases6 (
 CREATE INDEX leases6_mac ON leases6 (mac, expires);
 CREATE INDEX leases6_expires ON leases6 (expires);
 ",
+    "
+-- What was answered to requests that may come twice.
+CREATE TABLE answers (
+    operator    TEXT NOT NULL,
+    key         TEXT NOT NULL,      -- of the operator's choice
+    request     TEXT NOT NULL,      -- its digest
+    at          INTEGER NOT NULL,
+    status      INTEGER,            -- none: it is being worked on
+    body        TEXT,
+    PRIMARY KEY (operator, key)
+) STRICT;
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

@@ -6,14 +6,14 @@ use provisioner::access::Token;
 use serde_json::{Value, json};
 
 impl Site {
-    async fn ask(&self, token: &str, mac: &str, what: &str) -> (StatusCode, Value) {
+    pub(crate) async fn ask(&self, token: &str, mac: &str, what: &str) -> (StatusCode, Value) {
         let url = format!("{}/v1/machines/{mac}/state", self.url);
         let request = self.client.post(url).bearer_auth(token).json(&json!({ "do": what }));
         let response = request.send().await.unwrap();
         (response.status(), response.json().await.unwrap())
     }
 
-    async fn state(&self) -> MachineState {
+    pub(crate) async fn state(&self) -> MachineState {
         self.machine(MAC).await.machine.life.state
     }
 }

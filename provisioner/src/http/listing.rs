@@ -1,0 +1,124 @@
+//! Which machines of many are asked for, by a URL.
+
+use crate::store::Filter;
+use axum::http::HeaderValue;
+use protocol::fleet::{MachineState, MachineStatus};
+use serde::Deserialize;
+use std::fmt;
+use url::form_urlencoded;
+use utoipa::IntoParams;
+
+/// How many machines are listed where nobody says.
+const USUAL: u32 = 1_000;
+/// The most that are listed at once: as many as are kept.
+const MOST: u32 = 10_000;
+/// The longest text to search for.
+const MAX_SEARCH_LEN: usize = 100;
+
+/// Which machines, and from where on.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Those in this state alone.
+    #[param(required = false, nullable = false)]
+    state: Option<MachineState>,
+    /// `true`: those with a problem; `false`: those without.
+    #[param(required = false, nullable = false)]
+    problem: Option<bool>,
+    /// Those of which a name, serial number, address or key contains this, whatever its case.
+    #[param(required = false, nullable = false, max_length = 100)]
+    search: Option<String>,
+    /// So many at the most; 1000 where nobody says.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 10_000)]
+    limit: Option<u32>,
+    /// Those behind this one: as `Link` of the page before has it.
+    #[param(required = false, nullable = false, pattern = "^[^\\x00-\\x1f/]{0,80}/[0-9a-f:]{17}$")]
+    after: Option<String>,
+}
+
+/// What is asked for cannot be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadWanted {
+    Limit,
+    Search,
+    After,
+}
+
+impl fmt::Display for BadWanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit => write!(f, "limit is a number from 1 to {MOST}"),
+            Self::Search => {
+                write!(f, "search has at most {MAX_SEARCH_LEN} characters, NUL not among them")
+            }
+            Self::After => f.write_str("after is what the header Link of the page before has"),
+        }
+    }
+}
+
+impl Wanted {
+    /// As the store takes it.
+    pub(super) fn filter(&self) -> Result<Filter, BadWanted> {
+        let most = self.limit.unwrap_or(USUAL);
+        if !(1..=MOST).contains(&most) {
+            return Err(BadWanted::Limit);
+        }
+        let search = self.search.as_deref().filter(|text| !text.is_empty());
+        // PostgreSQL has no text with a NUL.
+        if search.is_some_and(|text| text.chars().count() > MAX_SEARCH_LEN || text.contains('\0')) {
+            return Err(BadWanted::Search);
+        }
+        let after = self.after.as_deref().map(split).transpose()?;
+        let search = search.map(str::to_owned);
+        Ok(Filter { state: self.state, problem: self.problem, search, after, most })
+    }
+
+    /// The header that names the next page, behind the last machine of this one.
+    pub(super) fn next(&self, last: &MachineStatus) -> HeaderValue {
+        let after = format!("{}/{}", last.name, last.mac);
+        let pairs = [
+            ("state", self.state.map(|state| state.as_str().to_owned())),
+            ("problem", self.problem.map(|problem| problem.to_string())),
+            ("search", self.search.clone()),
+            ("limit", self.limit.map(|limit| limit.to_string())),
+            ("after", Some(after)),
+        ];
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in pairs {
+            if let Some(value) = value {
+                query.append_pair(key, &value);
+            }
+        }
+        let link = format!("</v1/machines?{}>; rel=\"next\"", query.finish());
+        // What is encoded so always fits a header.
+        HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+fn split(after: &str) -> Result<(String, String), BadWanted> {
+    let (name, mac) = after.rsplit_once('/').ok_or(BadWanted::After)?;
+    let fits = mac.len() == 17 && !after.contains('\0') && name.len() <= 400;
+    fits.then(|| (name.into(), mac.into())).ok_or(BadWanted::After)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        let wanted = |limit, search: &str, after: Option<&str>| {
+            let (search, after) = (Some(search.to_string()), after.map(str::to_string));
+            Wanted { limit, search, after, ..Wanted::default() }.filter()
+        };
+        assert_eq!(wanted(None, "", None).unwrap().most, USUAL);
+        assert_eq!(wanted(Some(0), "", None), Err(BadWanted::Limit));
+        assert_eq!(wanted(Some(MOST + 1), "", None), Err(BadWanted::Limit));
+        assert_eq!(wanted(None, &"x".repeat(101), None), Err(BadWanted::Search));
+        assert_eq!(wanted(None, "a\0", None), Err(BadWanted::Search));
+        assert_eq!(wanted(None, "", Some("x")), Err(BadWanted::After));
+        let after = wanted(None, "", Some("a/b/52:54:00:00:00:01")).unwrap().after;
+        assert_eq!(after, Some(("a/b".into(), "52:54:00:00:00:01".into())));
+    }
+}

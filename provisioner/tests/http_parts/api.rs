@@ -1,0 +1,259 @@
+//! The API as programs use it: pages, tags, keys, operators, events that are told again.
+
+use super::*;
+use protocol::fleet::{MachineState, OperatorStatus};
+use reqwest::{Method, RequestBuilder, Response, header};
+use serde_json::{Value, json};
+
+impl Site {
+    fn token(&self) -> String {
+        self.running.token.as_ref().unwrap().reveal().to_string()
+    }
+
+    fn acts(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(self.token())
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.running.timeline.flush(Duration::from_secs(5));
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    async fn boots(&self, mac: &str) {
+        self.text(&format!("/boot/{mac}.ipxe?arch=x86_64&platform=efi&serial=S-{}", &mac[15..]))
+            .await;
+    }
+}
+
+fn tag(response: &Response) -> String {
+    response.headers()[header::ETAG].to_str().unwrap().to_string()
+}
+
+/// A field of an answer of JSON, as text.
+async fn field(response: Response, field: &str) -> String {
+    response.json::<Value>().await.unwrap()[field].as_str().unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_comes_in_pages_and_is_filtered() {
+    let site = start(|_| {}).await;
+    let macs: Vec<String> = (0..5).map(|n| format!("52:54:00:aa:00:{n:02x}")).collect();
+    for mac in &macs {
+        site.boots(mac).await;
+    }
+    let names = |machines: &[MachineStatus]| -> Vec<String> {
+        machines.iter().map(|machine| machine.mac.clone()).collect()
+    };
+    let (mut path, mut seen) = (String::from("/v1/machines?limit=2"), Vec::new());
+    loop {
+        let response = site.get(&path).await;
+        let link =
+            response.headers().get(header::LINK).map(|link| link.to_str().unwrap().to_string());
+        let page: Vec<MachineStatus> = response.json().await.unwrap();
+        assert!((1..=2).contains(&page.len()));
+        seen.extend(names(&page));
+        let Some(link) = link else { break };
+        path = link
+            .strip_prefix('<')
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""))
+            .unwrap()
+            .into();
+    }
+    assert_eq!(seen, macs, "each once, in order");
+    let token = site.token();
+    assert_eq!(site.ask(&token, &macs[3], "retire").await.0, StatusCode::OK);
+    let found = async |query: &str| {
+        let machines: Vec<MachineStatus> = site.json(&format!("/v1/machines?{query}")).await;
+        names(&machines)
+    };
+    assert_eq!(found("state=retired").await, [macs[3].clone()]);
+    assert_eq!(found("state=discovered").await.len(), 4);
+    assert_eq!(found("search=AA:00:04").await, [macs[4].clone()]);
+    assert_eq!(found("search=NODE-aa0001").await, [macs[1].clone()]);
+    assert_eq!(found("search=%25").await.len(), 0, "a sign like any other");
+    assert_eq!(found("problem=true").await.len(), 0);
+    assert_eq!(found("problem=false&limit=10000").await.len(), 5);
+    for bad in ["state=lost", "limit=0", "limit=10001", "after=x", "stat=ready"] {
+        let response = site.get(&format!("/v1/machines?{bad}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+    let status: ProvisionerStatus = site.json("/v1/status").await;
+    assert_eq!((status.machines, status.states["retired"]), (5, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_again_for_what_he_has_is_told_so() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let path = format!("/v1/machines/{MAC}/state");
+    let first = site.get(&path).await;
+    let again = |tag: String| {
+        let request = site.client.get(format!("{}{path}", site.url));
+        request.header(header::IF_NONE_MATCH, tag).send()
+    };
+    let tagged = tag(&first);
+    let same = again(tagged.clone()).await.unwrap();
+    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(same.text().await.unwrap(), "");
+    assert_eq!(site.ask(&site.token(), MAC, "quarantine").await.0, StatusCode::OK);
+    let changed = again(tagged).await.unwrap();
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_eq!(field(changed, "state").await, "quarantined");
+    assert!(site.get("/v1/machines").await.headers().contains_key(header::ETAG));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_on_what_he_saw_before_another_did() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let path = format!("/v1/machines/{MAC}/state");
+    let seen = tag(&site.get(&path).await);
+    let ask = async |what: &str, tag: &str| {
+        let request = site.acts(Method::POST, &path).json(&json!({ "do": what }));
+        request.header(header::IF_MATCH, tag).send().await.unwrap()
+    };
+    let done = ask("quarantine", &seen).await;
+    assert_eq!(done.status(), StatusCode::OK);
+    let newer = tag(&done);
+    let late = ask("retire", &seen).await;
+    assert_eq!(late.status(), StatusCode::PRECONDITION_FAILED);
+    assert!(field(late, "detail").await.contains("quarantined by now"));
+    assert_eq!(site.state().await, MachineState::Quarantined);
+    assert_eq!(ask("release", &newer).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_key_is_done_once() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let path = format!("/v1/machines/{MAC}/state");
+    let ask = async |what: &str, key: &str| {
+        let request = site.acts(Method::POST, &path).json(&json!({ "do": what }));
+        request.header("Idempotency-Key", key).send().await.unwrap()
+    };
+    let first = ask("quarantine", "one").await;
+    assert_eq!(first.status(), StatusCode::OK);
+    assert!(!first.headers().contains_key("idempotent-replayed"));
+    let first = first.text().await.unwrap();
+    assert_eq!(ask("release", "two").await.status(), StatusCode::OK);
+    let again = ask("quarantine", "one").await;
+    assert_eq!(
+        (again.status(), &again.headers()["idempotent-replayed"] == "true"),
+        (StatusCode::OK, true)
+    );
+    assert_eq!(again.text().await.unwrap(), first);
+    assert_eq!(site.state().await, MachineState::Discovered, "it was not done again");
+    let other = ask("retire", "one").await;
+    assert_eq!(other.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let refused = ask("drain", "three").await;
+    assert_eq!(refused.status(), StatusCode::CONFLICT);
+    let again = ask("drain", "three").await;
+    assert_eq!(again.status(), StatusCode::CONFLICT);
+    assert_eq!(again.headers()[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(ask("retire", &"k".repeat(256)).await.status(), StatusCode::BAD_REQUEST);
+    let stranger = site.client.post(format!("{}{path}", site.url)).json(&json!({ "do": "retire" }));
+    let stranger = stranger.header("Idempotency-Key", "one").send().await.unwrap();
+    assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED, "an answer is for who asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_make_operators_and_tokens_end_at_once() {
+    let site = start(|_| {}).await;
+    let add = async |name: &str| {
+        let request = site.acts(Method::POST, "/v1/operators").json(&json!({ "name": name }));
+        request.send().await.unwrap()
+    };
+    let made = add("anna").await;
+    assert_eq!(made.status(), StatusCode::CREATED);
+    assert_eq!(made.headers()[header::CACHE_CONTROL], "no-store");
+    let anna = field(made, "token").await;
+    assert_eq!(add("anna").await.status(), StatusCode::CONFLICT);
+    assert_eq!(add("an na").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(site.get("/v1/operators").await.status(), StatusCode::UNAUTHORIZED);
+    let list = site.acts(Method::GET, "/v1/operators").send().await.unwrap().text().await.unwrap();
+    assert!(!list.contains(&anna), "{list}");
+    let list: Vec<OperatorStatus> = serde_json::from_str(&list).unwrap();
+    assert_eq!(list.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["anna", "first"]);
+    let own = site.acts(Method::DELETE, "/v1/operators/first").send().await.unwrap();
+    assert_eq!(own.status(), StatusCode::CONFLICT);
+    site.boots(MAC).await;
+    assert_eq!(site.ask(&anna, MAC, "retire").await.0, StatusCode::OK);
+    let gone = site.acts(Method::DELETE, "/v1/operators/anna").send().await.unwrap();
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+    assert_eq!(site.ask(&anna, MAC, "restore").await.0, StatusCode::UNAUTHORIZED);
+    let gone = site.acts(Method::DELETE, "/v1/operators/anna").send().await.unwrap();
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_revokes_a_node_and_its_machines_timeline_says_who() {
+    let site = start(|_| {}).await;
+    let revoke = || site.acts(Method::POST, &format!("/v1/machines/{MAC}/revoke")).send();
+    assert_eq!(revoke().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
+    assert_eq!(field(revoke().await.unwrap(), "node").await, key(1).public().to_string());
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::FORBIDDEN);
+    let told = site.machine(MAC).await.timeline;
+    assert!(told.iter().any(|event| event.text.ends_with("revoked by operator first")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_is_told_what_happened_since_and_nothing_twice() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let first = events(site.get("/v1/events?after=0").await, 1).await;
+    site.boots(OTHER).await;
+    site.running.timeline.flush(Duration::from_secs(5));
+    let request = site.client.get(format!("{}/v1/events", site.url));
+    let since = request.header("Last-Event-ID", first[0].0.to_string()).send().await.unwrap();
+    site.boots("52:54:00:aa:00:03").await;
+    let since = events(since, 2).await;
+    let macs: Vec<&str> = since.iter().map(|(_, event)| event.mac.as_str()).collect();
+    assert_eq!(macs, [OTHER, "52:54:00:aa:00:03"]);
+    assert!(since[0].0 > first[0].0 && since[1].0 > since[0].0);
+}
+
+/// So many events of a stream, with their numbers.
+async fn events(mut stream: Response, count: usize) -> Vec<(u64, TimelineEvent)> {
+    let (mut text, mut found) = (String::new(), Vec::new());
+    while found.len() < count {
+        let chunk = stream.chunk().await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((event, rest)) = text.clone().split_once("\n\n") {
+            text = rest.into();
+            let value = |name: &str| {
+                let line = event.lines().find_map(|line| line.strip_prefix(name));
+                line.map(|line| line.trim().to_string())
+            };
+            if let (Some(id), Some(data)) = (value("id:"), value("data:")) {
+                found.push((id.parse().unwrap(), serde_json::from_str(&data).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_is_of_the_api_that_is_served() {
+    let site = start(|_| {}).await;
+    let described: Value = site.json("/v1/openapi.json").await;
+    assert!(described["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = described["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let url = path.replace("{mac}", MAC).replace("{id}", "1").replace("{name}", "nobody");
+            let url = format!("{}{url}", site.url);
+            let response = site.client.request(method.clone(), url).send().await.unwrap();
+            assert_ne!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            let acts = method != Method::GET || path == "/v1/operators";
+            assert_eq!(response.status() == StatusCode::UNAUTHORIZED, acts, "{method} {path}");
+        }
+    }
+    for path in ["/v1/machines", "/v1/machines/{mac}/state", "/v1/operators/{name}", "/v1/events"] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+    let problem = &described["components"]["schemas"]["ProblemDetails"];
+    assert_eq!(problem["required"], json!(["detail"]), "{problem}");
+}
