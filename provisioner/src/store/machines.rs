@@ -121,14 +121,14 @@ impl Store {
         };
         let select = format!(
             "SELECT {COLUMNS} FROM machines
-             WHERE (?1 IS NULL OR state = ?1)
-               AND (?2 IS NULL OR lower(name) LIKE ?2 ESCAPE '!' OR mac LIKE ?2 ESCAPE '!'
+             WHERE (CAST(?1 AS TEXT) IS NULL OR state = ?1)
+               AND (CAST(?2 AS TEXT) IS NULL OR lower(name) LIKE ?2 ESCAPE '!' OR mac LIKE ?2 ESCAPE '!'
                     OR lower(coalesce(serial, '')) LIKE ?2 ESCAPE '!'
                     OR coalesce(uuid, '') LIKE ?2 ESCAPE '!'
                     OR coalesce(address, '') LIKE ?2 ESCAPE '!'
                     OR coalesce(node, '') LIKE ?2 ESCAPE '!'
                     OR coalesce(pending, '') LIKE ?2 ESCAPE '!')
-               AND (?3 IS NULL OR name > ?3 OR (name = ?3 AND mac > ?4))
+               AND (CAST(?3 AS TEXT) IS NULL OR name > ?3 OR (name = ?3 AND mac > ?4))
                {problem}
              ORDER BY name, mac LIMIT ?5"
         );

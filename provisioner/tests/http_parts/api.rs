@@ -22,6 +22,7 @@ impl Site {
     async fn boots(&self, mac: &str) {
         self.text(&format!("/boot/{mac}.ipxe?arch=x86_64&platform=efi&serial=S-{}", &mac[15..]))
             .await;
+        self.running.timeline.flush(Duration::from_secs(5));
     }
 }
 
