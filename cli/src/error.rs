@@ -2,6 +2,7 @@
 
 use crate::{
     fetch::FetchError,
+    fleet::{FleetError, SiteError},
     folder::FolderError,
     home::HomeError,
     job_file::JobFileError,
@@ -86,6 +87,12 @@ pub enum Error {
     /// Which node is meant.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A provisioner, asked by its operator.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// Which provisioner.
+    #[error(transparent)]
+    Site(#[from] SiteError),
     /// A node.
     #[error(transparent)]
     Node(#[from] NodeError),

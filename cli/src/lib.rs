@@ -13,6 +13,7 @@
 
 pub mod error;
 pub mod fetch;
+pub mod fleet;
 pub mod folder;
 pub mod home;
 pub mod job_file;

@@ -3,9 +3,9 @@
 mod commands;
 mod output;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use cli::{Error, Exit};
-use commands::{init, job, key, node, receipts, release, replay, translate};
+use commands::{fleet, init, job, key, node, receipts, release, replay, translate};
 use output::Output;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +48,9 @@ enum Command {
     /// Nodes: look into them, drain them, restart them.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Machines of a provisioner, as its operator: see them, take them in, steer them.
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// List receipts, as a ledger server has them: its word, not a proof.
     Receipts(receipts::Receipts),
     /// Show a receipt; with --prove, prove that it stands in a block.
@@ -61,6 +64,14 @@ enum Command {
     Translate(translate::Translate),
     /// BLEU of translations against references, a sentence a line.
     Score(translate::Score),
+    /// Print what a shell completes `alia` by.
+    #[command(
+        after_help = "Example: alia completion bash > ~/.local/share/bash-completion/completions/alia"
+    )]
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -94,19 +105,25 @@ async fn run(flags: Flags, output: &Output) -> Result<Exit, Error> {
         Command::Delegate(command) => command.run(&home, output),
         Command::Job(command) => command.run(&home, output).await,
         Command::Node(command) => command.run(&home, output).await,
+        Command::Fleet(command) => command.run(&home, output).await,
         Command::Receipts(command) => command.run(&home, output).await,
         Command::Receipt(command) => command.run(&home, output).await,
         Command::Release(command) => command.run(output).await,
         Command::Replay(command) => command.run(&home, output).await,
         Command::Translate(command) => command.run(&home, output).await,
         Command::Score(command) => command.run(output),
+        Command::Completion { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Flags::command(), "alia", &mut text);
+            output.raw(String::from_utf8_lossy(&text));
+            Ok(Exit::Ok)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_flags_hold_together_and_every_command_teaches_by_an_example() {

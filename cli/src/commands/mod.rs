@@ -1,5 +1,6 @@
 //! The commands, a file each: flags, a call into the library, and what is shown of it.
 
+pub(crate) mod fleet;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;

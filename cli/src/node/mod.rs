@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it does not answer.
 pub async fn machines(provisioner: &str) -> Result<Vec<MachineStatus>, TargetError> {
-    get(provisioner, "/v1/machines").await
+    get(provisioner, "/v1/machines?limit=10000").await
 }
 
 fn base(provisioner: &str) -> String {

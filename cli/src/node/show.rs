@@ -39,7 +39,7 @@ fn state(state: StageState) -> &'static str {
 }
 
 /// Rows under a heading, each column as wide as its widest cell; the last is not padded.
-fn table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+pub(crate) fn table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
     let mut widths = heading.map(|cell| cell.chars().count());
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

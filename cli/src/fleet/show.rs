@@ -1,0 +1,153 @@
+//! What a provisioner answers, for people: pure.
+
+use crate::node::show::{duration, table};
+use protocol::fleet::{
+    Life, MachineDetail, MachineState, MachineStatus, OperatorStatus, ProvisionerStatus,
+    TimelineEvent,
+};
+
+/// The events of `alia fleet show`.
+const EVENTS: usize = 20;
+
+/// `alia fleet list`: those with a problem first, as nobody looks at a long list's end. `now` is
+/// milliseconds since 1970.
+pub fn machines(machines: &[MachineStatus], now: u64) -> Vec<String> {
+    let mut machines: Vec<&MachineStatus> = machines.iter().collect();
+    machines.sort_by_key(|machine| !needs_somebody(machine));
+    let row = |machine: &&MachineStatus| {
+        [
+            machine.name.clone(),
+            machine.mac.clone(),
+            machine.life.state.as_str().into(),
+            machine.address.clone().unwrap_or_else(|| "-".into()),
+            format!("{} ago", duration(now.saturating_sub(machine.last_seen))),
+            machine.problem.clone().unwrap_or_else(|| waits(&machine.life, now)),
+        ]
+    };
+    let heading = ["NAME", "MAC", "STATE", "ADDRESS", "HEARD OF", "WHAT IT WAITS FOR"];
+    table(heading, machines.iter().map(row).collect())
+}
+
+fn needs_somebody(machine: &MachineStatus) -> bool {
+    let state = machine.life.state;
+    machine.problem.is_some() || matches!(state, MachineState::Pending | MachineState::Quarantined)
+}
+
+fn waits(life: &Life, now: u64) -> String {
+    let Some(what) = &life.waits_for else { return "-".into() };
+    match life.deadline {
+        Some(deadline) => format!("{what}, for {} more", duration(deadline.saturating_sub(now))),
+        None => what.clone(),
+    }
+}
+
+/// `alia fleet show`.
+pub fn machine(detail: &MachineDetail, now: u64) -> Vec<String> {
+    let machine = &detail.machine;
+    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let mut lines = vec![
+        format!("name      {}", machine.name),
+        format!("mac       {}", machine.mac),
+        format!("state     {}", machine.life.state.as_str()),
+        format!("waits for {}", waits(&machine.life, now)),
+        format!("problem   {}", or(&machine.problem)),
+        format!("address   {}", or(&machine.address)),
+        format!("serial    {}", or(&machine.serial)),
+        format!("firmware  {} by {}", or(&machine.firmware), or(&machine.boot_mode)),
+        format!("node      {}", machine.node.map_or("-".into(), |node| node.to_string())),
+        format!("heard of  {} ago", duration(now.saturating_sub(machine.last_seen))),
+    ];
+    lines.extend(machine.pending.map(|key| format!("pending   {key}")));
+    if let Some(inventory) = &detail.inventory {
+        let gpus = inventory.gpus.len();
+        let (model, threads) = (&inventory.cpu.model, inventory.cpu.threads);
+        let memory = inventory.memory_bytes >> 20;
+        lines.push(format!("hardware  {model}, {threads} threads, {memory} MiB, {gpus} GPUs"));
+    }
+    if let Some(boot) = &machine.boot {
+        let stage = boot.stages.last().map_or("-", |stage| stage.name.as_str());
+        lines.push(format!("boot      {:.1} s, up to {stage}", boot.seconds));
+    }
+    lines.extend(detail.crashes.iter().map(|crash| {
+        let at = duration(now.saturating_sub(crash.at));
+        format!("died      {at} ago: {} (log {})", crash.reason, crash.id)
+    }));
+    lines.push(String::new());
+    lines.extend(detail.timeline.iter().take(EVENTS).map(|event| {
+        let at = duration(now.saturating_sub(event.at));
+        format!("{at:>10} ago  {:<8}  {}", event.kind, event.text)
+    }));
+    lines
+}
+
+/// A line of `alia fleet watch`.
+pub fn event(event: &TimelineEvent) -> String {
+    let seconds = event.at / 1_000 % 86_400;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let at = format!("{hours:02}:{minutes:02}:{seconds:02}Z");
+    format!("{at}  {}  {:<8}  {}", event.mac, event.kind, event.text)
+}
+
+/// `alia fleet status`.
+pub fn status(status: &ProvisionerStatus) -> Vec<String> {
+    let mut lines = vec![
+        format!("provisioner {} at {}", status.version, status.url),
+        format!("dhcp        {}", status.dhcp),
+        format!(
+            "image       {}",
+            status.image.as_ref().map_or("none", |image| &image.manifest.version)
+        ),
+        format!("machines    {}", status.machines),
+    ];
+    lines.extend(status.states.iter().map(|(state, count)| format!("  {state:<12}{count}")));
+    lines.extend(status.counters.iter().map(|(what, count)| format!("{what:<24}{count}")));
+    lines
+}
+
+/// `alia fleet operators list`.
+pub fn operators(operators: &[OperatorStatus], now: u64) -> Vec<String> {
+    let row = |operator: &OperatorStatus| {
+        [operator.name.clone(), format!("{} ago", duration(now.saturating_sub(operator.made)))]
+    };
+    table(["NAME", "MADE"], operators.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(name: &str, life: serde_json::Value, problem: Option<&str>) -> MachineStatus {
+        serde_json::from_value(serde_json::json!({
+            "mac": "52:54:00:00:00:01", "name": name, "life": life, "problem": problem,
+            "first_seen": 0, "last_seen": 1_000,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn those_that_need_somebody_come_first() {
+        let ready = serde_json::json!({"state": "ready", "since": 0});
+        let pending = serde_json::json!(
+            {"state": "pending", "since": 0, "waits_for": "an operator", "deadline": 61_000});
+        let fleet = [
+            machine("ant", ready.clone(), None),
+            machine("bee", pending, None),
+            machine("cow", ready, Some("its disk is full")),
+        ];
+        let lines = machines(&fleet, 1_000);
+        assert!(lines[0].starts_with("NAME") && lines[3].starts_with("ant"), "{lines:?}");
+        assert!(lines[1].ends_with("an operator, for 1 min more"), "{lines:?}");
+        assert!(lines[2].ends_with("its disk is full"), "{lines:?}");
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let told = TimelineEvent {
+            mac: "52:54:00:00:00:01".into(),
+            at: 3_661_000,
+            kind: "dhcp".into(),
+            text: "offered".into(),
+        };
+        assert_eq!(event(&told), "01:01:01Z  52:54:00:00:00:01  dhcp      offered");
+    }
+}
