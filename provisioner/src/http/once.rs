@@ -7,7 +7,7 @@ use crate::{store::Asked, timeline::unix_ms};
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -29,6 +29,9 @@ pub(super) async fn once(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    if request.method() != Method::POST {
+        return Ok(next.run(request).await);
+    }
     let (mut parts, body) = request.into_parts();
     let Some(key) = key(&parts.headers)? else {
         return Ok(next.run(Request::from_parts(parts, body)).await);
