@@ -20,6 +20,10 @@ use tempfile::TempDir;
 
 const MAC: &str = "52:54:00:aa:00:01";
 
+fn asked(what: &str) -> protocol::fleet::Command {
+    protocol::fleet::Command { what: what.into(), node: None }
+}
+
 struct Place {
     folder: TempDir,
     running: Running,
@@ -140,7 +144,7 @@ async fn operators_come_and_go_and_a_token_that_ended_is_told() {
     assert!(place.refuses(&["fleet", "operators", "remove", "anna"]).await.contains("himself"));
     let mut site = Site::open(&place.home()).unwrap();
     site.token = place.running.token.as_ref().unwrap().reveal().to_string();
-    let error = Fleet::new(&site).unwrap().command(MAC, "retire", None).await.unwrap_err();
+    let error = Fleet::new(&site).unwrap().command(MAC, asked("retire"), None).await.unwrap_err();
     assert!(error.to_string().contains("revoked"), "{error}");
 }
 
@@ -198,8 +202,8 @@ async fn a_machine_that_moved_meanwhile_is_left_alone() {
     let fleet = Fleet::new(&Site::open(&place.home()).unwrap()).unwrap();
     let (life, tag) = fleet.life(MAC).await.unwrap();
     assert_eq!(life.state, MachineState::Discovered);
-    fleet.command(MAC, "quarantine", tag.as_deref()).await.unwrap();
-    let error = fleet.command(MAC, "retire", tag.as_deref()).await.unwrap_err();
+    fleet.command(MAC, asked("quarantine"), tag.as_deref()).await.unwrap();
+    let error = fleet.command(MAC, asked("retire"), tag.as_deref()).await.unwrap_err();
     assert!(error.to_string().contains("quarantined by now"), "{error}");
 }
 

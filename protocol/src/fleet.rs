@@ -225,6 +225,10 @@ pub struct Command {
         schema(pattern = "^(approve|drain|reimage|quarantine|release|retire|restore)$")
     )]
     pub what: String,
+    /// To `approve`: the node key that is meant; another one that waits is not approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub node: Option<PublicKey>,
 }
 
 /// A node key that was put out: `POST /v1/machines/{mac}/revoke`.

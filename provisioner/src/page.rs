@@ -1,17 +1,25 @@
 //! The page: HTML from values. Complete without JavaScript; with it, the part that changes is
 //! fetched again when something happened. Nothing comes from elsewhere.
 
+mod act;
+mod approvals;
 mod job;
+mod sign;
 mod style;
 mod text;
 
+use crate::life::STATES;
+pub use approvals::approvals;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use protocol::{
     PublicKey,
     boot::StageState,
-    fleet::{MachineDetail, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
+    fleet::{
+        MachineDetail, MachineState, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus,
+    },
     inventory::Inventory,
 };
+pub use sign::sign_in;
 pub use text::moment;
 use text::{ago, seconds};
 
@@ -21,16 +29,26 @@ pub struct Seen {
     pub now: u64,
     /// The provisioner, and what it heard from others.
     pub status: ProvisionerStatus,
-    /// All machines.
+    /// The machines of this page of the list.
     pub machines: Vec<MachineStatus>,
+    /// Those that need somebody, shown before the list.
+    pub first: Vec<MachineStatus>,
+    /// What was sought: a text, a state, those with a problem alone.
+    pub sought: (String, Option<MachineState>, bool),
+    /// Where the list goes on.
+    pub next: Option<String>,
 }
 
 /// `GET /`.
-pub fn overview(seen: &Seen) -> Markup {
+pub fn overview(seen: &Seen, operator: Option<&str>) -> Markup {
     page(
         "aliaOS",
+        operator,
         html! {
-            main #live { (live(seen)) }
+            main {
+                (search(seen))
+                div #live { (live(seen)) }
+            }
             script { (PreEscaped(style::SCRIPT)) }
         },
     )
@@ -42,19 +60,77 @@ pub fn live(seen: &Seen) -> Markup {
     html! {
         (facts(seen))
         (silent(upstream))
+        @if !seen.first.is_empty() {
+            section {
+                h2 { "Need somebody" }
+                @for machine in &seen.first {
+                    (machine_card(machine, heard(machine, upstream, seen.now), seen.now))
+                }
+                p.quiet { a href="/?problem=true" { "All with a problem" } }
+            }
+        }
         section {
             h2 { "Machines" }
             @if seen.machines.is_empty() {
-                p.quiet { "None yet. A machine appears here when it asks this network what to boot." }
+                @if seen.status.machines == 0 {
+                    p.quiet { "None yet. A machine appears here when it asks this network what to boot." }
+                } @else {
+                    p.quiet { "None of " (seen.status.machines) " is so. " a href="/" { "Show all" } }
+                }
             }
             @for machine in &seen.machines {
                 (machine_card(machine, heard(machine, upstream, seen.now), seen.now))
             }
+            @if let Some(next) = &seen.next { p { a rel="next" href=(next) { "More machines" } } }
         }
         @for job in upstream.parameter_servers.iter().flat_map(|server| &server.jobs) {
             (job::section(job, &seen.machines))
         }
     }
+}
+
+/// What is sought, as a form whose answer is a URL.
+fn search(seen: &Seen) -> Markup {
+    let (text, state, problem) = &seen.sought;
+    html! {
+        form.search method="get" action="/" role="search" {
+            label { "Search " input type="search" name="search" value=(text) maxlength="100"
+                placeholder="name, serial, address, key"; }
+            label { "State "
+                select name="state" {
+                    option value="" { "any" }
+                    @for each in STATES {
+                        option value=(each.as_str()) selected[Some(each) == *state] { (each.as_str()) }
+                    }
+                }
+            }
+            label { input type="checkbox" name="problem" value="true" checked[*problem]; " with a problem" }
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+/// `GET /jobs`.
+pub fn jobs(
+    upstream: &UpstreamStatus,
+    machines: &[MachineStatus],
+    operator: Option<&str>,
+) -> Markup {
+    let jobs = || upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
+    page(
+        "Jobs · aliaOS",
+        operator,
+        html! {
+            main {
+                (silent(upstream))
+                @if jobs().next().is_none() {
+                    h2 { "Jobs" }
+                    p.quiet { "None is known. " code { "alia job submit" } " makes one." }
+                }
+                @for job in jobs() { (job::section(job, machines)) }
+            }
+        },
+    )
 }
 
 /// The processor's faults that nothing is done about.
@@ -64,15 +140,25 @@ fn vulnerable(inventory: &Inventory) -> String {
 }
 
 /// `GET /machines/{mac}`.
-pub fn machine(detail: &MachineDetail) -> Markup {
+/// `wrong` says what could not be done a moment ago.
+pub fn machine(detail: &MachineDetail, operator: Option<&str>, wrong: Option<&str>) -> Markup {
     let machine = &detail.machine;
     let or_none = |text: &Option<String>| text.clone().unwrap_or("-".into());
     page(
         &format!("{} · aliaOS", machine.name),
+        operator,
         html! {
             main {
-                p { a href="/" { "All machines" } }
-                h2 { (machine.name) }
+                h2 { (machine.name) " " (state_tag(machine)) }
+                @if let Some(wrong) = wrong { p.problem role="alert" { (wrong) } }
+                @if let Some(waits) = &machine.life.waits_for {
+                    p.quiet {
+                        "Waits for " (waits)
+                        @if let Some(deadline) = machine.life.deadline { ", until " (moment(deadline)) " (UTC)" }
+                        "."
+                    }
+                }
+                (act::actions(machine, operator))
                 @if let Some(problem) = &machine.problem { p.problem role="alert" { (problem) } }
                 @if let Some(pending) = &machine.pending { (waits(&machine.mac, pending)) }
                 dl {
@@ -148,7 +234,13 @@ pub fn machine(detail: &MachineDetail) -> Markup {
     )
 }
 
-fn page(title: &str, body: Markup) -> Markup {
+/// Where a machine stands, at a glance.
+fn state_tag(machine: &MachineStatus) -> Markup {
+    let state = machine.life.state;
+    html! { span class={ "state " (state.as_str()) } { (state.as_str()) } }
+}
+
+fn page(title: &str, operator: Option<&str>, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -163,7 +255,24 @@ fn page(title: &str, body: Markup) -> Markup {
                 noscript { meta http-equiv="refresh" content="5"; }
             }
             body {
-                header { h1 { a href="/" { "aliaOS" } } span #link.quiet {} }
+                header {
+                    h1 { a href="/" { "aliaOS" } }
+                    nav aria-label="Pages" {
+                        a href="/" { "Machines" }
+                        a href="/approvals" { "Approvals" }
+                        a href="/jobs" { "Jobs" }
+                    }
+                    span #link.quiet role="status" {}
+                    @match operator {
+                        None => { a.end href="/sign-in" { "Sign in" } },
+                        Some(operator) => {
+                            form.end method="post" action="/sign-out" {
+                                span.quiet { (operator) " " }
+                                button type="submit" { "Sign out" }
+                            }
+                        },
+                    }
+                }
                 (body)
             }
         }
@@ -186,7 +295,7 @@ fn facts(seen: &Seen) -> Markup {
     let image = status.image.as_ref();
     html! {
         div.facts {
-            (fact("Machines", seen.machines.len().to_string(), format!("DHCP: {}", status.dhcp)))
+            (fact("Machines", status.machines.to_string(), states(status)))
             (fact(
                 "Receipts",
                 made.to_string(),
@@ -208,6 +317,15 @@ fn facts(seen: &Seen) -> Markup {
             ))
         }
     }
+}
+
+/// How many machines are in each state, and who gives addresses.
+fn states(status: &ProvisionerStatus) -> String {
+    let count = |state: &MachineState| {
+        status.states.get(state.as_str()).map(|count| format!("{count} {}", state.as_str()))
+    };
+    let counts: Vec<String> = STATES.iter().filter_map(count).collect();
+    format!("{}; DHCP: {}", counts.join(", "), status.dhcp).trim_start_matches("; ").into()
 }
 
 /// Those who do not answer, and why.
@@ -243,6 +361,7 @@ fn machine_card(machine: &MachineStatus, heard: u64, now: u64) -> Markup {
         article.card {
             div.row {
                 h3 { a href={ "/machines/" (machine.mac) } { (machine.name) } }
+                (state_tag(machine))
                 span.quiet { code { (machine.mac) } }
                 @if let Some(address) = &machine.address { span.quiet { code { (address) } } }
                 span.quiet { (how.join(" ")) }
@@ -341,7 +460,7 @@ mod tests {
             timeline: vec![],
             crashes: vec![],
         };
-        let page = super::machine(&detail).into_string();
+        let page = super::machine(&detail, None, None).into_string();
         let told = "pci 8086:15f3 (network) at 0000:00:02.0: no module of the image is for it";
         assert!(page.contains(told), "{page}");
         assert!(page.contains(": igc does not take it") && !page.contains("<b>"), "{page}");
@@ -352,7 +471,7 @@ mod tests {
     fn what_a_machine_says_of_itself_cannot_become_markup() {
         let detail =
             MachineDetail { machine: status(), inventory: None, timeline: vec![], crashes: vec![] };
-        let page = super::machine(&detail).into_string();
+        let page = super::machine(&detail, None, None).into_string();
         assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<b>"));
         assert!(page.contains("&lt;script&gt;"));
     }

@@ -30,6 +30,8 @@ use tempfile::TempDir;
 mod api;
 #[path = "http_parts/life.rs"]
 mod life;
+#[path = "http_parts/pages.rs"]
+mod pages;
 
 const MAC: &str = "52:54:00:aa:00:01";
 const OTHER: &str = "52:54:00:aa:00:02";

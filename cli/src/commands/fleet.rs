@@ -11,7 +11,7 @@ use cli::{
     },
 };
 use protocol::fleet::{
-    Life, MachineState, NewOperator, OperatorStatus, OperatorToken, ProvisionerStatus,
+    Command, Life, MachineState, NewOperator, OperatorStatus, OperatorToken, ProvisionerStatus,
 };
 use serde_json::json;
 use std::{
@@ -74,7 +74,8 @@ asked, and nothing has to be compared.")]
         /// Which log.
         number: u64,
     },
-    /// Let machines in that wait for it.
+    /// Let machines in that wait for it: by the key that the provisioner shows, compared with the one
+    /// on the machine's display.
     #[command(after_help = "Example: alia fleet approve bear fox")]
     Approve(Act),
     /// Have machines finish their work and take no more.
@@ -265,6 +266,21 @@ impl Act {
             let mac = found(&fleet, machine).await?;
             // What was seen is what is meant: where it moved meanwhile, nothing is done.
             let (life, tag) = fleet.life(&mac).await?;
+            let mut command = Command { what: asked.what.into(), node: None };
+            if asked.what == "approve" {
+                command.node = fleet.machine(&mac).await?.machine.pending;
+                if let Some(node) = &command.node
+                    && !self.yes
+                    && !meant(&format!(
+                        "Approve {machine} ({mac}) with key\n  {node}?\nAnybody on the network can ask in \
+                         a machine's name: compare it with the one on its display."
+                    ))?
+                {
+                    output.note(format_args!("{machine}: nothing was done"));
+                    failed = true;
+                    continue;
+                }
+            }
             let warning = asked.warning.filter(|_| !self.yes);
             if let Some(warning) = warning
                 && !meant(&format!(
@@ -277,7 +293,7 @@ impl Act {
                 failed = true;
                 continue;
             }
-            match fleet.command(&mac, asked.what, tag.as_deref()).await {
+            match fleet.command(&mac, command, tag.as_deref()).await {
                 Ok(life) => {
                     output.say(format_args!("{machine}: {}", life.state.as_str()));
                     answers.push((mac, life));

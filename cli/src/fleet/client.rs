@@ -224,12 +224,12 @@ impl Fleet {
     pub async fn command(
         &self,
         mac: &str,
-        what: &str,
+        command: Command,
         tag: Option<&str>,
     ) -> Result<Life, FleetError> {
         let path = format!("/v1/machines/{mac}/state");
         let tag = tag.map(|tag| (header::IF_MATCH.as_str(), tag));
-        self.read(self.act(&path, &Command { what: what.into() }, tag).await?).await
+        self.read(self.act(&path, &command, tag).await?).await
     }
 
     /// Puts the node key of a machine out.

@@ -34,12 +34,14 @@ pub(super) enum Door {
 /// The paths, as the router has them.
 const DOORS: &[(&str, Door)] = &[
     ("/", Door::Both),
+    ("/approvals", Door::Both),
     ("/boot.ipxe", Door::Both),
     ("/boot/{name}", Door::Both),
     ("/ca.der", Door::Both),
     ("/ca.pem", Door::Both),
     ("/image/{digest}/{file}", Door::Both),
     ("/ipxe/{file}", Door::Both),
+    ("/jobs", Door::Both),
     ("/live", Door::Both),
     ("/machines/{mac}", Door::Both),
     ("/uki/{file}", Door::Both),

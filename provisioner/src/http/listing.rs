@@ -1,6 +1,6 @@
 //! Which machines of many are asked for, by a URL.
 
-use crate::store::Filter;
+use crate::{life::STATES, store::Filter};
 use axum::http::HeaderValue;
 use protocol::fleet::{MachineState, MachineStatus};
 use serde::Deserialize;
@@ -76,23 +76,89 @@ impl Wanted {
 
     /// The header that names the next page, behind the last machine of this one.
     pub(super) fn next(&self, last: &MachineStatus) -> HeaderValue {
-        let after = format!("{}/{}", last.name, last.mac);
-        let pairs = [
+        let query = query(&[
             ("state", self.state.map(|state| state.as_str().to_owned())),
             ("problem", self.problem.map(|problem| problem.to_string())),
             ("search", self.search.clone()),
             ("limit", self.limit.map(|limit| limit.to_string())),
-            ("after", Some(after)),
-        ];
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (key, value) in pairs {
-            if let Some(value) = value {
-                query.append_pair(key, &value);
-            }
-        }
-        let link = format!("</v1/machines?{}>; rel=\"next\"", query.finish());
+            ("after", Some(place(last))),
+        ]);
+        let link = format!("</v1/machines?{query}>; rel=\"next\"");
         // What is encoded so always fits a header.
         HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+/// What a list goes on behind.
+fn place(last: &MachineStatus) -> String {
+    format!("{}/{}", last.name, last.mac)
+}
+
+fn query(pairs: &[(&str, Option<String>)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in pairs {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    query.finish()
+}
+
+/// Which machines the page shows: as its form and its links say. What makes no sense is as if it were
+/// not there, since somebody looks at a page.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Sought {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    search: String,
+    #[serde(default)]
+    problem: String,
+    #[serde(default)]
+    after: String,
+}
+
+impl Sought {
+    fn state(&self) -> Option<MachineState> {
+        STATES.into_iter().find(|state| state.as_str() == self.state)
+    }
+
+    fn search(&self) -> Option<String> {
+        let text = self.search.trim().replace('\0', "");
+        let text: String = text.chars().take(MAX_SEARCH_LEN).collect();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// As the store takes it.
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            state: self.state(),
+            problem: (self.problem == "true").then_some(true),
+            search: self.search(),
+            after: split(&self.after).ok(),
+            most: USUAL,
+        }
+    }
+
+    /// Whether it is the beginning of the whole list.
+    pub(super) fn is_all(&self) -> bool {
+        self.filter() == Filter { most: USUAL, ..Filter::default() }
+    }
+
+    /// As the page's form shows it: search, state, problem.
+    pub(super) fn shown(&self) -> (String, Option<MachineState>, bool) {
+        (self.search().unwrap_or_default(), self.state(), self.problem == "true")
+    }
+
+    /// Where the next page is.
+    pub(super) fn next(&self, last: &MachineStatus) -> String {
+        let query = query(&[
+            ("state", self.state().map(|state| state.as_str().to_owned())),
+            ("search", self.search()),
+            ("problem", (self.problem == "true").then(|| "true".into())),
+            ("after", Some(place(last))),
+        ]);
+        format!("/?{query}")
     }
 }
 

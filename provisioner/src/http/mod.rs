@@ -24,7 +24,8 @@
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/openapi.json` | programs | the description of what is for programs |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
-//! | `GET /`, `/machines/{mac}` | people | the page |
+//! | `GET /`, `/approvals`, `/jobs`, `/machines/{mac}` | people | the page |
+//! | `/sign-in`, `/sign-out`, `POST /machines/{mac}/do` | operators in a browser | to act |
 //!
 //! `doors` says which of them are open by plain HTTP.
 
@@ -41,6 +42,7 @@ mod once;
 mod openapi;
 mod operators;
 mod pages;
+mod session;
 mod time;
 mod watched;
 
@@ -160,6 +162,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", get(pages::overview))
         .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))
+        .route("/machines/{mac}/do", post(pages::act))
+        .route("/approvals", get(pages::approvals))
+        .route("/jobs", get(pages::jobs))
+        .route("/sign-in", get(session::form).post(session::sign_in))
+        .route("/sign-out", post(session::sign_out))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -78,13 +78,14 @@ pub(super) async fn command(
     let mac = mac(&machine)?;
     let wrong =
         |error: life::UnknownCause| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
-    let cause: Cause = body(posted)?.what.parse().map_err(wrong)?;
+    let Command { what, node } = body(posted)?;
+    let cause: Cause = what.parse().map_err(wrong)?;
     let actor = Actor::Operator(name);
     let (moved, life) = app
         .store
         .run(move |store| {
             let expected = |life: &Life| cache::expects(&headers, &cache::tag_of(life));
-            store.command(mac, cause, expected, &actor, unix_ms())
+            store.command(mac, cause, node.as_ref(), expected, &actor, unix_ms())
         })
         .await?;
     let life = life.ok_or_else(|| unknown(&mac.to_string()))?;
@@ -93,7 +94,7 @@ pub(super) async fn command(
         Moved::Unknown => Err(unknown(&mac.to_string())),
         Moved::Changed => {
             let text = format!(
-                "the machine is {} by now; look at it again, and ask anew where it is still meant",
+                "the machine is {} by now, or another key waits; look at it again, and ask anew where it is still meant",
                 life.state.as_str()
             );
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, text))

@@ -1,49 +1,171 @@
 //! The page's handlers: look up, then let `page` write.
 
-use super::{App, Problem, api};
-use crate::{page, timeline::unix_ms};
+use super::{
+    App, Problem, api,
+    listing::Sought,
+    mac,
+    session::{Acting, Visitor},
+};
+use crate::{
+    life::{self, Actor, Cause},
+    page,
+    store::{Filter, Moved},
+    timeline::unix_ms,
+};
 use axum::{
-    extract::{Path, State},
-    http::header,
-    response::{IntoResponse, Response},
+    Form,
+    extract::{Path, Query, State, rejection::FormRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
 };
 use maud::Markup;
+use protocol::{
+    PublicKey,
+    fleet::{Life, MachineState},
+};
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// Nothing is loaded from elsewhere, and nothing here is to be framed by others.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                      connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'";
+                      connect-src 'self'; img-src data:; form-action 'self'; \
+                      frame-ancestors 'none'; base-uri 'none'";
+/// Machines on one page.
+const A_PAGE: u32 = 50;
+/// Machines that need somebody, shown first.
+const FIRST: u32 = 12;
 
-fn html(markup: Markup) -> Response {
+pub(super) fn html(markup: Markup) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, markup.into_string()).into_response()
 }
 
 /// `GET /`.
-pub(super) async fn overview(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    Ok(html(page::overview(&seen(&app).await?)))
+pub(super) async fn overview(
+    State(app): State<Arc<App>>,
+    Visitor(operator): Visitor,
+    Query(sought): Query<Sought>,
+) -> Result<Response, Problem> {
+    Ok(html(page::overview(&seen(&app, &sought).await?, operator.as_deref())))
 }
 
 /// `GET /live`: the part of the page that changes.
-pub(super) async fn live(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    Ok(html(page::live(&seen(&app).await?)))
+pub(super) async fn live(
+    State(app): State<Arc<App>>,
+    Query(sought): Query<Sought>,
+) -> Result<Response, Problem> {
+    Ok(html(page::live(&seen(&app, &sought).await?)))
+}
+
+/// `GET /approvals`: the machines that wait for somebody's word.
+pub(super) async fn approvals(
+    State(app): State<Arc<App>>,
+    Visitor(operator): Visitor,
+) -> Result<Response, Problem> {
+    let now = unix_ms();
+    let filter = Filter { state: Some(MachineState::Pending), most: A_PAGE, ..Filter::default() };
+    let waiting = app.store.run(move |store| store.listed(&filter, now)).await?;
+    Ok(html(page::approvals(&waiting, operator.as_deref(), now)))
+}
+
+/// `GET /jobs`: what the parameter servers work at.
+pub(super) async fn jobs(
+    State(app): State<Arc<App>>,
+    Visitor(operator): Visitor,
+) -> Result<Response, Problem> {
+    let upstream = (**app.upstream.borrow()).clone();
+    let machines = app.store.run(|store| store.machines(unix_ms())).await?;
+    Ok(html(page::jobs(&upstream, &machines, operator.as_deref())))
 }
 
 /// `GET /machines/{mac}`.
 pub(super) async fn machine(
     State(app): State<Arc<App>>,
+    Visitor(operator): Visitor,
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(html(page::machine(&api::detail(&app, &name).await?)))
+    let detail = api::detail(&app, &name).await?;
+    Ok(html(page::machine(&detail, operator.as_deref(), None)))
 }
 
-async fn seen(app: &App) -> Result<page::Seen, Problem> {
+/// What an operator asks of a machine by its page.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    #[serde(rename = "do")]
+    what: String,
+    /// The machine's state, and since when, as the page showed it.
+    state: String,
+    since: u64,
+    /// The key that the page showed, where one waits.
+    #[serde(default)]
+    node: Option<PublicKey>,
+    /// Where to go then.
+    #[serde(default)]
+    from: String,
+}
+
+/// `POST /machines/{mac}/do`.
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    Acting(operator): Acting,
+    Path(name): Path<String>,
+    asked: Result<Form<Asked>, FormRejection>,
+) -> Result<Response, Problem> {
+    let mac = mac(&name)?;
+    let bad = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
+    let asked = asked.map_err(|error| bad(error.body_text()))?.0;
+    let cause: Cause =
+        asked.what.parse().map_err(|error: life::UnknownCause| bad(error.to_string()))?;
+    let actor = Actor::Operator(operator.clone());
+    let (state, since, node) = (asked.state.clone(), asked.since, asked.node);
+    let expected = move |life: &Life| life.state.as_str() == state && life.since == since;
+    let commanded = app
+        .store
+        .run(move |store| store.command(mac, cause, node.as_ref(), expected, &actor, unix_ms()));
+    let (moved, _) = commanded.await?;
+    let wrong = match moved {
+        Moved::To(_) => {
+            let to = if asked.from == "approvals" {
+                "/approvals".into()
+            } else {
+                format!("/machines/{mac}")
+            };
+            return Ok(Redirect::to(&to).into_response());
+        }
+        Moved::Unknown => return Err(api::unknown(&mac.to_string())),
+        Moved::Changed => "The machine changed since the page was loaded. This is how it is now; \
+                           nothing was done."
+            .to_owned(),
+        Moved::Not(state) => {
+            format!("{} does nothing while a machine is {}.", cause.as_str(), state.as_str())
+        }
+    };
+    let detail = api::detail(&app, &name).await?;
+    let mut response = html(page::machine(&detail, Some(&operator), Some(&wrong)));
+    *response.status_mut() = StatusCode::CONFLICT;
+    Ok(response)
+}
+
+async fn seen(app: &App, sought: &Sought) -> Result<page::Seen, Problem> {
     let status = api::overview(app).await?;
     let now = unix_ms();
-    let machines = app.store.run(move |store| store.machines(now)).await?;
-    Ok(page::Seen { now, status, machines })
+    let filter = Filter { most: A_PAGE + 1, ..sought.filter() };
+    let is_whole = sought.is_all();
+    let (mut machines, first) = app
+        .store
+        .run(move |store| {
+            let first = if is_whole { store.in_need(FIRST, now)? } else { Vec::new() };
+            Ok((store.listed(&filter, now)?, first))
+        })
+        .await?;
+    let more = machines.len() > A_PAGE as usize;
+    machines.truncate(A_PAGE as usize);
+    let next = machines.last().filter(|_| more).map(|last| sought.next(last));
+    Ok(page::Seen { now, status, machines, first, sought: sought.shown(), next })
 }

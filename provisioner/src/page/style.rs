@@ -54,6 +54,28 @@ progress { width: 100%; height: .6rem; accent-color: var(--good); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .8rem 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
+nav { display: flex; gap: .9rem; }
+nav a, .end a { text-decoration: none; }
+nav a:hover, nav a:focus-visible { text-decoration: underline; }
+header { flex-wrap: wrap; }
+header form { margin: 0; }
+:focus-visible { outline: 3px solid var(--busy); outline-offset: 2px; }
+button, input, select { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--quiet); border-radius: .4rem; padding: .3rem .7rem; min-height: 2.4rem; }
+input[type=checkbox] { min-height: 0; }
+button { cursor: pointer; }
+button.grave { border-color: var(--bad); color: var(--bad); }
+.search { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; margin: 1rem 0 0; }
+.stack { display: grid; gap: .5rem; }
+.narrow { max-width: 32rem; }
+.actions { display: flex; flex-wrap: wrap; gap: .5rem; margin: .8rem 0; align-items: flex-start; }
+.actions form { margin: 0; }
+details { border: 1px solid var(--line); border-radius: .4rem; padding: .35rem .7rem; background: var(--card); }
+summary { cursor: pointer; }
+.state { border-radius: .9rem; padding: .05rem .6rem; font-size: .85rem; font-weight: 400; background: var(--busy-back); color: var(--busy); }
+.state.ready { background: var(--good-back); color: var(--good); }
+.state.pending, .state.draining { background: var(--warn-back); color: var(--warn); }
+.state.quarantined { background: var(--bad-back); color: var(--bad); }
+.state.retired, .state.discovered { background: var(--line); color: var(--quiet); }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
   .when { white-space: normal; }
@@ -70,7 +92,7 @@ async function refresh() {
   if (busy) { due = true; return; }
   busy = true; due = false; last = Date.now();
   try {
-    const answer = await fetch('/live');
+    const answer = await fetch('/live' + location.search);
     if (answer.ok) { live.innerHTML = await answer.text(); link.textContent = ''; }
   } catch { link.textContent = 'no connection; what is shown is old'; }
   busy = false;

@@ -8,7 +8,10 @@ use crate::{
     life::{self, Actor, Cause, STATES},
     machine::Mac,
 };
-use protocol::fleet::{Life, MachineState};
+use protocol::{
+    PublicKey,
+    fleet::{Life, MachineState},
+};
 
 /// The most transitions kept of a machine.
 const MAX_TRANSITIONS: u32 = 200;
@@ -46,11 +49,13 @@ impl Store {
     }
 
     /// Does what an operator asks, where the machine still is as `expected` wants it. The key that
-    /// waits, where one does, is the one that is approved. Gives how the machine stands then.
+    /// waits is the one that is approved; where the operator names one, `meant`, none but that.
+    /// Gives how the machine stands then.
     pub fn command(
         &self,
         mac: Mac,
         cause: Cause,
+        meant: Option<&PublicKey>,
         expected: impl FnOnce(&Life) -> bool,
         actor: &Actor,
         now: u64,
@@ -64,6 +69,10 @@ impl Store {
             let pending =
                 sql.first("SELECT pending FROM machines WHERE mac = ?1", values![&mac])?;
             let pending: Option<String> = pending.map_or(Ok(None), |row| row.get(0))?;
+            let is_other = |meant: &PublicKey| pending != Some(meant.to_string());
+            if cause == Cause::Approve && meant.is_some_and(is_other) {
+                return Ok((Moved::Changed, Some(found)));
+            }
             let moved = match (cause, pending) {
                 (Cause::Approve, Some(node)) => {
                     super::machines::approve(sql, &mac, &node, actor, now)?;

@@ -144,6 +144,19 @@ impl Store {
         rows.iter().map(|row| status(row, now)).collect()
     }
 
+    /// Machines that need somebody: those with a problem, those that wait for approval, those that are
+    /// not trusted.
+    pub fn in_need(&self, most: u32, now: u64) -> Result<Vec<MachineStatus>, StoreError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM machines
+             WHERE (problem IS NOT NULL AND state != 'retired')
+                OR state IN ('pending', 'quarantined')
+             ORDER BY state_since DESC, mac LIMIT ?1"
+        );
+        let rows = self.read(|sql| sql.query(&select, values![most]))?;
+        rows.iter().map(|row| status(row, now)).collect()
+    }
+
     /// How many machines are in each state; none of it where it has none.
     pub fn count_by_state(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let select = "SELECT state, count(*) FROM machines GROUP BY state";

@@ -19,6 +19,7 @@ mod operators;
 mod place;
 mod revoked;
 mod schema;
+mod sessions;
 mod sql;
 
 pub use answers::Asked;
@@ -29,6 +30,7 @@ pub use machines::{Enrolled, Filter, Known};
 pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
 pub use revoked::{Revocation, Standing};
+pub use sessions::LASTS as SESSION_LASTS;
 pub use sql::{Server, ServerError};
 
 use crate::machine::Mac;

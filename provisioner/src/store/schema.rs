@@ -150,6 +150,14 @@ CREATE TABLE answers (
     body        TEXT,
     PRIMARY KEY (operator, key)
 ) STRICT;
+
+-- Browsers in which an operator signed in.
+CREATE TABLE sessions (
+    digest      TEXT PRIMARY KEY,   -- of the cookie
+    operator    TEXT NOT NULL,
+    began       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_began ON sessions (began);
 ",
 ];
 

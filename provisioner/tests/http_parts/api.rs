@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::{Value, json};
 
 impl Site {
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.running.token.as_ref().unwrap().reveal().to_string()
     }
 
@@ -14,12 +14,12 @@ impl Site {
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(self.token())
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.running.timeline.flush(Duration::from_secs(5));
         self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
-    async fn boots(&self, mac: &str) {
+    pub(crate) async fn boots(&self, mac: &str) {
         self.text(&format!("/boot/{mac}.ipxe?arch=x86_64&platform=efi&serial=S-{}", &mac[15..]))
             .await;
         self.running.timeline.flush(Duration::from_secs(5));

@@ -1,0 +1,176 @@
+//! The page as people use it, without a script: sign in, seek, approve, act, sign out.
+
+use super::*;
+use protocol::fleet::MachineState;
+use reqwest::{Response, header, redirect::Policy};
+
+/// Somebody with a browser.
+struct Browser<'a> {
+    site: &'a Site,
+    client: Client,
+    cookie: Option<String>,
+}
+
+impl<'a> Browser<'a> {
+    fn new(site: &'a Site) -> Self {
+        let client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+        Self { site, client, cookie: None }
+    }
+
+    async fn page(&self, path: &str) -> String {
+        self.site.running.timeline.flush(Duration::from_secs(5));
+        let mut request = self.client.get(format!("{}{path}", self.site.url));
+        request = request.header(header::COOKIE, self.cookie.as_deref().unwrap_or("other=1"));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.unwrap()
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)], origin: &str) -> Response {
+        let request = self.client.post(format!("{}{path}", self.site.url));
+        let body: Vec<String> = form.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let request = request
+            .header(header::ORIGIN, origin)
+            .header(header::COOKIE, self.cookie.as_deref().unwrap_or("other=1"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.body(body.join("&")).send().await.unwrap()
+    }
+
+    async fn sign_in(&mut self, token: &str) -> Response {
+        let form = [("token", token), ("to", "/approvals")];
+        let response = self.post("/sign-in", &form, &self.site.url).await;
+        if let Some(cookie) = response.headers().get(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+                assert!(cookie.contains(part), "{cookie}");
+            }
+            self.cookie = Some(cookie.split(';').next().unwrap().into());
+        }
+        response
+    }
+
+    /// Sends the form of a page whose button has that text, as a browser would.
+    async fn press(&self, page: &str, button: &str) -> Response {
+        let end =
+            page.find(&format!(">{button}</button>")).unwrap_or_else(|| panic!("{button}: {page}"));
+        let form = &page[page[..end].rfind("<form").unwrap()..end];
+        let value = |text: &str, name: &str| {
+            let rest = text.split_once(&format!("{name}=\"")).map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split_once('"')).map(|(value, _)| value.to_string())
+        };
+        let inputs = form.split("<input").skip(1);
+        let fields: Vec<(String, String)> = inputs
+            .map(|input| (value(input, "name").unwrap(), value(input, "value").unwrap_or_default()))
+            .collect();
+        let fields: Vec<(&str, &str)> =
+            fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.post(&value(form, "action").unwrap(), &fields, &self.site.url).await
+    }
+}
+
+fn place(response: &Response) -> &str {
+    response.headers()[header::LOCATION].to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_approves_what_waits_by_the_page() {
+    let site = start(|options| options.approval = Some(How::ByHand)).await;
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::FORBIDDEN);
+    let mut browser = Browser::new(&site);
+    let queue = browser.page("/approvals").await;
+    assert!(
+        queue.contains(&key(1).public().to_string())
+            && !queue.contains("<button type=\"submit\" class=\"plain\">"),
+        "{queue}"
+    );
+    assert!(queue.contains("/sign-in?to=/approvals"));
+    assert_eq!(browser.sign_in("alia-operator-00").await.status(), StatusCode::UNAUTHORIZED);
+    assert!(browser.cookie.is_none());
+    let signed = browser.sign_in(&site.token()).await;
+    assert_eq!((signed.status(), place(&signed)), (StatusCode::SEE_OTHER, "/approvals"));
+    let name = "node-aa0001";
+    let queue = browser.page("/approvals").await;
+    // Another key comes in between: what was seen is approved, or nothing.
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(2)).await.0, StatusCode::FORBIDDEN);
+    let late = browser.press(&queue, &format!("Approve {name}")).await;
+    assert_eq!(late.status(), StatusCode::CONFLICT);
+    assert!(late.text().await.unwrap().contains("changed since the page was loaded"));
+    assert_eq!(site.state().await, MachineState::Pending);
+    let queue = browser.page("/approvals").await;
+    let done = browser.press(&queue, &format!("Approve {name}")).await;
+    assert_eq!((done.status(), place(&done)), (StatusCode::SEE_OTHER, "/approvals"));
+    assert!(browser.page("/approvals").await.contains("Nobody waits"));
+    assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(2)).await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machines_page_has_what_may_be_asked_of_it_and_no_more() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let mut browser = Browser::new(&site);
+    let path = format!("/machines/{MAC}");
+    assert!(browser.page(&path).await.contains(&format!("/sign-in?to={path}")));
+    browser.sign_in(&site.token()).await;
+    let page = browser.page(&path).await;
+    assert!(page.contains(">Quarantine node-aa0001<") && !page.contains(">Drain node-aa0001<"));
+    let done = browser.press(&page, "Quarantine node-aa0001").await;
+    assert_eq!((done.status(), place(&done)), (StatusCode::SEE_OTHER, path.as_str()));
+    let now = browser.page(&path).await;
+    assert!(now.contains("by operator first") && now.contains(">Release node-aa0001<"), "{now}");
+    // The page of before is late.
+    let late = browser.press(&page, "Quarantine node-aa0001").await;
+    assert_eq!(late.status(), StatusCode::CONFLICT);
+    assert_eq!(site.state().await, MachineState::Quarantined);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_acts_by_an_operators_browser() {
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let mut browser = Browser::new(&site);
+    let form = [("do", "retire"), ("state", "discovered"), ("since", "0")];
+    let path = format!("/machines/{MAC}/do");
+    let stranger = browser.post(&path, &form, &site.url).await;
+    assert_eq!((stranger.status(), place(&stranger)), (StatusCode::SEE_OTHER, "/sign-in"));
+    browser.sign_in(&site.token()).await;
+    for origin in ["https://evil.example", "null"] {
+        let other = browser.post(&path, &form, origin).await;
+        assert_eq!(other.status(), StatusCode::FORBIDDEN, "{origin}");
+    }
+    let away = browser
+        .post("/sign-in", &[("token", &site.token()), ("to", "//evil.example")], &site.url)
+        .await;
+    assert_eq!(place(&away), "/");
+    assert_eq!(site.state().await, MachineState::Discovered);
+    let out = browser.post("/sign-out", &[], &site.url).await;
+    assert!(out.headers()[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    let after = browser.post(&path, &form, &site.url).await;
+    assert_eq!(place(&after), "/sign-in", "the session ended, not the cookie alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_page_and_filter_by_their_url_and_problems_come_first() {
+    let site = start(|_| {}).await;
+    for n in 0..60 {
+        site.text(&format!("/boot/52:54:00:bb:00:{n:02x}.ipxe?arch=x86_64&platform=efi")).await;
+    }
+    let browser = Browser::new(&site);
+    let first = browser.page("/").await;
+    assert_eq!(first.matches("<article").count(), 50);
+    assert!(first.contains("60 discovered"));
+    let next = first.split_once("rel=\"next\" href=\"").unwrap().1.split_once('"').unwrap().0;
+    let next = browser.page(&next.replace("&amp;", "&")).await;
+    assert_eq!(next.matches("<article").count(), 10);
+    let found = browser.page("/?search=bb0007&state=&problem=").await;
+    assert_eq!(found.matches("<article").count(), 1);
+    assert!(found.contains("value=\"bb0007\""), "the form shows what was sought");
+    assert!(browser.page("/?search=nothing").await.contains("Show all"));
+    let token = site.token();
+    assert_eq!(site.ask(&token, "52:54:00:bb:00:3b", "quarantine").await.0, StatusCode::OK);
+    let now = browser.page("/").await;
+    let (above, below) = now.split_once("Need somebody").unwrap();
+    assert!(
+        !above.contains("node-bb003b") && below.find("node-bb003b") < below.find("node-bb0000")
+    );
+    assert_eq!(browser.page("/live?state=quarantined").await.matches("<article").count(), 1);
+}
