@@ -12,7 +12,6 @@ use crate::life::STATES;
 pub use approvals::approvals;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use protocol::{
-    PublicKey,
     boot::StageState,
     fleet::{
         MachineDetail, MachineState, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus,
@@ -159,8 +158,7 @@ pub fn machine(detail: &MachineDetail, operator: Option<&str>, wrong: Option<&st
                     }
                 }
                 (act::actions(machine, operator))
-                @if let Some(problem) = &machine.problem { p.problem role="alert" { (problem) } }
-                @if let Some(pending) = &machine.pending { (waits(&machine.mac, pending)) }
+                (trouble(machine))
                 dl {
                     dt { "MAC address" } dd { code { (machine.mac) } }
                     dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
@@ -237,7 +235,7 @@ pub fn machine(detail: &MachineDetail, operator: Option<&str>, wrong: Option<&st
 /// Where a machine stands, at a glance.
 fn state_tag(machine: &MachineStatus) -> Markup {
     let state = machine.life.state;
-    html! { span class={ "state " (state.as_str()) } { (state.as_str()) } }
+    html! { span class={ "stands " (state.as_str()) } { (state.as_str()) } }
 }
 
 fn page(title: &str, operator: Option<&str>, body: Markup) -> Markup {
@@ -373,8 +371,7 @@ fn machine_card(machine: &MachineStatus, heard: u64, now: u64) -> Markup {
             @if let Some(boot) = &machine.boot {
                 ol.stages { @for stage in &boot.stages { (stage_pill(stage)) } }
             }
-            @if let Some(problem) = &machine.problem { p.problem role="alert" { (problem) } }
-            @if let Some(pending) = &machine.pending { (waits(&machine.mac, pending)) }
+            (trouble(machine))
         }
     }
 }
@@ -393,13 +390,17 @@ fn held(machine: &MachineStatus) -> Markup {
     }
 }
 
-fn waits(mac: &str, node: &PublicKey) -> Markup {
+/// What is wrong with a machine, or that its key waits, which says the same and what to do.
+fn trouble(machine: &MachineStatus) -> Markup {
     html! {
-        p.problem role="alert" {
-            "Node key " code { (node.short()) } " waits for approval: "
-            code { "alia node approve " (mac) }
-            ", or on the provisioner's host "
-            code { "provisioner approve --database FILE " (mac) " " (node) }
+        @if let Some(pending) = &machine.pending {
+            p.problem role="alert" {
+                "Node key " code { (pending.short()) } " waits for approval: "
+                a href="/approvals" { "approve it here" } ", or by "
+                code { "alia node approve " (machine.name) } "."
+            }
+        } @else if let Some(problem) = &machine.problem {
+            p.problem role="alert" { (problem) }
         }
     }
 }

@@ -9,6 +9,7 @@ mod hostile;
 mod ipv6;
 mod kernel;
 mod living;
+mod page;
 mod reproducible;
 mod secure_boot;
 mod syscalls;
@@ -92,6 +93,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "secure-boot",
         "what is signed boots under Secure Boot, and what was changed or signed by others does not",
         secure_boot::run,
+    ),
+    (
+        "page",
+        "the page in a real Chromium: each task, by mouse and by keys, on a telephone, light and dark",
+        page::run,
     ),
     (
         "living",

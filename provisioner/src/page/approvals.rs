@@ -32,7 +32,9 @@ pub fn approvals(waiting: &[MachineStatus], operator: Option<&str>, now: u64) ->
                         @if let Some(node) = &machine.pending {
                             p { "Key " code.long { (node) } }
                         }
-                        @if let Some(problem) = &machine.problem { p.problem { (problem) } }
+                        @if machine.pending.is_none() && let Some(problem) = &machine.problem {
+                            p.problem { (problem) }
+                        }
                         @if operator.is_some() && machine.pending.is_some() {
                             div.actions {
                                 (act::form(machine, Cause::Approve, "approvals"))

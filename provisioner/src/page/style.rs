@@ -71,11 +71,11 @@ button.grave { border-color: var(--bad); color: var(--bad); }
 .actions form { margin: 0; }
 details { border: 1px solid var(--line); border-radius: .4rem; padding: .35rem .7rem; background: var(--card); }
 summary { cursor: pointer; }
-.state { border-radius: .9rem; padding: .05rem .6rem; font-size: .85rem; font-weight: 400; background: var(--busy-back); color: var(--busy); }
-.state.ready { background: var(--good-back); color: var(--good); }
-.state.pending, .state.draining { background: var(--warn-back); color: var(--warn); }
-.state.quarantined { background: var(--bad-back); color: var(--bad); }
-.state.retired, .state.discovered { background: var(--line); color: var(--quiet); }
+.stands { border-radius: .9rem; padding: .05rem .6rem; font-size: .85rem; font-weight: 400; background: var(--busy-back); color: var(--busy); }
+.stands.ready { background: var(--good-back); color: var(--good); }
+.stands.pending, .stands.draining { background: var(--warn-back); color: var(--warn); }
+.stands.quarantined { background: var(--bad-back); color: var(--bad); }
+.stands.retired, .stands.discovered { background: var(--line); color: var(--quiet); }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
   .when { white-space: normal; }

@@ -340,7 +340,11 @@ pub(super) fn approve(
     actor: &Actor,
     now: u64,
 ) -> Result<bool, StoreError> {
-    let update = "UPDATE machines SET approved = ?2 WHERE mac = ?1";
+    // What waited for that waits no more.
+    let update = "UPDATE machines SET approved = ?2,
+            problem = CASE WHEN pending = ?2 THEN NULL ELSE problem END,
+            pending = CASE WHEN pending = ?2 THEN NULL ELSE pending END
+         WHERE mac = ?1";
     if sql.execute(update, values![mac, node])? == 0 {
         return Ok(false);
     }
