@@ -33,6 +33,7 @@ pub mod nvidia;
 pub mod operation;
 pub mod operator;
 pub mod problem;
+pub mod readiness;
 pub mod receipt;
 pub mod refusal;
 pub mod release;

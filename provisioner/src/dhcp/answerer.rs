@@ -7,6 +7,7 @@ use super::{
     settings::{Mode, Settings},
 };
 use crate::{
+    metrics::Exchange,
     quirks::Rules,
     store::{Leases, Store, StoreError},
     timeline::Record,
@@ -30,6 +31,16 @@ pub struct Handled {
     pub reply: Option<(Vec<u8>, SocketAddrV4)>,
     /// What is recorded, after the reply is sent.
     pub record: Option<Record>,
+    /// Why it gets no answer, where that is anybody's fault.
+    pub unanswered: Option<Exchange>,
+}
+
+impl Handled {
+    /// What became of it, for the books.
+    pub fn outcome(&self) -> Exchange {
+        let answered = if self.reply.is_some() { Exchange::Answered } else { Exchange::Silent };
+        self.unanswered.unwrap_or(answered)
+    }
 }
 
 /// Why a packet gets no answer.
@@ -136,6 +147,6 @@ impl Answerer {
         let record = answer.note.map(|note| {
             Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
         });
-        Ok(Handled { reply, record })
+        Ok(Handled { reply, record, unanswered: None })
     }
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     counters::Counters,
+    metrics::{Exchange, Port},
     quirks::Rules,
     store::{Store, StoreError},
     timeline::{Record, Timeline, unix_ms},
@@ -47,6 +48,8 @@ pub struct Handled {
     pub reply: Option<(Vec<u8>, SocketAddrV6)>,
     /// What is recorded, after the reply is sent.
     pub record: Option<Record>,
+    /// Why it gets no answer, where that is anybody's fault.
+    pub unanswered: Option<Exchange>,
 }
 
 impl Server {
@@ -55,6 +58,8 @@ impl Server {
         thread::Builder::new().name("dhcp6".into()).spawn(move || {
             // One byte more than a request may have tells the long ones.
             let mut buffer = [0; MAX_LEN + 1];
+            let metrics = &self.counters.metrics;
+            let _listening = metrics.listening.begins("dhcp6");
             loop {
                 let (length, sender) = match socket.recv_from(&mut buffer) {
                     Ok((length, SocketAddr::V6(sender))) => (length, sender),
@@ -65,11 +70,18 @@ impl Server {
                     }
                 };
                 let handled = self.handle(&buffer[..length], sender);
-                if let Some((bytes, to)) = handled.reply
-                    && let Err(error) = socket.send_to(&bytes, to)
-                {
-                    tracing::warn!("dhcp6: a reply to {to} could not be sent: {error}");
-                }
+                let silent = handled.unanswered.unwrap_or(Exchange::Silent);
+                let (outcome, sent) = match &handled.reply {
+                    None => (silent, 0),
+                    Some((bytes, to)) => match socket.send_to(bytes, to) {
+                        Ok(sent) => (Exchange::Answered, sent),
+                        Err(error) => {
+                            tracing::warn!("dhcp6: a reply to {to} could not be sent: {error}");
+                            (Exchange::Unsent, 0)
+                        }
+                    },
+                };
+                metrics.dhcp(Port::Six, outcome, length, sent);
                 if let Some(record) = handled.record {
                     self.timeline.record(record);
                 }
@@ -86,16 +98,16 @@ impl Server {
                 if self.counters.count(refused.counter()) {
                     tracing::warn!("a packet from {sender} gets no answer: {refused}");
                 }
-                return Handled::default();
+                return Handled { unanswered: Some(Exchange::Refused), ..Handled::default() };
             }
         };
         tracing::debug!("from {sender}:\n{request}");
         tracing::trace!("as sent: {}", hex::encode(bytes));
         self.answer(&request, sender).unwrap_or_else(|error| {
             // Silence: the client asks again, and by then the store may work.
-            tracing::error!("{} gets no answer: {error}", request.mac);
+            tracing::error!(mac = %request.mac, "it gets no answer: {error}");
             self.counters.count("store-errors");
-            Handled::default()
+            Handled { unanswered: Some(Exchange::StoreFailed), ..Handled::default() }
         })
     }
 
@@ -133,6 +145,6 @@ impl Server {
         let record = answer.note.map(|note| {
             Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
         });
-        Ok(Handled { reply, record })
+        Ok(Handled { reply, record, unanswered: None })
     }
 }

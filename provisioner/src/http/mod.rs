@@ -22,6 +22,7 @@
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
+//! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus, supervisors | how we are |
 //!
 //! `doors` says which of them are open by plain HTTP.
 
@@ -33,6 +34,7 @@ mod live;
 mod mutual;
 mod nodes;
 mod operators;
+mod ops;
 mod pages;
 mod time;
 mod watched;
@@ -61,7 +63,7 @@ use tokio::sync::{Semaphore, watch};
 /// The longest body of a request: an inventory of the largest server takes some 300 kB.
 const MAX_BODY: usize = 2 << 20;
 /// The most watchers of server-sent events: each holds a connection for as long as it likes.
-const MAX_WATCHERS: usize = 64;
+pub(crate) const MAX_WATCHERS: usize = 64;
 
 /// What handlers share.
 pub struct App {
@@ -140,9 +142,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", get(pages::overview))
         .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))
+        .route("/healthz", get(ops::healthz))
+        .route("/metrics", get(ops::metrics))
+        .route("/readyz", get(ops::readyz))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), ops::meter))
         .with_state(app)
 }
 

@@ -9,27 +9,32 @@
 mod attempts;
 mod crashes;
 mod events;
+mod figures;
 mod images;
 mod leases;
 mod leases6;
 mod life;
 mod machines;
+mod meter;
 mod operators;
 mod place;
 mod revoked;
 mod schema;
 mod sql;
 
+pub use figures::Figures;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
 pub use life::Moved;
 pub use machines::{Enrolled, Known};
+pub use meter::Meter;
 pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
 pub use revoked::{Revocation, Standing};
 pub use sql::{Server, ServerError};
 
 use crate::machine::Mac;
+use meter::Operation;
 use sql::{Part, Postgres, Sql, Sqlite};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -144,6 +149,8 @@ enum Backend {
 pub struct Store {
     backend: Backend,
     names: BTreeMap<Mac, String>,
+    /// How long it takes.
+    pub meter: Meter,
 }
 
 impl Store {
@@ -161,7 +168,7 @@ impl Store {
                 Backend::Postgres(server)
             }
         };
-        let store = Self { backend, names };
+        let store = Self { backend, names, meter: Meter::default() };
         store.rename()?;
         Ok(store)
     }
@@ -171,14 +178,19 @@ impl Store {
         matches!(self.backend, Backend::Postgres(_))
     }
 
+    /// Whether it answers at all.
+    pub fn answers(&self) -> Result<(), StoreError> {
+        self.read(|sql| sql.exists("SELECT 1 FROM machines LIMIT 1", &[]).map(drop))
+    }
+
     fn read<T>(
         &self,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match &self.backend {
+        self.meter.timed(Operation::Read, || match &self.backend {
             Backend::Sqlite(file) => file.read(work),
             Backend::Postgres(server) => server.read(work),
-        }
+        })
     }
 
     /// All of it or, where `work` fails, nothing.
@@ -187,10 +199,10 @@ impl Store {
         part: Part,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match &self.backend {
+        self.meter.timed(part.into(), || match &self.backend {
             Backend::Sqlite(file) => file.write(work),
             Backend::Postgres(server) => server.write(part, work),
-        }
+        })
     }
 
     /// Runs something that blocks where blocking is allowed.

@@ -122,6 +122,14 @@ impl FromStr for Server {
 }
 
 impl Server {
+    /// The ports that it is reached at.
+    pub fn ports(&self) -> Vec<u16> {
+        match self.config.get_ports() {
+            [] => vec![5432],
+            given => given.to_vec(),
+        }
+    }
+
     /// Whether it is reached without leaving this host.
     fn is_here(&self) -> bool {
         let loopback = |ip: &IpAddr| ip.is_loopback();
