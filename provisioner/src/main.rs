@@ -261,7 +261,7 @@ fn serve(options: Options) -> anyhow::Result<ExitCode> {
     };
     log::start(options.log_format.unwrap_or_default());
     for warning in report.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", warning.text);
     }
     // What needs rights first, then without them all that reads what strangers say. No thread is
     // started before: each would keep what it started with.

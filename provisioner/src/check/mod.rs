@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_toml_is_told_with_all_else_that_is_wrong() {
-        let (_folder, path) = written("a = = 1\nhttp-port = \"x\"\nb c\ndhcp = \"ful\"\n");
+        let (_folder, path) = written("a = = 1\nhttp-port = \"x\"\ndhcp = \"ful\"\nb c\n");
         let (_, report) = look(flags(&path), Reach::BeforeStart);
         let told = report.to_string();
         for line in ["p.toml:1:", "p.toml:2:", "p.toml:3:", "p.toml:4:"] {

@@ -79,7 +79,7 @@ impl Server {
 
     /// Decides about packets; what gets no answer is counted.
     fn handle(&self, packets: &[Packet], port: Port) -> Vec<Handled> {
-        let handled = self.answerer.handle(packets, port, unix_ms() / 1000);
+        let handled = self.answerer.handle(packets, port, self.answerer.store.lease_time(unix_ms()));
         let each = handled.into_iter().zip(packets).map(|(handled, Packet { sender, .. })| {
             handled.unwrap_or_else(|error| {
                 let unanswered = match &error {

@@ -112,7 +112,7 @@ impl Server {
     }
 
     fn answer(&self, request: &Request, sender: SocketAddrV6) -> Result<Handled, StoreError> {
-        let now = unix_ms() / 1000;
+        let now = self.store.lease_time(unix_ms());
         let settings = &self.settings;
         let key = request.client.clone().map(|duid| {
             let iaid = request.association().map_or(0, |association| association.iaid);

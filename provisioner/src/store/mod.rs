@@ -36,7 +36,11 @@ pub use sql::{Server, ServerError};
 use crate::machine::Mac;
 use meter::Operation;
 use sql::{Part, Postgres, Sql, Sqlite};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 /// The store failed. Nothing that a machine sends is the cause.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +155,7 @@ pub struct Store {
     names: BTreeMap<Mac, String>,
     /// How long it takes.
     pub meter: Meter,
+    ahead: AtomicI64,
 }
 
 impl Store {
@@ -168,7 +173,7 @@ impl Store {
                 Backend::Postgres(server)
             }
         };
-        let store = Self { backend, names, meter: Meter::default() };
+        let store = Self { backend, names, meter: Meter::default(), ahead: AtomicI64::new(0) };
         store.rename()?;
         Ok(store)
     }
@@ -214,6 +219,9 @@ impl Store {
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
     }
 }
+
+#[cfg(test)]
+mod upgrades;
 
 #[cfg(test)]
 #[path = "../../tests/common/place.rs"]
