@@ -60,7 +60,10 @@ fn look(store: &Store, now: u64, jump: i64) -> Result<i64, StoreError> {
         }
         // Nobody else's clock is in there: what was to end in an hour still does.
         None if jump != 0 => {
-            tracing::warn!("the clock was set by {} s; machines' waits and leases go with it", jump / 1_000);
+            tracing::warn!(
+                "the clock was set by {} s; machines' waits and leases go with it",
+                jump / 1_000
+            );
             store.shift_deadlines(jump)?;
         }
         None => {}

@@ -16,6 +16,8 @@ pub fn start(format: Format) {
     let _ = match format {
         Format::Text => lines.with_ansi(stderr().is_terminal()).finish().try_init(),
         // Fields beside the message, not a level below.
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).finish().try_init(),
+        Format::Json => {
+            lines.json().flatten_event(true).with_current_span(false).finish().try_init()
+        }
     };
 }

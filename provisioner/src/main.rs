@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 use protocol::{PublicKey, SecretKey};
 use provisioner::{
     access::{self, Token},
-    check, confine,
+    check,
     config::Options,
-    doctor,
+    confine, doctor,
     life::Actor,
     log,
     machine::Mac,
@@ -19,6 +19,7 @@ use provisioner::{
     timeline::{Kind, Record, unix_ms},
     tls::{ca::Ca, start},
 };
+use sd_notify::NotifyState;
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
@@ -30,7 +31,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -60,9 +60,11 @@ there has to be changed. In full mode there must be no other one on the network.
 --dhcp6 full 547 by UDP too, and a raw socket for router advertisements (CAP_NET_RAW).")]
     Serve(Box<Options>),
     /// Read the configuration that `serve` would run with, and tell all that is wrong with it
-    #[command(after_help = "Unknown keys, values that cannot be, files that are not there, and what \
+    #[command(
+        after_help = "Unknown keys, values that cannot be, files that are not there, and what \
 cannot go together, each with its line. Nothing is written, no port is taken, and the database is not \
-asked. `serve` refuses with the same words. The exit status is 0 where there is no mistake, else 1.")]
+asked. `serve` refuses with the same words. The exit status is 0 where there is no mistake, else 1."
+    )]
     Check(Box<check::Arguments>),
     /// Look at a network before it is trusted, and say what to change
     #[command(after_help = "It looks for other DHCP servers, ports in use, MTU, spanning tree, \
@@ -283,8 +285,7 @@ fn serve(options: Options) -> anyhow::Result<ExitCode> {
         sd_notify::notify(&[NotifyState::Ready]).context("the service manager")?;
         told_to_stop().await?;
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5)))
-            .await?;
+        tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;
         // Connections that still run (watchers' never end) are cut.
         std::process::exit(0)
     })

@@ -1,7 +1,7 @@
 //! Whether machines can boot from us now: what `GET /readyz` says.
 
 use crate::{image::Image, store::StoreError};
-use protocol::readiness::{PartState, ReadyPart, Readiness};
+use protocol::readiness::{PartState, Readiness, ReadyPart};
 use std::{collections::BTreeMap, fs::File};
 
 /// What was seen.

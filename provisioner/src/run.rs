@@ -230,8 +230,8 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let most = http::MAX_WATCHERS;
     let used = move || most.saturating_sub(free.available_permits()) as u64;
     counters.metrics.tables.show("watchers", most as u64, used);
-    let watched_counters = counters.clone();
-    let metrics = &watched_counters.metrics;
+    let shared = counters.clone();
+    let metrics = &shared.metrics;
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -265,7 +265,10 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let secure_listeners = taken([Some(https_listener), secure6])
         .map_err(|error| StartError::System("HTTPS", error))?;
     if watches_ukis {
-        tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
+        let (store, timeline, shared) = (store.clone(), timeline.clone(), shared.clone());
+        tokio::spawn(async move {
+            unstarted::watch(store, timeline, &shared.metrics.tables).await;
+        });
     }
     tokio::spawn(deadlines::watch(store.clone()));
     let router = http::router(app);

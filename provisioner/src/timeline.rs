@@ -197,12 +197,8 @@ impl Timeline {
         let shown = left.clone();
         let entries = move || shown.load(Ordering::Relaxed).max(0).unsigned_abs();
         counters.metrics.tables.show("events-waiting", QUEUE as u64, entries);
-        let timeline = Self {
-            queue,
-            news: news.clone(),
-            counters: counters.clone(),
-            waiting: left.clone(),
-        };
+        let timeline =
+            Self { queue, news: news.clone(), counters: counters.clone(), waiting: left.clone() };
         let followed = Arc::downgrade(&store);
         thread::Builder::new().name("news".into()).spawn(move || follow(&followed, &news))?;
         thread::Builder::new()
@@ -300,12 +296,7 @@ fn follow(store: &Weak<Store>, news: &broadcast::Sender<News>) {
     }
 }
 
-fn write(
-    waiting: &Receiver<Message>,
-    store: &Store,
-    counters: &Counters,
-    left: &AtomicI64,
-) {
+fn write(waiting: &Receiver<Message>, store: &Store, counters: &Counters, left: &AtomicI64) {
     let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
     let mut flushed: Vec<SyncSender<()>> = Vec::new();
     loop {

@@ -38,7 +38,13 @@ impl Network {
     }
 
     /// The address that a machine is told, if any, where it asks at that time.
-    fn asks(&self, machine: u8, message: u8, wanted: Option<Ipv4Addr>, now: u64) -> Option<Ipv4Addr> {
+    fn asks(
+        &self,
+        machine: u8,
+        message: u8,
+        wanted: Option<Ipv4Addr>,
+        now: u64,
+    ) -> Option<Ipv4Addr> {
         let wanted = wanted.map(|address| address.octets());
         let options: Vec<(u8, &[u8])> =
             wanted.iter().map(|octets| (50, octets.as_slice())).collect();

@@ -135,7 +135,8 @@ fn inside(folder: &Path) {
         while file.write_all(&vec![1; size]).is_ok() {}
     }
     // The database may have some room left in files that it has: records fill that.
-    let machine = |n: u32| format!("/boot/52-54-00-bb-{:02x}-{:02x}.ipxe?arch=x86_64", n >> 8, n & 255);
+    let machine =
+        |n: u32| format!("/boot/52-54-00-bb-{:02x}-{:02x}.ipxe?arch=x86_64", n >> 8, n & 255);
     let until = Instant::now() + Duration::from_secs(60);
     for n in 0.. {
         assert_eq!(get(&machine(n)).unwrap().0, 200, "its script");
@@ -161,7 +162,8 @@ fn inside(folder: &Path) {
     drop(file);
     fs::remove_file(&filler).unwrap();
     let until = Instant::now() + Duration::from_secs(60);
-    let events = || get("/v1/machines/52:54:00:aa:00:01").unwrap().1.matches("boot script for").count();
+    let events =
+        || get("/v1/machines/52:54:00:aa:00:01").unwrap().1.matches("boot script for").count();
     while events() < 2 {
         assert!(Instant::now() < until, "{} of 2 scripts: {}", events(), told());
         std::thread::sleep(Duration::from_millis(100));

@@ -89,7 +89,10 @@ async fn what_happens_is_counted_and_what_stands_is_told() {
     assert_eq!(value(&text, "provisioner_machines{state=\"discovered\"}"), 1.0, "{script}");
     assert_eq!(value(&text, "provisioner_boots_total{outcome=\"begun\"}"), 1.0);
     let route = "door=\"http\",route=\"/boot/{name}\"";
-    assert_eq!(value(&text, &format!("provisioner_http_requests_total{{{route},code=\"2xx\"}}")), 1.0);
+    assert_eq!(
+        value(&text, &format!("provisioner_http_requests_total{{{route},code=\"2xx\"}}")),
+        1.0
+    );
     let sent = value(&text, &format!("provisioner_http_sent_bytes_total{{{route}}}"));
     assert_eq!(sent, script.len() as f64);
     let none = "provisioner_http_requests_total{door=\"http\",route=\"none\",code=\"4xx\"}";
@@ -121,10 +124,8 @@ async fn every_query_of_the_dashboard_names_a_metric_that_there_is() {
     let site = start(folder.path(), true).await;
     site.get("/nowhere").await;
     // Those that are there with DHCP alone.
-    let pools = provisioner::metrics::Pools {
-        four: "10.0.0.1-10.0.0.9".parse().ok(),
-        six: Some(9),
-    };
+    let pools =
+        provisioner::metrics::Pools { four: "10.0.0.1-10.0.0.9".parse().ok(), six: Some(9) };
     let counters = provisioner::counters::Counters::default();
     counters.metrics.pools.set(pools).unwrap();
     counters.count("tftp-refused");

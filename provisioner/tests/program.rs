@@ -32,7 +32,8 @@ fn text(bytes: &[u8]) -> String {
 fn check_says_what_is_wrong_and_serve_refuses_with_the_same_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p.toml");
-    fs::write(&path, "dhpc = \"full\"\nhttp-port = 0\nhttps-port = 0\nlease-seconds = 600\n").unwrap();
+    fs::write(&path, "dhpc = \"full\"\nhttp-port = 0\nhttps-port = 0\nlease-seconds = 600\n")
+        .unwrap();
     let path = path.to_str().unwrap();
     let checked = run(&["check", "--interface", "lo", "--config", path]);
     assert_eq!(checked.status.code(), Some(1));
@@ -90,8 +91,12 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_by(Command::new(PROGRAM), folder, arguments)
+    }
+
+    fn start_by(mut program: Command, folder: &Path, arguments: &[&str]) -> Self {
         let log = folder.join("log");
-        let mut child = Command::new(PROGRAM)
+        let mut child = program
             .args(["serve", "--interface", "lo", "--dhcp", "off"])
             .args(["--http-port", "0", "--https-port", "0"])
             .args(arguments)
@@ -128,10 +133,12 @@ impl Running {
     /// The fields of each thread's status that are asked for.
     fn threads(&self, field: &str) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+        let status =
+            tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
         status
             .map(|status| {
-                let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+                let line =
+                    status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
                 line.unwrap_or_default().trim().to_owned()
             })
             .collect()
@@ -153,15 +160,32 @@ fn as_json_every_event_of_a_machine_has_its_mac_as_a_field() {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         let log = fs::read_to_string(&running.log).unwrap();
-        let whole = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let whole =
+            log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         if whole.into_iter().any(|line| {
-            line["mac"] == "52:54:00:aa:00:01" && line["kind"] == "http" && line["message"].is_string()
+            line["mac"] == "52:54:00:aa:00:01"
+                && line["kind"] == "http"
+                && line["message"].is_string()
         }) {
             return;
         }
         assert!(Instant::now() < until, "{log}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut program = Command::new(PROGRAM);
+    program.env("NOTIFY_SOCKET", &path);
+    let _running = Running::start_by(program, folder.path(), &[]);
+    let mut word = [0; 64];
+    let length = manager.recv(&mut word).unwrap();
+    assert_eq!(text(&word[..length]).trim(), "READY=1");
 }
 
 /// What root alone can try: to be somebody else afterwards.
@@ -185,23 +209,33 @@ fn once_it_serves_it_is_nobody_in_all_threads_and_sees_no_foreign_file() {
     fs::create_dir(&state).unwrap();
     chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
     // A port that only root takes, and nobody has.
-    let port = (600..1_000).find(|port| std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+    let port =
+        (600..1_000).find(|port| std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok()).unwrap();
     let database = state.join("p.sqlite");
     let running = Running::start(
         folder.path(),
         &[
-            "--user", "nobody",
-            "--tftp-port", &port.to_string(),
-            "--image", image_folder.to_str().unwrap(),
-            "--ipxe", ipxe.to_str().unwrap(),
-            "--database", database.to_str().unwrap(),
+            "--user",
+            "nobody",
+            "--tftp-port",
+            &port.to_string(),
+            "--image",
+            image_folder.to_str().unwrap(),
+            "--ipxe",
+            ipxe.to_str().unwrap(),
+            "--database",
+            database.to_str().unwrap(),
         ],
     );
     let threads = running.threads("Uid");
     assert!(threads.len() > 4, "{threads:?}");
     let four = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
     for field in ["Uid", "Gid"] {
-        assert!(running.threads(field).iter().all(|ids| *ids == four), "{:?}", running.threads(field));
+        assert!(
+            running.threads(field).iter().all(|ids| *ids == four),
+            "{:?}",
+            running.threads(field)
+        );
     }
     for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         let sets = running.threads(field);

@@ -175,9 +175,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_ends_the_program(text in ".{0,200}", key in "[a-z0-9-]{1,16}", value in ".{0,40}") {
-            read(Path::new("p.toml"), &text);
-            read(Path::new("p.toml"), &format!("{key} = {value}\n{text}"));
-            read(Path::new("p.toml"), &format!("[machine.{key}]\n{text}"));
+            let path = Path::new("p.toml");
+            let with_key = format!("{key} = {value}\n{text}");
+            let machine = format!("[machine.{key}]\nname = \"{key}\"\n{text}");
+            for text in [text, with_key, machine] {
+                // Read whole or key by key, it is right or it is not.
+                let right = read(path, &text).findings.is_empty();
+                prop_assert_eq!(right, Options::from_toml(path, &text).is_ok(), "{}", text);
+            }
         }
     }
 }

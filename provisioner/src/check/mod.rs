@@ -64,6 +64,11 @@ pub fn settle(flags: Options) -> Result<(Options, Report), Report> {
     if report.is_good() { Ok((options, report)) } else { Err(report) }
 }
 
+/// What is wrong in a file's text by itself. Pure.
+pub fn of_text(path: &Path, text: &str) -> Vec<Finding> {
+    file::read(path, text).findings
+}
+
 fn text(path: &Path) -> file::Read {
     match fs::read_to_string(path) {
         Ok(text) => file::read(path, &text),

@@ -42,12 +42,7 @@ pub struct Finding {
 impl Finding {
     /// Something that cannot be.
     pub fn mistake(key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            weight: Weight::Mistake,
-            key: Some(key.into()),
-            place: None,
-            text: text.into(),
-        }
+        Self { weight: Weight::Mistake, key: Some(key.into()), place: None, text: text.into() }
     }
 
     /// Something odd.

@@ -88,10 +88,8 @@ impl Found {
                 self.readable(key, what, path, "");
             }
         }
-        let folder = start::folder(
-            options.tls.as_deref(),
-            &options.database.clone().unwrap_or_default(),
-        );
+        let folder =
+            start::folder(options.tls.as_deref(), &options.database.clone().unwrap_or_default());
         if folder.exists() && fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
             self.failed("tls", Ca::open(&folder));
         }
@@ -148,8 +146,10 @@ impl Found {
         if options.dhcp == Some(Part::Full) {
             let network = interface.network;
             for router in options.router.iter().filter(|&&router| !network.contains(router)) {
-                let text = format!("the router {router} is not within our network, that of {}",
-                                   network.address);
+                let text = format!(
+                    "the router {router} is not within our network, that of {}",
+                    network.address
+                );
                 self.0.push(Finding::warning("router", text));
             }
         }

@@ -97,8 +97,7 @@ fn booted(options: &Options, found: &mut Vec<Finding>) {
 }
 
 fn taken_in(options: &Options, found: &mut Vec<Finding>) {
-    let given =
-        [options.key.is_some(), options.delegation.is_some(), options.chain.is_some()];
+    let given = [options.key.is_some(), options.delegation.is_some(), options.chain.is_some()];
     let enrols = given.iter().all(|given| *given);
     if (given[0] || given[1]) && !enrols {
         let key = if given[0] { "key" } else { "delegation" };
@@ -111,8 +110,10 @@ fn taken_in(options: &Options, found: &mut Vec<Finding>) {
             ("time-server", !options.time_server.is_empty()),
         ];
         for (key, _) in useless.into_iter().filter(|(_, given)| *given) {
-            let text = format!("{key} is for machines that are taken in: give key, delegation and \
-                                chain too");
+            let text = format!(
+                "{key} is for machines that are taken in: give key, delegation and \
+                                chain too"
+            );
             found.push(Finding::warning(key, text));
         }
     }

@@ -56,6 +56,8 @@ impl Rules {
             &options.database_ca,
         ];
         read.extend(named.into_iter().flatten().cloned());
+        // Files of an image that lie elsewhere, as they do now.
+        read.extend(options.image.iter().flat_map(|folder| links(folder)));
         // These are put in place anew while we run: a new file is another one to the kernel, and
         // its folder the same. A link leads to another folder.
         for file in [&options.uki, &options.tls_certificate, &options.tls_key] {
@@ -69,16 +71,27 @@ impl Rules {
         let urls = options.ledger.iter().chain(&options.parameter_server);
         connect.extend(urls.filter_map(|url| port(url)));
         match &database {
-            Place::File(path) => write.push(folder(path)),
+            Place::File(path) => {
+                write.push(folder(path));
+                write.extend(path.canonicalize().ok().map(|path| folder(&path)));
+            }
             Place::Server { server, .. } => {
                 connect.extend(server.ports());
                 read.extend(AUTHORITIES.iter().map(PathBuf::from));
+                let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().filter_map(std::env::var_os);
+                read.extend(named.map(PathBuf::from));
             }
         }
         connect.sort_unstable();
         connect.dedup();
         Self { read, write, connect }
     }
+}
+
+/// What a folder's links lead to.
+fn links(folder: &Path) -> Vec<PathBuf> {
+    let files = folder.read_dir().into_iter().flatten().flatten().map(|file| file.path());
+    files.filter(|file| file.is_symlink()).filter_map(|link| link.canonicalize().ok()).collect()
 }
 
 fn folder(file: &Path) -> PathBuf {

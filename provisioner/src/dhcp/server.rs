@@ -63,7 +63,9 @@ impl Server {
                             Ok(length) => sent = length,
                             Err(error) => {
                                 outcome = Exchange::Unsent;
-                                tracing::warn!("{name}: a reply to {to} could not be sent: {error}");
+                                tracing::warn!(
+                                    "{name}: a reply to {to} could not be sent: {error}"
+                                );
                             }
                         }
                     }
@@ -79,7 +81,8 @@ impl Server {
 
     /// Decides about packets; what gets no answer is counted.
     fn handle(&self, packets: &[Packet], port: Port) -> Vec<Handled> {
-        let handled = self.answerer.handle(packets, port, self.answerer.store.lease_time(unix_ms()));
+        let handled =
+            self.answerer.handle(packets, port, self.answerer.store.lease_time(unix_ms()));
         let each = handled.into_iter().zip(packets).map(|(handled, Packet { sender, .. })| {
             handled.unwrap_or_else(|error| {
                 let unanswered = match &error {

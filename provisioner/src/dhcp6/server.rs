@@ -3,7 +3,7 @@
 use super::{
     classify::classify,
     decide::{Facts, decide},
-    lease::Key,
+    lease::{Key, LeaseChange},
     packet::{self, MAX_LEN, Request},
     reply,
     settings::Settings,
@@ -113,7 +113,8 @@ impl Server {
 
     fn answer(&self, request: &Request, sender: SocketAddrV6) -> Result<Handled, StoreError> {
         let now = self.store.lease_time(unix_ms());
-        let settings = &self.settings;
+        let mut settings = &self.settings;
+        let shorter;
         let key = request.client.clone().map(|duid| {
             let iaid = request.association().map_or(0, |association| association.iaid);
             Key { duid, iaid }
@@ -125,6 +126,7 @@ impl Server {
             (&settings.pool, settings.server()),
             now,
         )?;
+        let live = known.lease.filter(|lease| lease.expires > now);
         let facts = Facts {
             now,
             lease: known.lease,
@@ -135,10 +137,25 @@ impl Server {
             took_uki: known.took_uki,
         };
         let answer = decide(settings, &facts, request, classify(request));
-        if let Some(key) = &key
-            && !self.store.change_lease6(key, request.mac, answer.lease, now)?
-        {
-            return Ok(Handled::default());
+        if let Some(key) = &key {
+            match self.store.change_lease6(key, request.mac, answer.lease, now) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Handled::default()),
+                Err(error) => {
+                    // As by IPv4: what is written already is kept to, and no more is promised.
+                    let held = live.filter(|lease| {
+                        matches!(answer.lease, LeaseChange::Hold(address, _) if address == lease.address)
+                    });
+                    let Some(lease) = held.filter(|_| error.may_pass()) else { return Err(error) };
+                    let left = lease.expires - now;
+                    let mac = request.mac;
+                    tracing::warn!(%mac, "its lease has {left} s to go and is not extended: {error}");
+                    let whole = settings.lease_seconds;
+                    let lease_seconds = u32::try_from(left).unwrap_or(whole).min(whole);
+                    shorter = Settings { lease_seconds, ..settings.clone() };
+                    settings = &shorter;
+                }
+            }
         }
         let reply =
             answer.reply.map(|reply| (reply.bytes(settings, request), reply::to(request, sender)));

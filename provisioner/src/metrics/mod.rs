@@ -46,7 +46,7 @@ const PREFIX: &str = "provisioner";
 pub struct Metrics {
     registry: Registry,
     dhcp_packets: Each<DhcpLabels, Counter>,
-    dhcp_received: Each<FamilyLabels, Counter>,
+    dhcp_received: Each<DhcpLabels, Counter>,
     dhcp_sent: Each<FamilyLabels, Counter>,
     transfers: Each<TransferLabels, Counter>,
     tftp_sent: Counter,
@@ -106,7 +106,7 @@ impl Metrics {
         );
         let help = "DHCP packets that came, by what became of them";
         all.register("dhcp_packets", help, self.dhcp_packets.clone());
-        let help = "DHCP packets that came, in bytes of UDP";
+        let help = "DHCP packets that came, in bytes of UDP, by what became of them";
         all.register_with_unit("dhcp_received", help, Unit::Bytes, self.dhcp_received.clone());
         let help = "DHCP replies, in bytes of UDP";
         all.register_with_unit("dhcp_sent", help, Unit::Bytes, self.dhcp_sent.clone());
@@ -135,10 +135,10 @@ impl Metrics {
         for &port in Port::ALL {
             for &outcome in Exchange::ALL {
                 drop(self.dhcp_packets.get_or_create(&DhcpLabels { port, outcome }));
+                drop(self.dhcp_received.get_or_create(&DhcpLabels { port, outcome }));
             }
         }
         for &family in Family::ALL {
-            drop(self.dhcp_received.get_or_create(&FamilyLabels { family }));
             drop(self.dhcp_sent.get_or_create(&FamilyLabels { family }));
         }
         for &outcome in Transfer::ALL {
@@ -155,8 +155,9 @@ impl Metrics {
     /// A DHCP packet that came, and the reply's length where there was one.
     pub fn dhcp(&self, port: Port, outcome: Exchange, received: usize, sent: usize) {
         let family = FamilyLabels { family: port.family() };
-        self.dhcp_packets.get_or_create(&DhcpLabels { port, outcome }).inc();
-        self.dhcp_received.get_or_create(&family).inc_by(received as u64);
+        let labels = DhcpLabels { port, outcome };
+        self.dhcp_packets.get_or_create(&labels).inc();
+        self.dhcp_received.get_or_create(&labels).inc_by(received as u64);
         self.dhcp_sent.get_or_create(&family).inc_by(sent as u64);
     }
 

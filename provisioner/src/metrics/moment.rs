@@ -63,8 +63,12 @@ impl Collector for Moment {
         out.one("store_up", "Whether the database answers", None, self.figures.is_some() as u64)?;
         let help = "How long the database took to say how many of all there are";
         let waited = ConstGauge::new(self.waited);
-        let mut family =
-            out.0.encode_descriptor("store_answer", help, Some(&Unit::Seconds), waited.metric_type())?;
+        let mut family = out.0.encode_descriptor(
+            "store_answer",
+            help,
+            Some(&Unit::Seconds),
+            waited.metric_type(),
+        )?;
         waited.encode(family.encode_family(&Label::from([("what", "figures")]))?)?;
         let listening = metrics.listening.all();
         let listening: Vec<(&str, u64)> =
@@ -87,12 +91,17 @@ impl Collector for Moment {
             tables.extend(figures.tables.iter().copied());
             let pools = metrics.pools.get().copied().unwrap_or_default();
             let four = pools.four.map(|pool| u64::from(pool.size()));
-            let sizes = [("ipv4", four, figures.in_pool), ("ipv6", pools.six, figures.leases6[0].1)];
-            let there: Vec<_> =
-                sizes.iter().filter_map(|(name, size, used)| Some((*name, (*size)?, *used))).collect();
+            let sizes =
+                [("ipv4", four, figures.in_pool), ("ipv6", pools.six, figures.leases6[0].1)];
+            let there: Vec<_> = sizes
+                .iter()
+                .filter_map(|(name, size, used)| Some((*name, (*size)?, *used)))
+                .collect();
             let size: Vec<_> = there.iter().map(|(name, size, _)| (*name, *size)).collect();
-            let free: Vec<_> =
-                there.iter().map(|(name, size, used)| (*name, size.saturating_sub(*used))).collect();
+            let free: Vec<_> = there
+                .iter()
+                .map(|(name, size, used)| (*name, size.saturating_sub(*used)))
+                .collect();
             out.each("pool_addresses", "Addresses to give out", "family", &size)?;
             out.each("pool_free_addresses", "Those that nobody holds", "family", &free)?;
         }
@@ -102,12 +111,8 @@ impl Collector for Moment {
         out.each("table_limit", "The most entries that it may have", "table", &limit)?;
         let counts = self.counters.all();
         let help = "What is too frequent, or too anonymous, for a machine's timeline";
-        let mut family = out.0.encode_descriptor(
-            "noted",
-            help,
-            None,
-            ConstCounter::new(0u64).metric_type(),
-        )?;
+        let mut family =
+            out.0.encode_descriptor("noted", help, None, ConstCounter::new(0u64).metric_type())?;
         for (what, count) in &counts {
             let label: Label = [("what", what)];
             ConstCounter::new(*count).encode(family.encode_family(&label)?)?;

@@ -1,7 +1,7 @@
 //! How many of all there are.
 
 use super::{
-    Store, StoreError,
+    Backend, Store, StoreError,
     machines::MAX_MACHINES,
     operators::MAX_OPERATORS,
     revoked::MAX_REVOKED,
@@ -29,7 +29,7 @@ pub struct Figures {
 impl Store {
     /// Counts at `now`, seconds since 1970.
     pub fn figures(&self, pool: Option<Pool>, now: u64) -> Result<Figures, StoreError> {
-        self.read(|sql| {
+        let mut figures = self.read(|sql| {
             let by_state = "SELECT state, count(*) FROM machines GROUP BY state";
             let mut machines: Vec<(&'static str, u64)> =
                 STATES.iter().map(|state| (state.as_str(), 0)).collect();
@@ -61,7 +61,12 @@ impl Store {
                     ("revoked", revoked, MAX_REVOKED),
                 ],
             })
-        })
+        })?;
+        if let Backend::Postgres(server) = &self.backend {
+            let (used, most) = server.in_use();
+            figures.tables.push(("database-connections", used, most));
+        }
+        Ok(figures)
     }
 }
 
@@ -106,7 +111,9 @@ mod tests {
         store.record(&[seen]).unwrap();
         let hold = |address: [u8; 4], until| LeaseChange::Hold(Ipv4Addr::from(address), until);
         let declined = LeaseChange::Decline(Ipv4Addr::new(10, 0, 0, 6), 200);
-        for (n, change) in [(1, hold([10, 0, 0, 5], 200)), (2, hold([10, 0, 0, 9], 50)), (3, declined)] {
+        for (n, change) in
+            [(1, hold([10, 0, 0, 5], 200)), (2, hold([10, 0, 0, 9], 50)), (3, declined)]
+        {
             let mac = Mac([2, 0, 0, 0, 0, n]);
             store.leases(|leases| leases.change(mac, change.clone(), 0)).unwrap();
         }

@@ -56,10 +56,8 @@ impl Default for Meter {
     fn default() -> Self {
         // From 50 microseconds, a cached question, to 13 s, a lock's patience.
         let made = || Histogram::new(exponential_buckets(5e-5, 4.0, 10));
-        let meter = Self {
-            seconds: Family::new_with_constructor(made),
-            failures: Family::default(),
-        };
+        let meter =
+            Self { seconds: Family::new_with_constructor(made), failures: Family::default() };
         for &operation in Operation::ALL {
             drop(meter.seconds.get_or_create(&Labels { operation }));
             drop(meter.failures.get_or_create(&Labels { operation }));

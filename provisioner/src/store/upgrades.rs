@@ -14,7 +14,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 const FIRST: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 1]);
 const SECOND: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 2]);
 /// The upgrades that were released, by their digests.
-const RELEASED: [&str; 7] = ["", "", "", "", "", "", ""];
+const RELEASED: [&str; 7] =
+    ["513861ae", "9bde7331", "500ac3ba", "f1d5f671", "b76e3a9a", "378164ed", "eb44ce8f"];
 const NOW: u64 = 1_700_000_700_000;
 
 /// The rows that came with a version.
@@ -47,9 +48,8 @@ fn says(store: &Store, version: i64) {
     assert_eq!(second.machine.problem.as_deref(), Some("its iPXE is for i386"));
     assert_eq!(second.timeline.len(), 1);
 
-    let facts = |mac, wanted| {
-        store.leases(|leases| leases.facts(mac, wanted, None, NOW / 1000)).unwrap()
-    };
+    let facts =
+        |mac, wanted| store.leases(|leases| leases.facts(mac, wanted, None, NOW / 1000)).unwrap();
     assert_eq!(facts(FIRST, None).lease.unwrap().address, Ipv4Addr::new(10, 0, 0, 5));
     for taken in [Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 0, 6)] {
         assert!(facts(SECOND, Some(taken)).wanted_is_taken, "{taken}");

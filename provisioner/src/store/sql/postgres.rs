@@ -261,6 +261,12 @@ impl Postgres {
         done
     }
 
+    /// Connections in use, and the most that there may be.
+    pub(in crate::store) fn in_use(&self) -> (u64, u64) {
+        let pool = self.pool();
+        (pool.made.saturating_sub(pool.idle.len()) as u64, MOST as u64)
+    }
+
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
