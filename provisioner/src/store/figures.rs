@@ -115,7 +115,7 @@ mod tests {
             [(1, hold([10, 0, 0, 5], 200)), (2, hold([10, 0, 0, 9], 50)), (3, declined)]
         {
             let mac = Mac([2, 0, 0, 0, 0, n]);
-            store.leases(|leases| leases.change(mac, change.clone(), 0)).unwrap();
+            store.leases(|leases| leases.change(mac, change, 0)).unwrap();
         }
         let figures = store.figures("10.0.0.1-10.0.0.8".parse().ok(), 100).unwrap();
         assert_eq!(figures.leases, [("held", 1), ("expired", 1), ("declined", 1)]);
