@@ -4,7 +4,7 @@
 use cli::job_file::{CorpusFiles, JobFile};
 use image::Recipe;
 use libfuzzer_sys::fuzz_target;
-use provisioner::config::Options;
+use provisioner::{check, config::Options};
 use std::path::Path;
 
 fuzz_target!(|text: &str| {
@@ -16,7 +16,11 @@ fuzz_target!(|text: &str| {
     if let Ok(recipe) = Recipe::parse(text) {
         assert!((1..=19).contains(&recipe.compression_level));
     }
-    if let Ok(options) = Options::from_toml(Path::new("provisioner.toml"), text)
+    let path = Path::new("provisioner.toml");
+    let options = Options::from_toml(path, text);
+    // Read whole or key by key, it is right or it is not.
+    assert_eq!(options.is_ok(), check::of_text(path, text).is_empty());
+    if let Ok(options) = options
         && let Ok(options) = options.with_file()
     {
         options.machines();

@@ -6,14 +6,18 @@
 //!
 //! **Never** looks at a request: what it asks for is the router's.
 
+#[cfg(feature = "serve")]
+mod load;
 mod peers;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(feature = "serve")]
+pub use load::Load;
 pub use peers::{Peers, Seat};
 #[cfg(feature = "serve")]
-pub use serve::{Limits, serve};
+pub use serve::{Limits, serve, serve_counted};
 #[cfg(feature = "tls")]
-pub use tls::{Handshakes, Secured, serve_tls};
+pub use tls::{Handshakes, Secured, serve_tls, serve_tls_counted};

@@ -1,6 +1,6 @@
 //! The service of an axum router.
 
-use crate::Peers;
+use crate::{Load, Peers};
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,14 +37,25 @@ impl Limits {
 
 /// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
 pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
+    serve_counted(listener, limits, Load::default(), router).await
+}
+
+/// The same, and `load` tells how full it is.
+pub async fn serve_counted(
+    listener: TcpListener,
+    limits: Limits,
+    load: Load,
+    router: Router,
+) -> Infallible {
     let each = move |stream, peer| connection(stream, peer, router.clone(), limits.silence);
-    accept(listener, limits, each).await
+    accept(listener, limits, load, each).await
 }
 
 /// Accepts for ever, within the limits, and runs `each` connection as a task of its own.
 pub(crate) async fn accept<F>(
     listener: TcpListener,
     limits: Limits,
+    load: Load,
     each: impl Fn(TcpStream, SocketAddr) -> F,
 ) -> Infallible
 where
@@ -65,14 +76,16 @@ where
         };
         let Some(seat) = peers.seat(peer.ip(), limits.of_one_peer) else {
             tracing::debug!(%peer, "it has {} connections already", limits.of_one_peer);
+            load.turn_away();
             continue;
         };
         // Answers are small: no waiting for more to send.
         let _ = stream.set_nodelay(true);
         let connection = each(stream, peer);
+        let counted = load.connection();
         tokio::spawn(async move {
             connection.await;
-            drop((place, seat));
+            drop((place, seat, counted));
         });
     }
 }

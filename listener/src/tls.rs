@@ -4,7 +4,7 @@
 //! bounded in number, by peer, and in time, apart from the connections that they become.
 
 use crate::{
-    Limits, Peers,
+    Limits, Load, Peers,
     serve::{accept, connection},
 };
 use axum::{Extension, Router};
@@ -50,6 +50,19 @@ pub async fn serve_tls(
     config: Arc<ServerConfig>,
     router: Router,
 ) -> Infallible {
+    serve_tls_counted(listener, limits, handshakes, Load::default(), config, router).await
+}
+
+/// The same, and `load` tells how full it is.
+pub async fn serve_tls_counted(
+    listener: TcpListener,
+    limits: Limits,
+    handshakes: Handshakes,
+    load: Load,
+    config: Arc<ServerConfig>,
+    router: Router,
+) -> Infallible {
+    let counted = load.clone();
     let door = Arc::new(Door {
         acceptor: TlsAcceptor::from(config),
         places: Semaphore::new(handshakes.at_once),
@@ -57,14 +70,18 @@ pub async fn serve_tls(
         handshakes,
     });
     let each = move |stream, peer| {
-        let (door, router) = (door.clone(), router.clone());
+        let (door, router, counted) = (door.clone(), router.clone(), counted.clone());
         async move {
-            let Some((stream, secured)) = door.handshake(stream, peer).await else { return };
+            let shaken = {
+                let _counted = counted.handshake();
+                door.handshake(stream, peer).await
+            };
+            let Some((stream, secured)) = shaken else { return };
             let router = router.layer(Extension(secured));
             connection(stream, peer, router, limits.silence).await;
         }
     };
-    accept(listener, limits, each).await
+    accept(listener, limits, load, each).await
 }
 
 struct Door {

@@ -35,6 +35,7 @@ mod openapi;
 pub mod operation;
 pub mod operator;
 pub mod problem;
+pub mod readiness;
 pub mod receipt;
 pub mod refusal;
 pub mod release;

@@ -189,6 +189,17 @@ pub struct Options {
     #[arg(long, value_name = "HOST", help_heading = "Taking machines in")]
     pub time_server: Vec<String>,
 
+    /// Whom to run as once all ports are taken, where we are started as root: a user of this host.
+    /// It needs no rights but to its files [default: who started us]
+    #[arg(long, value_name = "NAME", help_heading = "Running")]
+    pub user: Option<String>,
+    /// Neither Landlock nor the ban on new privileges, to find out whether they are in the way
+    #[arg(long, help_heading = "Running")]
+    pub unconfined: bool,
+    /// How the log is written [default: text]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Running")]
+    pub log_format: Option<LogFormat>,
+
     /// Machines that need something of their own.
     #[arg(skip)]
     pub machine: BTreeMap<String, MachineOptions>,
@@ -203,6 +214,17 @@ pub enum Approval {
     /// An operator, once for each node key.
     #[default]
     ByHand,
+}
+
+/// How the log is written, to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
 }
 
 /// Our part in DHCP.
@@ -291,7 +313,7 @@ impl MachineOptions {
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 10] = [
+pub(crate) const MACHINE_KEYS: [&str; 10] = [
     "name",
     "quirks",
     "boot-method",
@@ -398,7 +420,7 @@ impl Options {
         Ok(options)
     }
 
-    fn over(self, file: Self) -> Self {
+    pub(crate) fn over(self, file: Self) -> Self {
         fn list<T>(flags: Vec<T>, file: Vec<T>) -> Vec<T> {
             if flags.is_empty() { file } else { flags }
         }
@@ -442,86 +464,96 @@ impl Options {
             parameter_server: list(self.parameter_server, file.parameter_server),
             operator: list(self.operator, file.operator),
             time_server: list(self.time_server, file.time_server),
+            user: self.user.or(file.user),
+            unconfined: self.unconfined || file.unconfined,
+            log_format: self.log_format.or(file.log_format),
             machine: file.machine,
         }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let value = |what, value: &str, wanted| {
-            Err(ConfigError::Value { what, value: value.into(), wanted })
+        self.mistakes().into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// All values that cannot be, each with its key in the file.
+    pub(crate) fn mistakes(&self) -> Vec<(String, ConfigError)> {
+        let mut wrong = Vec::new();
+        let mut value = |key: &str, what, value: &str, wanted| {
+            wrong.push((key.into(), ConfigError::Value { what, value: value.into(), wanted }));
         };
-        for url in self.ledger.iter().chain(&self.parameter_server) {
+        let ledgers = self.ledger.iter().map(|url| ("ledger", url));
+        let servers = self.parameter_server.iter().map(|url| ("parameter-server", url));
+        for (key, url) in ledgers.chain(servers) {
             let plain = url.strip_prefix("http://").is_some_and(|rest| {
                 !rest.is_empty()
                     && !rest.ends_with('/')
                     && rest.bytes().all(|b| b.is_ascii_graphic())
             });
             if !plain {
-                return value(
-                    "the address",
-                    url,
-                    "http://HOST:PORT without a final slash is wanted",
-                );
+                let wanted = "http://HOST:PORT without a final slash is wanted";
+                value(key, "the address", url, wanted);
             }
         }
         for host in &self.name {
             if !matches!(ServerName::try_from(host.as_str()), Ok(ServerName::DnsName(_))) {
-                return value("the host name", host, "a name as DNS has it is wanted, no address");
+                let wanted = "a name as DNS has it is wanted, no address";
+                value("name", "the host name", host, wanted);
             }
         }
         if self.name.len() > MAX_HOSTS {
-            return value("the list of host names", &self.name.join(", "), "at most 16 are wanted");
+            let given = self.name.join(", ");
+            value("name", "the list of host names", &given, "at most 16 are wanted");
         }
         if self.time_server.len() > MAX_TIME_SERVERS {
             let given = self.time_server.join(", ");
-            return value("the list of time servers", &given, "at most 8 are wanted");
+            value("time-server", "the list of time servers", &given, "at most 8 are wanted");
         }
         // These become words of an iPXE script and of the kernel's command line.
-        let words = self.console.iter().chain(&self.kernel_argument);
-        for word in words.chain(&self.bios_file).chain(&self.uefi_file) {
+        let words = self.console.iter().map(|word| ("console", word));
+        let words = words.chain(self.kernel_argument.iter().map(|word| ("kernel-argument", word)));
+        let words = words.chain(self.bios_file.iter().map(|word| ("bios-file", word)));
+        for (key, word) in words.chain(self.uefi_file.iter().map(|word| ("uefi-file", word))) {
             if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic()) || word.contains("${")
             {
-                return value(
-                    "the word",
-                    word,
-                    "one word of printable ASCII is wanted, without ${",
-                );
+                let wanted = "one word of printable ASCII is wanted, without ${";
+                value(key, "the word", word, wanted);
             }
         }
         if self.dns6.len() > MAX_DNS6 {
             let count = self.dns6.len().to_string();
-            return value("dns6", &count, "at most 8 DNS servers are told");
+            value("dns6", "dns6", &count, "at most 8 DNS servers are told");
         }
         let only_full = self.pool6.is_some() || self.router6 || !self.dns6.is_empty();
         if only_full && self.dhcp6 != Some(Part6::Full) {
             let what = "pool6, dns6 and router6";
-            return value(what, "without DHCPv6", "they are for --dhcp6 full; say that too");
+            let wanted = "they are for --dhcp6 full; say that too";
+            value("pool6", what, "without DHCPv6", wanted);
         }
         if self.operator.len() > MAX_OPERATORS {
             let count = self.operator.len().to_string();
-            return value("operators", &count, "at most 64 are taken");
+            value("operator", "operators", &count, "at most 64 are taken");
         }
         if self.lease_seconds.is_some_and(|seconds| seconds < 120) {
-            return value("lease-seconds", "under 120", "firmware needs two minutes to boot");
+            let wanted = "firmware needs two minutes to boot";
+            value("lease-seconds", "lease-seconds", "under 120", wanted);
         }
         for (mac, machine) in &self.machine {
+            let key = format!("machine.{mac}");
             if mac.parse::<Mac>().is_err() {
-                return value("the table machine", mac, "a MAC address as its name is wanted");
+                value(&key, "the table machine", mac, "a MAC address as its name is wanted");
             }
             let name = machine.name.as_deref().unwrap_or("machine");
             if name.is_empty() || name.len() > MAX_NAME_LEN || name.chars().any(char::is_control) {
-                return value("the name", name, "1 to 64 bytes without control characters");
+                let wanted = "1 to 64 bytes without control characters";
+                value(&format!("{key}.name"), "the name", name, wanted);
             }
             if machine.hand().set.care().check().is_err() {
-                return value(
-                    "the machine",
-                    mac,
-                    "a blksize of 8 to 65464, a window of 1 to 64 and a rate of at least 10000 are \
-                     wanted",
-                );
+                let wanted = "a blksize of 8 to 65464, a window of 1 to 64 and a rate of at least \
+                              10000 are wanted";
+                value(&key, "the machine", mac, wanted);
             }
         }
-        Ok(())
+        wrong
     }
 
     /// What is said of machines' firmware by hand.
@@ -538,7 +570,7 @@ impl Options {
 }
 
 /// The names of all flags, which are the keys of the file.
-fn known_keys() -> Vec<String> {
+pub(crate) fn known_keys() -> Vec<String> {
     #[derive(Parser)]
     struct Flags {
         #[command(flatten)]
@@ -555,9 +587,14 @@ fn check_keys<'a>(
     known: &[String],
 ) -> Result<(), ConfigError> {
     let Some(key) = keys.find(|key| !known.contains(key)) else { return Ok(()) };
-    let distance = |known: &&String| strsim::damerau_levenshtein(key, known);
-    let nearest = known.iter().min_by_key(distance).cloned().unwrap_or_default();
+    let nearest = nearest(key, known);
     Err(ConfigError::UnknownKey { path: path.into(), key: key.clone(), nearest })
+}
+
+/// The one of the known keys that is most like it.
+pub(crate) fn nearest(key: &str, known: &[String]) -> String {
+    let distance = |known: &&String| strsim::damerau_levenshtein(key, known);
+    known.iter().min_by_key(distance).cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

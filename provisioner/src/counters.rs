@@ -1,5 +1,6 @@
 //! Counts of what is too frequent, or too anonymous, to be an event of a machine.
 
+use crate::metrics::Metrics;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
@@ -7,7 +8,11 @@ use std::{
 
 /// Named counts. The names are constants of this program, so the table cannot grow.
 #[derive(Debug, Default)]
-pub struct Counters(Mutex<BTreeMap<&'static str, u64>>);
+pub struct Counters {
+    named: Mutex<BTreeMap<&'static str, u64>>,
+    /// What is counted by kind and outcome.
+    pub metrics: Metrics,
+}
 
 impl Counters {
     /// Counts one, and says whether this one is worth a line in the log: the first, second,
@@ -18,7 +23,7 @@ impl Counters {
 
     /// Adds to a count and gives it.
     pub fn add(&self, name: &'static str, more: u64) -> u64 {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(name).or_default();
         *count += more;
         *count
@@ -26,7 +31,7 @@ impl Counters {
 
     /// All of them.
     pub fn all(&self) -> BTreeMap<String, u64> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(name, count)| ((*name).into(), *count)).collect()
     }
 }

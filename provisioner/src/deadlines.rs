@@ -28,7 +28,7 @@ pub async fn watch(store: Arc<Store>) {
                 if off != 0 && !told {
                     tracing::error!(
                         "this host's clock is {} s from the database's: set it; until then other \
-                         front-ends alone end machines' waits",
+                         front-ends alone end machines' waits, and leases go by the database's",
                         off / 1_000
                     );
                 }
@@ -52,13 +52,18 @@ fn look(store: &Store, now: u64, jump: i64) -> Result<i64, StoreError> {
     match store.server_time()? {
         Some(theirs) => {
             let off = now.cast_signed().saturating_sub(theirs.cast_signed());
-            if off.saturating_abs() > OFF_MS {
+            let far = off.saturating_abs() > OFF_MS;
+            store.set_ahead(if far { off } else { 0 });
+            if far {
                 return Ok(off);
             }
         }
         // Nobody else's clock is in there: what was to end in an hour still does.
         None if jump != 0 => {
-            tracing::warn!("the clock was set by {} s; machines' waits go with it", jump / 1_000);
+            tracing::warn!(
+                "the clock was set by {} s; machines' waits and leases go with it",
+                jump / 1_000
+            );
             store.shift_deadlines(jump)?;
         }
         None => {}

@@ -153,6 +153,11 @@ impl Sockets {
         ra::server::serve(socket, index, link_local, &advertisement, shared.counters.clone())
     }
 
+    /// How many addresses will be given out; none without DHCPv6.
+    pub fn addresses(&self) -> Option<u64> {
+        self.dhcp.as_ref().map(|dhcp| u64::from(dhcp.pool.size()))
+    }
+
     /// For the banner.
     pub fn told(&self) -> String {
         let dhcp = match &self.dhcp {

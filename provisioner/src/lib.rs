@@ -20,7 +20,9 @@
 
 pub mod access;
 pub mod attest;
+pub mod check;
 pub mod config;
+pub mod confine;
 pub mod counters;
 pub mod deadlines;
 pub mod dhcp;
@@ -31,13 +33,16 @@ pub mod http;
 pub mod image;
 pub mod ipv6;
 pub mod life;
+pub mod log;
 pub mod machine;
+pub mod metrics;
 pub mod net;
 pub mod net6;
 pub mod page;
 pub mod progress;
 pub mod quirks;
 pub mod ra;
+pub mod readiness;
 pub mod replay;
 pub mod run;
 pub mod script;

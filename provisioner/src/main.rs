@@ -5,17 +5,21 @@ use clap::{Parser, Subcommand};
 use protocol::{PublicKey, SecretKey};
 use provisioner::{
     access::{self, Token},
+    check,
     config::Options,
-    doctor,
+    confine, doctor,
     life::Actor,
+    log,
     machine::Mac,
     net, page, replay,
     replay::ReplayOptions,
+    run::Bound,
     store::{Added, FIRST_OPERATOR, Place, Revocation, Store},
     tftp::server::{Report, Server},
     timeline::{Kind, Record, unix_ms},
     tls::{ca::Ca, start},
 };
+use sd_notify::NotifyState;
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
@@ -31,7 +35,6 @@ use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
-use tracing_subscriber::EnvFilter;
 
 /// Boots machines from the network into aliaOS, takes them in, and shows them.
 #[derive(Parser)]
@@ -56,6 +59,13 @@ there has to be changed. In full mode there must be no other one on the network.
 67, 69 and 4011 by UDP (for them root, or CAP_NET_BIND_SERVICE, is needed) and 8080 by TCP; with \
 --dhcp6 full 547 by UDP too, and a raw socket for router advertisements (CAP_NET_RAW).")]
     Serve(Box<Options>),
+    /// Read the configuration that `serve` would run with, and tell all that is wrong with it
+    #[command(
+        after_help = "Unknown keys, values that cannot be, files that are not there, and what \
+cannot go together, each with its line. Nothing is written, no port is taken, and the database is not \
+asked. `serve` refuses with the same words. The exit status is 0 where there is no mistake, else 1."
+    )]
+    Check(Box<check::Arguments>),
     /// Look at a network before it is trusted, and say what to change
     #[command(after_help = "It looks for other DHCP servers, ports in use, MTU, spanning tree, \
 clock, limits of this host and the interface itself; nothing is changed, and no lease is taken. Run \
@@ -156,13 +166,12 @@ enum TokenCommand {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match run(Cli::parse()) {
+    let cli = Cli::parse();
+    // How `serve` logs stands in its configuration, which is read first.
+    if !matches!(cli.command, Command::Serve(_)) {
+        log::start(log::Format::Text);
+    }
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", protocol::told(error.as_ref()));
@@ -194,9 +203,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}\nSHA-256 {}", ca.path().display(), ca.fingerprint());
             Ok(())
         }
-        Command::Serve(options) => {
-            Builder::new_multi_thread().enable_all().build()?.block_on(serve(*options))
-        }
+        Command::Check(arguments) => return check(*arguments),
+        Command::Serve(options) => return serve(*options),
         Command::Replay(options) => {
             let json = options.json;
             let report = replay::run(*options)?;
@@ -236,20 +244,51 @@ async fn doctor(arguments: &doctor::Arguments) -> anyhow::Result<ExitCode> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn serve(options: Options) -> anyhow::Result<()> {
-    let running = provisioner::run::start(options.with_file()?).await?;
-    println!("{}", running.banner);
-    if let Some(token) = &running.token {
-        println!(
-            "operator     {FIRST_OPERATOR}, by this token, which is shown this once: {}",
-            token.reveal()
-        );
+fn check(arguments: check::Arguments) -> anyhow::Result<ExitCode> {
+    let (_, report) = check::look(arguments.options, check::Reach::All);
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => println!("{report}"),
     }
-    println!("ready");
-    told_to_stop().await?;
-    tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;
-    // Connections that still run (watchers' never end) are cut.
-    std::process::exit(0)
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve(options: Options) -> anyhow::Result<ExitCode> {
+    let (options, report) = match check::settle(options) {
+        Ok(settled) => settled,
+        Err(report) => {
+            eprintln!("{report}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    log::start(options.log_format.unwrap_or_default());
+    for warning in report.warnings() {
+        tracing::warn!("{}", warning.text);
+    }
+    // What needs rights first, then without them all that reads what strangers say. No thread is
+    // started before: each would keep what it started with.
+    let bound = Bound::take(&options)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let confined = confine::enter(&options)?;
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(cores).enable_all().build()?.block_on(async {
+        let running = provisioner::run::serve(options, bound).await?;
+        println!("{}\n{confined}", running.banner);
+        if let Some(token) = &running.token {
+            println!(
+                "operator     {FIRST_OPERATOR}, by this token, which is shown this once: {}",
+                token.reveal()
+            );
+        }
+        println!("ready");
+        // Whoever started us may wait for it; where nobody does this is nothing.
+        sd_notify::notify(&[NotifyState::Ready]).context("the service manager")?;
+        told_to_stop().await?;
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        tokio::task::spawn_blocking(move || running.timeline.flush(Duration::from_secs(5))).await?;
+        // Connections that still run (watchers' never end) are cut.
+        std::process::exit(0)
+    })
 }
 
 async fn tftp(root: &Path, listen: SocketAddrV4, mtu: u16) -> anyhow::Result<()> {

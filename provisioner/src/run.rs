@@ -14,7 +14,9 @@ use crate::{
     enrol::Authority,
     http::{self, App},
     image::Image,
-    ipv6, net,
+    ipv6,
+    metrics::{Pools, watched},
+    net,
     quirks::Rules,
     script,
     start_error::StartError,
@@ -27,11 +29,11 @@ use listener::{Handshakes, Limits};
 use protocol::{SecretKey, Signed, node::Delegation};
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
-use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 /// A provisioner that runs.
 pub struct Running {
@@ -53,38 +55,64 @@ pub struct Running {
     pub store: Arc<Store>,
 }
 
+/// Interface and ports, taken before anything else: what is busy is told before anything was
+/// written, and nothing that comes after needs rights of its own.
+pub struct Bound {
+    /// The interface.
+    pub interface: net::Interface,
+    http: TcpListener,
+    https: TcpListener,
+    dhcp: Option<(Mode, UdpSocket, UdpSocket)>,
+    tftp: Option<UdpSocket>,
+    six: Option<ipv6::Sockets>,
+}
+
+impl Bound {
+    /// Takes what the options want. No thread is started.
+    pub fn take(options: &Options) -> Result<Self, StartError> {
+        let interface = net::interface(options.interface.as_deref(), options.address)?;
+        let address = interface.network.address;
+        let http_port = options.http_port.unwrap_or(8080);
+        let purpose = "boot scripts, page and API";
+        let http = net::tcp(SocketAddrV4::new(address, http_port), purpose)?;
+        let https_place = SocketAddrV4::new(address, options.https_port.unwrap_or(8443));
+        let https = net::tcp(https_place, "the same by TLS (move it by --https-port)")?;
+        let any = Ipv4Addr::UNSPECIFIED;
+        let device = Some(interface.name.as_str());
+        let dhcp = match options.dhcp.and_then(crate::config::Part::mode) {
+            None => None,
+            Some(mode) => Some((
+                mode,
+                net::udp(SocketAddrV4::new(any, 67), device, "DHCP")?,
+                net::udp(SocketAddrV4::new(any, 4011), device, "the boot server (BINL)")?,
+            )),
+        };
+        let tftp_place = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
+        let serves_files = options.ipxe.is_some() || options.uki.is_some();
+        let tftp = if serves_files { Some(net::udp(tftp_place, None, "TFTP")?) } else { None };
+        let six = ipv6::bind(options, &interface)?;
+        Ok(Self { interface, http, https, dhcp, tftp, six })
+    }
+}
+
 /// Starts everything; it runs until the runtime ends.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let interface = net::interface(options.interface.as_deref(), options.address)?;
-    let address = interface.network.address;
+    let bound = Bound::take(&options)?;
+    serve(options, bound).await
+}
+
+/// Starts everything on ports that are ours; it runs until the runtime ends.
+pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError> {
+    let Bound { interface, http: listener, https: https_listener, dhcp, tftp, mut six } = bound;
+    let (dhcp_sockets, tftp_socket) = (dhcp, tftp);
     let part = options.dhcp.unwrap_or(crate::config::Part::Off);
     let image = options.image.as_deref().map(Image::open).transpose()?;
     let authority = authority(&options)?;
     let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
-
-    // All ports before anything else: what is busy is told before anything was written.
-    let http_port = options.http_port.unwrap_or(8080);
-    let listener = net::tcp(SocketAddrV4::new(address, http_port), "boot scripts, page and API")?;
     let http = listener.local_addr().map_err(|error| StartError::System("HTTP", error))?;
     let base_url = format!("http://{http}");
-    let https_place = SocketAddrV4::new(address, options.https_port.unwrap_or(8443));
-    let https_listener = net::tcp(https_place, "the same by TLS (move it by --https-port)")?;
     let https = https_listener.local_addr().map_err(|error| StartError::System("HTTPS", error))?;
-    let any = Ipv4Addr::UNSPECIFIED;
-    let device = Some(interface.name.as_str());
-    let dhcp_sockets = match part.mode() {
-        None => None,
-        Some(mode) => Some((
-            mode,
-            net::udp(SocketAddrV4::new(any, 67), device, "DHCP")?,
-            net::udp(SocketAddrV4::new(any, 4011), device, "the boot server (BINL)")?,
-        )),
-    };
-    let tftp_place = SocketAddrV4::new(address, options.tftp_port.unwrap_or(69));
     let watches_ukis = options.uki.is_some();
-    let serves_files = options.ipxe.is_some() || options.uki.is_some();
-    let tftp_socket = if serves_files { Some(net::udp(tftp_place, None, "TFTP")?) } else { None };
-    let mut six = ipv6::bind(&options, &interface)?;
 
     let machines = options.machines();
     let names = machines.iter().filter_map(|(&mac, machine)| Some((mac, machine.name.clone()?)));
@@ -107,16 +135,14 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         .map_err(|error| StartError::System("the timeline's thread", error))?;
     let (bios_file, uefi_file) = ipxe_files(&options);
 
+    let mut four = None;
     if let Some((mode, dhcp_socket, binl_socket)) = dhcp_sockets {
+        let (base_url, url) = (base_url.clone(), secure.url.clone());
+        let settings = settings(&options, mode, interface.network, base_url, url)?;
+        four = Some(settings.pool).filter(|_| mode == Mode::Full);
         let server = Arc::new(dhcp::server::Server {
             answerer: dhcp::answerer::Answerer {
-                settings: settings(
-                    &options,
-                    mode,
-                    interface.network,
-                    base_url.clone(),
-                    secure.url.clone(),
-                )?,
+                settings,
                 rules: rules.clone(),
                 store: store.clone(),
             },
@@ -128,6 +154,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         server.serve(binl_socket, Port::Binl).map_err(failed)?;
     }
 
+    let six_addresses = six.as_ref().and_then(ipv6::Sockets::addresses);
     let six_told = six.as_ref().map(ipv6::Sockets::told);
     if let Some(six) = &mut six {
         let shared = ipv6::Shared {
@@ -151,7 +178,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             }
         }
         if let Some(uki) = &options.uki {
-            readable("the UKI", uki, "; make one by `cargo xtask uki`")?;
+            readable("the UKI", uki, NO_UKI)?;
         }
     }
     let tftp_sockets = tftp_socket.into_iter().chain(six.as_mut().and_then(|six| six.tftp.take()));
@@ -164,7 +191,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 .map_err(|error| StartError::System("TFTP", error))?;
         let address = server.address().map_err(|error| StartError::System("TFTP", error))?;
         tftp_address = tftp_address.or(Some(address));
-        tokio::spawn(server.serve());
+        let shown = server.clone();
+        let most = tftp::server::MAX_TRANSFERS as u64;
+        let tables = &counters.metrics.tables;
+        tables.show("tftp-transfers", most, move || shown.transfers() as u64);
+        let listening = &counters.metrics.listening;
+        tokio::spawn(watched::while_it_listens(listening, "tftp", server.serve()));
     }
 
     let setup = script::Setup {
@@ -190,6 +222,16 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if let Some(told) = six_told {
         banner = format!("{banner}\n{told}");
     }
+    let pools = Pools { four, six: six_addresses };
+    // Nobody else sets it.
+    let _ = counters.metrics.pools.set(pools);
+    let watchers = App::places();
+    let free = watchers.clone();
+    let most = http::MAX_WATCHERS;
+    let used = move || most.saturating_sub(free.available_permits()) as u64;
+    counters.metrics.tables.show("watchers", most as u64, used);
+    let shared = counters.clone();
+    let metrics = &shared.metrics;
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -214,7 +256,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         own_certificate: secure.own,
         https: secure.url.clone(),
         https_port: https.port(),
-        watchers: App::places(),
+        watchers,
     });
     let http6 = six.as_ref().map(|six| six.http);
     let (listener6, secure6) = six.map(|six| (six.listener, six.secure_listener)).unzip();
@@ -223,33 +265,41 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let secure_listeners = taken([Some(https_listener), secure6])
         .map_err(|error| StartError::System("HTTPS", error))?;
     if watches_ukis {
-        tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
+        let (store, timeline, shared) = (store.clone(), timeline.clone(), shared.clone());
+        tokio::spawn(async move {
+            unstarted::watch(store, timeline, &shared.metrics.tables).await;
+        });
     }
     tokio::spawn(deadlines::watch(store.clone()));
     let router = http::router(app);
     for listener in secure_listeners {
-        tokio::spawn(listener::serve_tls(
+        let load = watched::load(&metrics.tables, "https-connections", true);
+        let served = listener::serve_tls_counted(
             listener,
             Limits::USUAL,
             Handshakes::USUAL,
+            load,
             secure.config.clone(),
             router.clone(),
-        ));
+        );
+        tokio::spawn(watched::while_it_listens(&metrics.listening, "https", served));
     }
     secure.keep();
     for listener in listeners {
-        tokio::spawn(listener::serve(listener, Limits::USUAL, router.clone()));
+        let load = watched::load(&metrics.tables, "http-connections", false);
+        let served = listener::serve_counted(listener, Limits::USUAL, load, router.clone());
+        tokio::spawn(watched::while_it_listens(&metrics.listening, "http", served));
     }
     Ok(Running { http, https, http6, tftp: tftp_address, banner, token, timeline, store })
 }
 
 /// Listeners as tokio has them.
-fn taken(listeners: [Option<std::net::TcpListener>; 2]) -> io::Result<Vec<TcpListener>> {
-    listeners.into_iter().flatten().map(TcpListener::from_std).collect()
+fn taken(listeners: [Option<TcpListener>; 2]) -> io::Result<Vec<tokio::net::TcpListener>> {
+    listeners.into_iter().flatten().map(tokio::net::TcpListener::from_std).collect()
 }
 
 /// The names of iPXE's files, for BIOS and for UEFI.
-fn ipxe_files(options: &Options) -> (String, String) {
+pub(crate) fn ipxe_files(options: &Options) -> (String, String) {
     let bios = options.bios_file.clone().unwrap_or_else(|| "undionly.kpxe".into());
     (bios, options.uefi_file.clone().unwrap_or_else(|| "snponly.efi".into()))
 }
@@ -291,7 +341,7 @@ pub fn settings(
 }
 
 /// Key, delegation and chain: all of them, or none.
-fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
+pub(crate) fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
     let (key, delegation, chain) = match (&options.key, &options.delegation, &options.chain) {
         (Some(key), Some(delegation), Some(chain)) => (key, delegation, chain),
         (None, None, _) => return Ok(None),
@@ -322,10 +372,15 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
     Ok(Some(authority))
 }
 
-const NO_IPXE: &str = "; name the folder of iPXE's files by --ipxe, the files by --bios-file and \
+pub(crate) const NO_UKI: &str = "; make one by `cargo xtask uki`";
+pub(crate) const NO_IPXE: &str = "; name the folder of iPXE's files by --ipxe, the files by --bios-file and \
                        --uefi-file";
 
-fn readable(what: &'static str, path: &Path, mend: &'static str) -> Result<(), StartError> {
+pub(crate) fn readable(
+    what: &'static str,
+    path: &Path,
+    mend: &'static str,
+) -> Result<(), StartError> {
     let failed = |source| StartError::File { what, path: path.into(), source, mend };
     fs::File::open(path).map(drop).map_err(failed)
 }

@@ -18,6 +18,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
+        atomic::{AtomicI64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
@@ -177,6 +178,8 @@ pub struct Timeline {
     queue: SyncSender<Message>,
     news: broadcast::Sender<News>,
     counters: Arc<Counters>,
+    /// Records in the queue: more by one who just handed one over, fewer by one who just took it.
+    waiting: Arc<AtomicI64>,
 }
 
 enum Message {
@@ -190,20 +193,30 @@ impl Timeline {
     pub fn start(store: Arc<Store>, counters: Arc<Counters>) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE);
         let news = broadcast::Sender::new(NEWS);
-        let timeline = Self { queue, news: news.clone(), counters: counters.clone() };
+        let left = Arc::new(AtomicI64::new(0));
+        let shown = left.clone();
+        let entries = move || shown.load(Ordering::Relaxed).max(0).unsigned_abs();
+        counters.metrics.tables.show("events-waiting", QUEUE as u64, entries);
+        let timeline =
+            Self { queue, news: news.clone(), counters: counters.clone(), waiting: left.clone() };
         let followed = Arc::downgrade(&store);
         thread::Builder::new().name("news".into()).spawn(move || follow(&followed, &news))?;
         thread::Builder::new()
             .name("timeline".into())
-            .spawn(move || write(&waiting, &store, &counters))?;
+            .spawn(move || write(&waiting, &store, &counters, &left))?;
         Ok(timeline)
     }
 
     /// Hands a record over; never waits.
     pub fn record(&self, record: Record) {
         log(&record);
-        if self.queue.try_send(Message::Record(Box::new(record))).is_err() {
-            self.counters.count("events-lost");
+        match self.queue.try_send(Message::Record(Box::new(record))) {
+            Ok(()) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.counters.count("events-lost");
+            }
         }
     }
 
@@ -211,7 +224,10 @@ impl Timeline {
     /// many were new. Blocks.
     pub fn record_now(&self, store: &Store, records: Vec<Record>) -> Result<usize, StoreError> {
         let new = store.record(&records)?;
-        new.iter().for_each(|record| log(record));
+        for record in &new {
+            log(record);
+            self.counters.metrics.event(record);
+        }
         Ok(new.len())
     }
 
@@ -280,7 +296,7 @@ fn follow(store: &Weak<Store>, news: &broadcast::Sender<News>) {
     }
 }
 
-fn write(waiting: &Receiver<Message>, store: &Store, counters: &Counters) {
+fn write(waiting: &Receiver<Message>, store: &Store, counters: &Counters, left: &AtomicI64) {
     let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
     let mut flushed: Vec<SyncSender<()>> = Vec::new();
     loop {
@@ -298,8 +314,9 @@ fn write(waiting: &Receiver<Message>, store: &Store, counters: &Counters) {
                 Message::Flush(done) => flushed.push(done),
             }
         }
+        left.fetch_sub(batch.len() as i64, Ordering::Relaxed);
         match record_patiently(store, &batch) {
-            Ok(_) => {}
+            Ok(new) => new.iter().for_each(|record| counters.metrics.event(record)),
             Err(error) => {
                 counters.add("events-lost", batch.len() as u64);
                 tracing::error!("{} events are lost: {error}", batch.len());

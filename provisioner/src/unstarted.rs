@@ -4,6 +4,7 @@
 use crate::{
     dhcp::decide::UKI_NOT_STARTED,
     machine::Mac,
+    metrics::Tables,
     progress::{Mark, UKI},
     script::UKI_FILE,
     store::Store,
@@ -12,7 +13,10 @@ use crate::{
 use protocol::fleet::TimelineEvent;
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::broadcast::error::RecvError, task::spawn_blocking, time::sleep};
@@ -25,8 +29,12 @@ const LOOK: Duration = Duration::from_secs(15);
 const MAX_WAITING: usize = 4_096;
 
 /// Watches until the timeline ends.
-pub async fn watch(store: Arc<Store>, timeline: Timeline) {
+pub async fn watch(store: Arc<Store>, timeline: Timeline, tables: &Tables) {
     let mut news = timeline.watch();
+    let count = Arc::new(AtomicU64::new(0));
+    let shown = count.clone();
+    let used = move || shown.load(Ordering::Relaxed);
+    tables.show("silent-after-uki", MAX_WAITING as u64, used);
     let mut waiting: BTreeMap<Mac, Instant> = BTreeMap::new();
     loop {
         tokio::select! {
@@ -43,6 +51,7 @@ pub async fn watch(store: Arc<Store>, timeline: Timeline) {
             },
             () = sleep(LOOK), if !waiting.is_empty() => {}
         }
+        count.store(waiting.len() as u64, Ordering::Relaxed);
         let late: Vec<Mac> = waiting
             .iter()
             .filter(|(_, since)| since.elapsed() >= PATIENCE)

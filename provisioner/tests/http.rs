@@ -90,6 +90,7 @@ fn options(folder: &Path) -> Options {
         https_port: Some(0),
         image: Some(folder.join("image")),
         database: Some(fs::read_to_string(folder.join("place")).unwrap().parse().unwrap()),
+        tls: Some(folder.join("tls")),
         key: Some(folder.join("key")),
         delegation: Some(folder.join("delegation")),
         chain: Some(chain()),

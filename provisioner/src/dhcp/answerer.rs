@@ -2,11 +2,13 @@
 
 use super::{
     classify::classify,
-    decide::{Facts, Port, decide},
+    decide::{Answer, Facts, Port, decide},
+    lease::LeaseChange,
     packet::{self, Refused, Request},
     settings::{Mode, Settings},
 };
 use crate::{
+    metrics::Exchange,
     quirks::Rules,
     store::{Leases, Store, StoreError},
     timeline::Record,
@@ -30,6 +32,16 @@ pub struct Handled {
     pub reply: Option<(Vec<u8>, SocketAddrV4)>,
     /// What is recorded, after the reply is sent.
     pub record: Option<Record>,
+    /// Why it gets no answer, where that is anybody's fault.
+    pub unanswered: Option<Exchange>,
+}
+
+impl Handled {
+    /// What became of it, for the books.
+    pub fn outcome(&self) -> Exchange {
+        let answered = if self.reply.is_some() { Exchange::Answered } else { Exchange::Silent };
+        self.unanswered.unwrap_or(answered)
+    }
 }
 
 /// Why a packet gets no answer.
@@ -100,9 +112,50 @@ impl Answerer {
         });
         match all {
             Ok(handled) => handled.into_iter().map(Ok).collect(),
-            Err(error) if requests.len() == 1 => vec![Err(error)],
+            Err(error) if requests.len() == 1 => {
+                let (request, sender) = requests[0];
+                vec![self.unwritten(request.clone(), sender, port, now, error)]
+            }
             Err(_) => requests.chunks(1).flat_map(|one| self.settle(one, port, now)).collect(),
         }
+    }
+
+    /// Where nothing can be written (a full disk, most likely) but still be read: who holds an
+    /// address keeps it for what is left of its lease, which is written already. More is promised
+    /// to nobody.
+    fn unwritten(
+        &self,
+        request: Request,
+        sender: SocketAddrV4,
+        port: Port,
+        now: u64,
+        error: StoreError,
+    ) -> Result<Handled, StoreError> {
+        if !error.may_pass() {
+            return Err(error);
+        }
+        let mac = request.mac;
+        let read = self.store.leases_seen(|leases| self.decision(leases, request, now, port));
+        // What keeps it from being read says no more than what kept it from being written.
+        let Ok((request, facts, mut answer)) = read else { return Err(error) };
+        let live = facts.lease.filter(|lease| lease.expires > now);
+        let left = live.map_or(0, |lease| lease.expires - now);
+        let theirs = match answer.lease {
+            LeaseChange::Keep => true,
+            LeaseChange::Hold(address, _) => live.is_some_and(|lease| lease.address == address),
+            LeaseChange::Release | LeaseChange::Decline(..) => false,
+        };
+        if !theirs {
+            return Err(error);
+        }
+        if matches!(answer.lease, LeaseChange::Hold(..)) {
+            tracing::warn!(%mac, "its lease has {left} s to go and is not extended: {error}");
+        }
+        answer.lease = LeaseChange::Keep;
+        let whole = self.settings.lease_seconds;
+        let lease_seconds = u32::try_from(left).unwrap_or(whole).min(whole);
+        let settings = Settings { lease_seconds, ..self.settings.clone() };
+        Ok(handled(&settings, &request, answer, sender))
     }
 
     fn answer(
@@ -113,9 +166,25 @@ impl Answerer {
         port: Port,
         now: u64,
     ) -> Result<Handled, StoreError> {
+        let mac = request.mac;
+        let (request, _, answer) = self.decision(leases, request, now, port)?;
+        if !leases.change(mac, answer.lease, now)? {
+            return Ok(Handled::default());
+        }
+        Ok(handled(&self.settings, &request, answer, sender))
+    }
+
+    /// The request as its machine's quirks correct it, what is known, and what is answered.
+    fn decision(
+        &self,
+        leases: &mut Leases<'_>,
+        request: Request,
+        now: u64,
+        port: Port,
+    ) -> Result<(Request, Facts, Answer), StoreError> {
         let settings = &self.settings;
         let quirks = self.rules.quirks(&request);
-        let request = &quirks.corrected(request);
+        let request = quirks.corrected(request);
         let pool = (settings.mode == Mode::Full).then(|| (&settings.pool, settings.server()));
         let known = leases.facts(request.mac, request.wanted(), pool, now)?;
         let facts = Facts {
@@ -127,15 +196,21 @@ impl Answerer {
             loaded_ipxe: known.loaded_ipxe,
             took_uki: known.took_uki,
         };
-        let answer = decide(settings, &facts, request, classify(request), port);
-        if !leases.change(request.mac, answer.lease, now)? {
-            return Ok(Handled::default());
-        }
-        let reply =
-            answer.reply.map(|reply| (reply.bytes(settings, request), reply.to.address(sender)));
-        let record = answer.note.map(|note| {
-            Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
-        });
-        Ok(Handled { reply, record })
+        let answer = decide(settings, &facts, &request, classify(&request), port);
+        Ok((request, facts, answer))
     }
+}
+
+fn handled(
+    settings: &Settings,
+    request: &Request,
+    answer: Answer,
+    sender: SocketAddrV4,
+) -> Handled {
+    let reply =
+        answer.reply.map(|reply| (reply.bytes(settings, request), reply.to.address(sender)));
+    let record = answer.note.map(|note| {
+        Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
+    });
+    Handled { reply, record, unanswered: None }
 }

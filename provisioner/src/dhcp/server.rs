@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     counters::Counters,
+    metrics::Exchange,
     timeline::{Timeline, unix_ms},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -44,6 +45,8 @@ impl Server {
         };
         socket.set_nonblocking(true)?;
         thread::Builder::new().name(name.into()).spawn(move || {
+            let metrics = &self.counters.metrics;
+            let _listening = metrics.listening.begins(name);
             loop {
                 let packets = match come(&socket) {
                     Ok(packets) => packets,
@@ -53,12 +56,20 @@ impl Server {
                         continue;
                     }
                 };
-                for handled in self.handle(&packets, port) {
-                    if let Some((bytes, to)) = handled.reply
-                        && let Err(error) = socket.send_to(&bytes, to)
-                    {
-                        tracing::warn!("{name}: a reply to {to} could not be sent: {error}");
+                for (handled, packet) in self.handle(&packets, port).into_iter().zip(&packets) {
+                    let (mut outcome, mut sent) = (handled.outcome(), 0);
+                    if let Some((bytes, to)) = &handled.reply {
+                        match socket.send_to(bytes, to) {
+                            Ok(length) => sent = length,
+                            Err(error) => {
+                                outcome = Exchange::Unsent;
+                                tracing::warn!(
+                                    "{name}: a reply to {to} could not be sent: {error}"
+                                );
+                            }
+                        }
                     }
+                    metrics.dhcp(port.into(), outcome, packet.bytes.len(), sent);
                     if let Some(record) = handled.record {
                         self.timeline.record(record);
                     }
@@ -70,22 +81,25 @@ impl Server {
 
     /// Decides about packets; what gets no answer is counted.
     fn handle(&self, packets: &[Packet], port: Port) -> Vec<Handled> {
-        let handled = self.answerer.handle(packets, port, unix_ms() / 1000);
+        let handled =
+            self.answerer.handle(packets, port, self.answerer.store.lease_time(unix_ms()));
         let each = handled.into_iter().zip(packets).map(|(handled, Packet { sender, .. })| {
             handled.unwrap_or_else(|error| {
-                match &error {
+                let unanswered = match &error {
                     Unanswered::Refused(refused) => {
                         if self.counters.count(refused.counter()) {
                             tracing::warn!("a packet from {sender} gets no answer: {refused}");
                         }
+                        Exchange::Refused
                     }
                     // Silence: the client asks again, and by then the store may work.
                     Unanswered::Store(error) => {
                         tracing::error!("a packet from {sender} gets no answer: {error}");
                         self.counters.count("store-errors");
+                        Exchange::StoreFailed
                     }
-                }
-                Handled::default()
+                };
+                Handled { unanswered: Some(unanswered), ..Handled::default() }
             })
         });
         each.collect()

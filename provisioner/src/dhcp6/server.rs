@@ -3,13 +3,14 @@
 use super::{
     classify::classify,
     decide::{Facts, decide},
-    lease::Key,
+    lease::{Key, LeaseChange},
     packet::{self, MAX_LEN, Request},
     reply,
     settings::Settings,
 };
 use crate::{
     counters::Counters,
+    metrics::{Exchange, Port},
     quirks::Rules,
     store::{Store, StoreError},
     timeline::{Record, Timeline, unix_ms},
@@ -47,6 +48,8 @@ pub struct Handled {
     pub reply: Option<(Vec<u8>, SocketAddrV6)>,
     /// What is recorded, after the reply is sent.
     pub record: Option<Record>,
+    /// Why it gets no answer, where that is anybody's fault.
+    pub unanswered: Option<Exchange>,
 }
 
 impl Server {
@@ -55,6 +58,8 @@ impl Server {
         thread::Builder::new().name("dhcp6".into()).spawn(move || {
             // One byte more than a request may have tells the long ones.
             let mut buffer = [0; MAX_LEN + 1];
+            let metrics = &self.counters.metrics;
+            let _listening = metrics.listening.begins("dhcp6");
             loop {
                 let (length, sender) = match socket.recv_from(&mut buffer) {
                     Ok((length, SocketAddr::V6(sender))) => (length, sender),
@@ -65,11 +70,18 @@ impl Server {
                     }
                 };
                 let handled = self.handle(&buffer[..length], sender);
-                if let Some((bytes, to)) = handled.reply
-                    && let Err(error) = socket.send_to(&bytes, to)
-                {
-                    tracing::warn!("dhcp6: a reply to {to} could not be sent: {error}");
-                }
+                let silent = handled.unanswered.unwrap_or(Exchange::Silent);
+                let (outcome, sent) = match &handled.reply {
+                    None => (silent, 0),
+                    Some((bytes, to)) => match socket.send_to(bytes, to) {
+                        Ok(sent) => (Exchange::Answered, sent),
+                        Err(error) => {
+                            tracing::warn!("dhcp6: a reply to {to} could not be sent: {error}");
+                            (Exchange::Unsent, 0)
+                        }
+                    },
+                };
+                metrics.dhcp(Port::Six, outcome, length, sent);
                 if let Some(record) = handled.record {
                     self.timeline.record(record);
                 }
@@ -86,22 +98,23 @@ impl Server {
                 if self.counters.count(refused.counter()) {
                     tracing::warn!("a packet from {sender} gets no answer: {refused}");
                 }
-                return Handled::default();
+                return Handled { unanswered: Some(Exchange::Refused), ..Handled::default() };
             }
         };
         tracing::debug!("from {sender}:\n{request}");
         tracing::trace!("as sent: {}", hex::encode(bytes));
         self.answer(&request, sender).unwrap_or_else(|error| {
             // Silence: the client asks again, and by then the store may work.
-            tracing::error!("{} gets no answer: {error}", request.mac);
+            tracing::error!(mac = %request.mac, "it gets no answer: {error}");
             self.counters.count("store-errors");
-            Handled::default()
+            Handled { unanswered: Some(Exchange::StoreFailed), ..Handled::default() }
         })
     }
 
     fn answer(&self, request: &Request, sender: SocketAddrV6) -> Result<Handled, StoreError> {
-        let now = unix_ms() / 1000;
-        let settings = &self.settings;
+        let now = self.store.lease_time(unix_ms());
+        let mut settings = &self.settings;
+        let shorter;
         let key = request.client.clone().map(|duid| {
             let iaid = request.association().map_or(0, |association| association.iaid);
             Key { duid, iaid }
@@ -113,6 +126,7 @@ impl Server {
             (&settings.pool, settings.server()),
             now,
         )?;
+        let live = known.lease.filter(|lease| lease.expires > now);
         let facts = Facts {
             now,
             lease: known.lease,
@@ -123,16 +137,31 @@ impl Server {
             took_uki: known.took_uki,
         };
         let answer = decide(settings, &facts, request, classify(request));
-        if let Some(key) = &key
-            && !self.store.change_lease6(key, request.mac, answer.lease, now)?
-        {
-            return Ok(Handled::default());
+        if let Some(key) = &key {
+            match self.store.change_lease6(key, request.mac, answer.lease, now) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Handled::default()),
+                Err(error) => {
+                    // As by IPv4: what is written already is kept to, and no more is promised.
+                    let held = live.filter(|lease| {
+                        matches!(answer.lease, LeaseChange::Hold(address, _) if address == lease.address)
+                    });
+                    let Some(lease) = held.filter(|_| error.may_pass()) else { return Err(error) };
+                    let left = lease.expires - now;
+                    let mac = request.mac;
+                    tracing::warn!(%mac, "its lease has {left} s to go and is not extended: {error}");
+                    let whole = settings.lease_seconds;
+                    let lease_seconds = u32::try_from(left).unwrap_or(whole).min(whole);
+                    shorter = Settings { lease_seconds, ..settings.clone() };
+                    settings = &shorter;
+                }
+            }
         }
         let reply =
             answer.reply.map(|reply| (reply.bytes(settings, request), reply::to(request, sender)));
         let record = answer.note.map(|note| {
             Record::new(request.mac, note.kind, note.text).marks(note.marks).sighting(note.sighting)
         });
-        Ok(Handled { reply, record })
+        Ok(Handled { reply, record, unanswered: None })
     }
 }

@@ -26,6 +26,7 @@
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/approvals`, `/jobs`, `/machines/{mac}` | people | the page |
 //! | `/sign-in`, `/sign-out`, `POST /machines/{mac}/do` | operators in a browser | to act |
+//! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus, supervisors | how we are |
 //!
 //! `doors` says which of them are open by plain HTTP.
 
@@ -41,6 +42,7 @@ mod nodes;
 mod once;
 mod openapi;
 mod operators;
+mod ops;
 mod pages;
 mod session;
 mod time;
@@ -71,7 +73,7 @@ use utoipa_axum::routes;
 /// The longest body of a request: an inventory of the largest server takes some 300 kB.
 const MAX_BODY: usize = 2 << 20;
 /// The most watchers of server-sent events: each holds a connection for as long as it likes.
-const MAX_WATCHERS: usize = 64;
+pub(crate) const MAX_WATCHERS: usize = 64;
 
 /// What handlers share.
 pub struct App {
@@ -167,9 +169,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/jobs", get(pages::jobs))
         .route("/sign-in", get(session::form).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
+        .route("/healthz", get(ops::healthz))
+        .route("/metrics", get(ops::metrics))
+        .route("/readyz", get(ops::readyz))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), ops::meter))
         .with_state(app)
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn certificate(
     let standing = app.store.run(move |store| store.standing(mac, &node, &boot_id)).await?;
     stands(standing)?;
     let made = app.ca.node(mac, &node, &boot_id, unix_ms() / 1000).map_err(|error| {
-        tracing::error!("{mac}: {error}");
+        tracing::error!(%mac, "{error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     })?;
     let answer = NodeCertificate {

@@ -60,6 +60,7 @@ pub fn serve(
     thread::Builder::new().name("advertise".into()).spawn(move || {
         let (start, mut schedule) = (Instant::now(), Schedule::default());
         let mut buffer = [0; MAX_LEN];
+        let _listening = counters.metrics.listening.begins("router-advertisements");
         loop {
             if schedule.due(start.elapsed(), chance()) {
                 counters.count("router-advertisements");

@@ -48,6 +48,14 @@ impl Store {
         self.write(Part::Leases, |sql| work(&mut Leases { sql }))
     }
 
+    /// The same where nothing is changed: it may be read where it cannot be written.
+    pub fn leases_seen<T>(
+        &self,
+        work: impl FnOnce(&mut Leases<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.read(|sql| work(&mut Leases { sql }))
+    }
+
     /// Whether a machine fetched the whole UKI in its latest boot and has not been heard of since.
     pub fn took_uki(&self, mac: Mac) -> Result<bool, StoreError> {
         let progress = self.read(|sql| progress(sql, &mac.to_string()))?;

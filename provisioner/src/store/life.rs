@@ -12,6 +12,7 @@ use protocol::{
     PublicKey,
     fleet::{Life, MachineState},
 };
+use std::sync::atomic::Ordering;
 
 /// The most transitions kept of a machine.
 const MAX_TRANSITIONS: u32 = 200;
@@ -120,10 +121,33 @@ impl Store {
         self.read(|sql| sql.first(select, &[]))?.map(|row| row.get(0)).transpose()
     }
 
-    /// Moves the ends of all waits by so many milliseconds.
+    /// Moves the ends of all waits, and of leases, by so many milliseconds.
     pub fn shift_deadlines(&self, by: i64) -> Result<(), StoreError> {
         let update = "UPDATE machines SET deadline = deadline + ?1 WHERE deadline IS NOT NULL";
-        self.write(Part::Machines, |sql| sql.execute(update, values![by]).map(drop))
+        self.write(Part::Machines, |sql| sql.execute(update, values![by]).map(drop))?;
+        self.write(Part::Leases, |sql| {
+            for table in ["leases", "leases6"] {
+                let update = format!(
+                    "UPDATE {table} SET expires =
+                         CASE WHEN expires + ?1 < 0 THEN 0 ELSE expires + ?1 END"
+                );
+                sql.execute(&update, values![by / 1_000])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// By how many milliseconds our clock is ahead of the one that leases are judged by: that of the
+    /// server that front-ends share. 0 where it is near enough.
+    pub fn set_ahead(&self, by: i64) {
+        self.ahead.store(by, Ordering::Relaxed);
+    }
+
+    /// The time that leases are judged by, seconds since 1970, where our own clock says so many
+    /// milliseconds.
+    pub fn lease_time(&self, now: u64) -> u64 {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        now.saturating_add_signed(ahead.saturating_neg()) / 1_000
     }
 }
 

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, str::FromStr};
 /// (some 0.9 MB) and the boot's progress (0.1 MB) make 2.7 MB, of all machines 27 GB. An inventory,
 /// at most 2 MiB as a request's body is, is kept of those alone that were taken in: 21 GB more
 /// where approval is automatic.
-const MAX_MACHINES: u64 = 10_000;
+pub(super) const MAX_MACHINES: u64 = 10_000;
 
 /// A machine that enrolment compares a newcomer with.
 #[derive(Clone, Debug, PartialEq, Eq)]

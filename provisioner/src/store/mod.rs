@@ -10,11 +10,13 @@ mod answers;
 mod attempts;
 mod crashes;
 mod events;
+mod figures;
 mod images;
 mod leases;
 mod leases6;
 mod life;
 mod machines;
+mod meter;
 mod operators;
 mod place;
 mod revoked;
@@ -23,10 +25,12 @@ mod sessions;
 mod sql;
 
 pub use answers::Asked;
+pub use figures::Figures;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
 pub use life::Moved;
 pub use machines::{Enrolled, Filter, Known};
+pub use meter::Meter;
 pub use operators::{Added, FIRST_OPERATOR};
 pub use place::Place;
 pub use revoked::{Revocation, Standing};
@@ -34,8 +38,13 @@ pub use sessions::LASTS as SESSION_LASTS;
 pub use sql::{Server, ServerError};
 
 use crate::machine::Mac;
+use meter::Operation;
 use sql::{Part, Postgres, Sql, Sqlite};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 /// The store failed. Nothing that a machine sends is the cause.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +157,9 @@ enum Backend {
 pub struct Store {
     backend: Backend,
     names: BTreeMap<Mac, String>,
+    /// How long it takes.
+    pub meter: Meter,
+    ahead: AtomicI64,
 }
 
 impl Store {
@@ -165,7 +177,7 @@ impl Store {
                 Backend::Postgres(server)
             }
         };
-        let store = Self { backend, names };
+        let store = Self { backend, names, meter: Meter::default(), ahead: AtomicI64::new(0) };
         store.rename()?;
         Ok(store)
     }
@@ -175,14 +187,19 @@ impl Store {
         matches!(self.backend, Backend::Postgres(_))
     }
 
+    /// Whether it answers at all.
+    pub fn answers(&self) -> Result<(), StoreError> {
+        self.read(|sql| sql.exists("SELECT 1 FROM machines LIMIT 1", &[]).map(drop))
+    }
+
     fn read<T>(
         &self,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match &self.backend {
+        self.meter.timed(Operation::Read, || match &self.backend {
             Backend::Sqlite(file) => file.read(work),
             Backend::Postgres(server) => server.read(work),
-        }
+        })
     }
 
     /// All of it or, where `work` fails, nothing.
@@ -191,10 +208,10 @@ impl Store {
         part: Part,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match &self.backend {
+        self.meter.timed(part.into(), || match &self.backend {
             Backend::Sqlite(file) => file.write(work),
             Backend::Postgres(server) => server.write(part, work),
-        }
+        })
     }
 
     /// Runs something that blocks where blocking is allowed.
@@ -206,6 +223,9 @@ impl Store {
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
     }
 }
+
+#[cfg(test)]
+mod upgrades;
 
 #[cfg(test)]
 #[path = "../../tests/common/place.rs"]

@@ -7,7 +7,7 @@ use super::{
 use protocol::Digest;
 
 /// The most operators.
-const MAX_OPERATORS: u64 = 64;
+pub(super) const MAX_OPERATORS: u64 = 64;
 /// The one that is made at the first start.
 pub const FIRST_OPERATOR: &str = "first";
 

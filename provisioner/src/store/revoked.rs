@@ -9,7 +9,7 @@ use protocol::{Digest, PublicKey};
 
 /// The most node keys that are revoked. None is ever forgotten by itself: where it is full, the next
 /// is refused.
-const MAX_REVOKED: u64 = 100_000;
+pub(super) const MAX_REVOKED: u64 = 100_000;
 
 /// How a node stands that was taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -191,7 +191,7 @@ pub(super) fn upgrade_server(server: &Postgres) -> Result<(), StoreError> {
     })
 }
 
-const KNOWN: i64 = UPGRADES.len() as i64;
+pub(super) const KNOWN: i64 = UPGRADES.len() as i64;
 
 fn missing(found: i64) -> Result<impl Iterator<Item = &'static str>, StoreError> {
     if found > KNOWN {
@@ -210,6 +210,48 @@ fn statements(upgrade: &str) -> Vec<String> {
         .replace(") STRICT", ")");
     let statements = text.split(';').map(str::trim).filter(|statement| !statement.is_empty());
     statements.map(str::to_owned).collect()
+}
+
+/// The text of an upgrade.
+#[cfg(test)]
+pub(super) fn upgrade_text(version: i64) -> &'static str {
+    UPGRADES[usize::try_from(version - 1).unwrap()]
+}
+
+/// Makes a database of that version, with rows after each upgrade.
+#[cfg(test)]
+pub(super) fn at_version(
+    place: &super::Place,
+    version: i64,
+    rows: impl Fn(i64) -> Option<String>,
+) -> Result<(), StoreError> {
+    let steps = (1..=version).map(|step| (upgrade_text(step), rows(step).unwrap_or_default()));
+    match place {
+        super::Place::File(path) => {
+            let connection = Connection::open(path)?;
+            for (upgrade, rows) in steps {
+                connection.execute_batch(upgrade)?;
+                connection.execute_batch(&rows)?;
+            }
+            Ok(connection.pragma_update(None, "user_version", version)?)
+        }
+        super::Place::Server { server, authority } => {
+            let server = Postgres::open((**server).clone(), authority.as_deref())?;
+            server.write(Part::Schema, |sql| {
+                sql.execute("CREATE TABLE schema_version (version BIGINT NOT NULL)", &[])?;
+                sql.execute("INSERT INTO schema_version (version) VALUES (?1)", values![version])?;
+                for (upgrade, rows) in steps {
+                    for statement in statements(upgrade) {
+                        sql.execute(&statement, &[])?;
+                    }
+                    for row in rows.split(";\n").filter(|row| !row.trim().is_empty()) {
+                        sql.execute(row, &[])?;
+                    }
+                }
+                Ok(())
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,44 @@ use super::{
 };
 use crate::{
     counters::Counters,
+    metrics,
     progress::{self, Mark},
     script,
     timeline::{Kind, Record, Sighting, Timeline, seen_at},
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// An observer for the server: what belongs to a machine is recorded, the rest is counted.
 pub fn observer(timeline: Timeline, counters: Arc<Counters>) -> impl Fn(Report) + Send + Sync {
-    move |report| match report {
+    move |report| {
+        count(&counters, &report);
+        tell(&timeline, &counters, report);
+    }
+}
+
+/// Counts every transfer, whosesoever it is.
+fn count(counters: &Counters, report: &Report) {
+    use metrics::Transfer as Ended;
+    let none = (0, 0, Duration::ZERO);
+    let (outcome, (bytes, resent, took)) = match report {
+        Report::Began { .. } => return,
+        Report::Refused { .. } => (Ended::Refused, none),
+        Report::Ended(transfer) => {
+            let outcome = match transfer.end {
+                End::Complete => Ended::Complete,
+                End::Unconfirmed => Ended::Unconfirmed,
+                End::SizeAsked => Ended::SizeAsked,
+                End::Aborted(..) => Ended::Aborted,
+                End::Silent => Ended::Silent,
+            };
+            (outcome, (transfer.bytes, transfer.resent, transfer.took))
+        }
+    };
+    counters.metrics.transfer(outcome, bytes, resent, took);
+}
+
+fn tell(timeline: &Timeline, counters: &Counters, report: Report) {
+    match report {
         Report::Began { mac: Some(mac), name, peer } => {
             let record = Record::new(mac, Kind::Tftp, format!("{name}: transfer begins"));
             timeline.record(record.marks([Mark::Began(stage(&name))]).sighting(at(peer)));

@@ -28,7 +28,7 @@ use std::{
 use tokio::{net::UdpSocket, task::AbortHandle, time::timeout_at};
 
 /// The most transfers at a time: a thousand machines' boot storm, at 70 kB of memory each.
-const MAX_TRANSFERS: usize = 1_024;
+pub const MAX_TRANSFERS: usize = 1_024;
 /// The most transfers of one address at a time: firmware runs one, a relayed site shares one.
 const MAX_TRANSFERS_EACH: usize = 64;
 /// What is read from a file at a time: spares a system call a block.
@@ -140,6 +140,11 @@ impl Server {
     /// The address that it listens at.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// How many transfers run.
+    pub fn transfers(&self) -> usize {
+        self.running().values().filter(|transfer| !transfer.task.is_finished()).count()
     }
 
     /// Serves until the task is dropped.

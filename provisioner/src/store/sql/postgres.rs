@@ -122,6 +122,14 @@ impl FromStr for Server {
 }
 
 impl Server {
+    /// The ports that it is reached at.
+    pub fn ports(&self) -> Vec<u16> {
+        match self.config.get_ports() {
+            [] => vec![5432],
+            given => given.to_vec(),
+        }
+    }
+
     /// Whether it is reached without leaving this host.
     fn is_here(&self) -> bool {
         let loopback = |ip: &IpAddr| ip.is_loopback();
@@ -251,6 +259,12 @@ impl Postgres {
             lent.connection = None;
         }
         done
+    }
+
+    /// Connections in use, and the most that there may be.
+    pub(in crate::store) fn in_use(&self) -> (u64, u64) {
+        let pool = self.pool();
+        (pool.made.saturating_sub(pool.idle.len()) as u64, MOST as u64)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {

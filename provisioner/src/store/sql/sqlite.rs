@@ -33,6 +33,8 @@ impl Sqlite {
             connection.busy_timeout(BUSY_PATIENCE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
+            // No files elsewhere: where we are confined there is no elsewhere.
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
             Ok(connection)
         };
         let opened = |source| StoreError::Open { path: path.into(), source };

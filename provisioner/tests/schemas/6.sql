@@ -1,0 +1,1 @@
+INSERT INTO revoked (node, mac, at) VALUES ('8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394', '52:54:00:aa:00:02', 1700000400000);
