@@ -2,7 +2,8 @@
 
 use crate::{
     attest::{self, AttestError},
-    config::{self, MachineOptions},
+    config,
+    groups::Own,
     life,
     machine::{Mac, usable_uuid},
     store::{Enrolled, Known},
@@ -16,7 +17,7 @@ use protocol::{
     node_api::Operator,
     signed::SignedError,
 };
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 /// How long after it was last heard of a machine is held to be there still, so that another one
 /// with its identity is a second machine and not the same one with a new board or NIC.
@@ -43,8 +44,6 @@ pub struct Authority {
     pub operators: Vec<Operator>,
     /// NTP servers, as nodes reach them.
     pub time_servers: Vec<String>,
-    /// Machines with settings of their own.
-    pub machines: BTreeMap<Mac, MachineOptions>,
 }
 
 /// Key and delegation do not fit together.
@@ -66,6 +65,17 @@ pub enum AuthorityError {
     },
 }
 
+/// A node's configuration cannot be made. Whoever configured its machine has to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// An owner's delegation does not hold.
+    #[error("whose the node is: {0}; have the owner make a new delegation to this provisioner's key")]
+    Ownership(#[from] OwnershipError),
+    /// It is to be somebody's whose delegation is not there.
+    #[error("the machine's owner {0:?} is not in the table `owner` of the configuration any more")]
+    NoOwner(String),
+}
+
 impl Authority {
     /// Checks that the owner's delegation is for our key and chain.
     pub fn check(&self) -> Result<(), AuthorityError> {
@@ -82,23 +92,29 @@ impl Authority {
         &self,
         node: PublicKey,
         boot_id: Digest,
-        mac: Mac,
+        own: &Own,
         name: String,
         unix_time: u64,
-    ) -> Result<Signed<NodeConfig>, OwnershipError> {
+    ) -> Result<Signed<NodeConfig>, ConfigureError> {
         let endorsement = Signed::sign(&self.chain, Endorsement { node }, &self.key);
+        // Work that was to be another's is not paid to us for want of a delegation.
+        let delegation = match (&own.settings.owner, &own.delegation) {
+            (None, _) => &self.delegation,
+            (Some(_), Some(delegation)) => delegation,
+            (Some(owner), None) => return Err(ConfigureError::NoOwner(owner.clone())),
+        };
         let ownership =
-            Ownership { delegation: self.delegation.clone(), endorsement: Some(endorsement) };
+            Ownership { delegation: delegation.clone(), endorsement: Some(endorsement) };
         // What a ledger would refuse is not handed out.
         ownership.verify(&self.chain, &node)?;
-        let own = self.machines.get(&mac).cloned().unwrap_or_default();
+        let own = own.settings.clone();
         let config = NodeConfig {
             node,
             boot_id,
-            name,
+            name: own.name.unwrap_or(name),
             chain: self.chain.clone(),
             ledgers: self.ledgers.clone(),
-            parameter_servers: self.parameter_servers.clone(),
+            parameter_servers: own.jobs.servers(&self.parameter_servers),
             ownership,
             unix_time,
             operators: self.operators.clone(),
@@ -511,6 +527,7 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::groups::Settings;
     use protocol::{boot::Scratch, inventory::Inventory, inventory::Nic, node_api::OperatorRole};
 
     const NOW: u64 = 10_000_000;
@@ -687,17 +704,17 @@ mod tests {
             approval: config::Approval::ByHand,
             operators: vec![Operator { key: key(5).public(), role: OperatorRole::Reader }],
             time_servers: vec!["10.0.0.1".into()],
-            machines: [(
-                mac(1),
-                MachineOptions { scratch: Scratch::Disk, ..MachineOptions::default() },
-            )]
-            .into(),
         };
         authority.check().unwrap();
         let node = key(1).public();
-        let config = authority
-            .configuration(node, Digest([6; 32]), mac(1), "node-1".into(), 1_700_000_000)
-            .unwrap();
+        let made = |own: &Own| {
+            authority.configuration(node, Digest([6; 32]), own, "node-1".into(), 1_700_000_000)
+        };
+        let mut own = Own::default();
+        own.settings.scratch = Scratch::Disk;
+        let config = made(&own).unwrap();
+        let gone = Own { settings: Settings { owner: Some("x".into()), ..own.settings }, ..own };
+        assert!(matches!(made(&gone), Err(ConfigureError::NoOwner(_))));
         assert_eq!(config.signer, key(8).public());
         let config = config.verify(&chain()).unwrap();
         assert_eq!(config.operators, authority.operators);
@@ -827,7 +844,6 @@ mod tests {
             approval,
             operators: vec![],
             time_servers: vec![],
-            machines: BTreeMap::new(),
         };
         let signed = |by: u8, of: u8, issued| {
             let (mac, node) = (mac(of).to_string(), key(1).public());

@@ -2,7 +2,7 @@
 
 use crate::{
     access::Token,
-    config::Options,
+    config::{Flavour, Options},
     counters::Counters,
     deadlines,
     dhcp::{
@@ -12,6 +12,7 @@ use crate::{
         settings::{Mode, Settings},
     },
     enrol::Authority,
+    groups::{Configured, Site},
     http::{self, App},
     image::Image,
     ipv6, net,
@@ -26,6 +27,7 @@ use crate::{
 use listener::{Handshakes, Limits};
 use protocol::{SecretKey, Signed, node::Delegation};
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::Path,
@@ -59,6 +61,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let address = interface.network.address;
     let part = options.dhcp.unwrap_or(crate::config::Part::Off);
     let image = options.image.as_deref().map(Image::open).transpose()?;
+    let flavours = flavours(&options)?;
     let authority = authority(&options)?;
     let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
 
@@ -91,17 +94,28 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let database = options.database.clone().unwrap_or_default();
     let place = database.clone().known_by(options.database_ca.clone());
     let names = names.collect();
-    let manifest = image.as_ref().map(|image| image.manifest.clone());
+    let images = image.iter().chain(flavours.values());
+    let manifests: Vec<_> = images.map(|image| image.manifest.clone()).collect();
+    let site = Site {
+        chain: options.chain.clone(),
+        key: authority.as_ref().map(|authority| authority.key.public()),
+        flavours: flavours.keys().cloned().collect(),
+        quirks: rules.names().map(String::from).collect(),
+    };
+    let file = machines.iter().map(|(&mac, machine)| (mac, machine.values())).collect();
     let opened = spawn_blocking(move || {
-        let store = Store::open(&place, names)?;
-        manifest.map_or(Ok(()), |manifest| store.add_image(&manifest, unix_ms()))?;
+        let store = Arc::new(Store::open(&place, names)?);
+        manifests.iter().try_for_each(|manifest| store.add_image(manifest, unix_ms()))?;
+        store.set_site(&site)?;
+        let configured = Arc::new(Configured::open(store.clone(), file)?);
         let token = Token::generate()?;
         let first = store.add_first_operator(&token.digest(), unix_ms())?;
-        Ok::<_, StartError>((Arc::new(store), Some(token).filter(|_| first)))
+        Ok::<_, StartError>((store, configured, Some(token).filter(|_| first)))
     });
-    let (store, token) = opened.await.map_err(|_| StoreError::Stopping)??;
+    let (store, configured, token) = opened.await.map_err(|_| StoreError::Stopping)??;
     let key = authority.as_ref().map(|authority| &authority.key);
     let secure = tls::start::start(&options, &interface, &database, https.port(), key)?;
+    let rules = rules.configured(configured.clone());
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;
@@ -179,11 +193,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             given => given.to_vec(),
         },
         arguments: options.kernel_argument.clone(),
-        networks: options
-            .machines()
-            .into_iter()
-            .filter_map(|(mac, own)| Some((mac, own.network?)))
-            .collect(),
+        flavours,
     };
     let mut banner =
         banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some(), &secure);
@@ -195,6 +205,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         timeline: timeline.clone(),
         counters,
         setup,
+        configured: configured.clone(),
         ipxe: (
             options.ipxe.clone().unwrap_or_default(),
             match options.ipxe {
@@ -226,6 +237,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         tokio::spawn(unstarted::watch(store.clone(), timeline.clone()));
     }
     tokio::spawn(deadlines::watch(store.clone()));
+    tokio::spawn(configured.watch());
     let router = http::router(app);
     for listener in secure_listeners {
         tokio::spawn(listener::serve_tls(
@@ -290,6 +302,12 @@ pub fn settings(
     })
 }
 
+/// The images that machines of some flavour boot.
+fn flavours(options: &Options) -> Result<BTreeMap<String, Image>, StartError> {
+    let open = |flavour: &Flavour| Ok((flavour.name.clone(), Image::open(&flavour.folder)?));
+    options.flavour.iter().map(open).collect()
+}
+
 /// Key, delegation and chain: all of them, or none.
 fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
     let (key, delegation, chain) = match (&options.key, &options.delegation, &options.chain) {
@@ -316,7 +334,6 @@ fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
         approval: options.approval.unwrap_or_default(),
         operators: options.operator.clone(),
         time_servers: options.time_server.clone(),
-        machines: options.machines(),
     };
     authority.check()?;
     Ok(Some(authority))

@@ -26,6 +26,8 @@ use reqwest::{Client, StatusCode};
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 
+#[path = "http_parts/configuration.rs"]
+mod configuration;
 #[path = "http_parts/life.rs"]
 mod life;
 

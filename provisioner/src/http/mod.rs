@@ -21,6 +21,7 @@
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
+//! | `/v1/config`, `/v1/groups`, … | operators | machines' configuration: `configuration` has the table |
 //! | `GET /`, `/machines/{mac}` | people | the page |
 //!
 //! `doors` says which of them are open by plain HTTP.
@@ -28,18 +29,21 @@
 mod api;
 mod boot;
 mod ca;
+mod configuration;
 mod doors;
 mod live;
 mod mutual;
 mod nodes;
 mod operators;
 mod pages;
+mod precondition;
 mod time;
 mod watched;
 
 use crate::{
     counters::Counters,
     enrol::Authority,
+    groups::Configured,
     machine::Mac,
     script,
     store::{Store, StoreError},
@@ -73,6 +77,8 @@ pub struct App {
     pub counters: Arc<Counters>,
     /// What boot scripts are made from.
     pub setup: script::Setup,
+    /// What single machines and groups of them have of their own.
+    pub configured: Arc<Configured>,
     /// The folder of iPXE's files, and those of them that are given out.
     pub ipxe: (PathBuf, Vec<String>),
     /// The UKI that UEFI firmware gets.
@@ -108,7 +114,17 @@ impl App {
         &self,
         count: impl FnOnce(&Store, &Digest) -> Result<u32, StoreError> + Send + 'static,
     ) -> u32 {
-        let Some(image) = self.setup.image.as_ref().map(|image| image.digest) else { return 1 };
+        let image = self.setup.image.as_ref().map(|image| image.digest);
+        self.attempt_of(image, count).await
+    }
+
+    /// The same for an image of some flavour.
+    async fn attempt_of(
+        &self,
+        image: Option<Digest>,
+        count: impl FnOnce(&Store, &Digest) -> Result<u32, StoreError> + Send + 'static,
+    ) -> u32 {
+        let Some(image) = image else { return 1 };
         self.store.run(move |store| count(store, &image)).await.unwrap_or(1)
     }
 }
@@ -140,6 +156,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", get(pages::overview))
         .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))
+        .merge(configuration::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))

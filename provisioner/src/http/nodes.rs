@@ -168,8 +168,9 @@ pub(super) async fn enrol(
             return Err(Problem::new(StatusCode::CONFLICT, error.to_string()));
         }
     };
+    let own = app.configured.own(mac).await;
     let config = authority
-        .configuration(node, boot_id, mac, name.clone(), unix_ms() / 1000)
+        .configuration(node, boot_id, &own, name.clone(), unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())

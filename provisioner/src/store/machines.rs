@@ -232,22 +232,28 @@ impl Store {
             let Some(oldest) = sql.first(oldest, &[])? else { return Ok(false) };
             forget(sql, &oldest.get::<String>(0)?)?;
         }
+        let name = self.name(sql, mac)?;
         sql.execute(
             "INSERT INTO machines (mac, name, first_seen, last_seen, state_since, deadline)
              VALUES (?1, ?2, ?3, ?3, ?3, ?4)",
-            values![mac.to_string(), self.name(mac), now, super::life::first_deadline(now)],
+            values![mac.to_string(), name, now, super::life::first_deadline(now)],
         )?;
         Ok(true)
     }
 
-    /// The configured name, or one made of the last half of the MAC address.
-    fn name(&self, mac: Mac) -> String {
-        let made = || format!("node-{}", hex::encode(&mac.0[3..]));
-        self.names.get(&mac).cloned().unwrap_or_else(made)
+    /// The configured name, of our file or of the document, or one made of the last half of the MAC
+    /// address.
+    pub(super) fn name(&self, sql: &mut dyn Sql, mac: Mac) -> Result<String, StoreError> {
+        if let Some(name) = self.names.get(&mac) {
+            return Ok(name.clone());
+        }
+        let select = "SELECT name FROM machine_names WHERE mac = ?1";
+        let made = || Ok(format!("node-{}", hex::encode(&mac.0[3..])));
+        sql.first(select, values![mac.to_string()])?.map_or_else(made, |row| row.get(0))
     }
 
     /// Gives machines known from before the names that the configuration has now.
-    pub(super) fn rename(&self) -> Result<(), StoreError> {
+    pub(crate) fn rename(&self) -> Result<(), StoreError> {
         let update = "UPDATE machines SET name = ?2 WHERE mac = ?1";
         self.write(Part::Machines, |sql| {
             for (mac, name) in &self.names {
@@ -260,7 +266,10 @@ impl Store {
 
 /// A machine goes, with all that is kept of it.
 pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
-    for table in ["machines", "events", "reports", "crashes", "attempts", "transitions"] {
+    let tables = [
+        "machines", "events", "reports", "crashes", "attempts", "transitions", "placed", "boots",
+    ];
+    for table in tables {
         sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![mac])?;
     }
     Ok(())

@@ -7,6 +7,7 @@
 //! All functions block; asynchronous callers go through [`Store::run`].
 
 mod attempts;
+mod configuration;
 mod crashes;
 mod events;
 mod images;
@@ -20,6 +21,7 @@ mod revoked;
 mod schema;
 mod sql;
 
+pub use configuration::{Draft, Drafted, Mark};
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
 pub use life::Moved;
