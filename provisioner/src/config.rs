@@ -341,7 +341,7 @@ impl MachineOptions {
 }
 
 /// The keys of a machine's table.
-const MACHINE_KEYS: [&str; 10] = [
+pub(crate) const MACHINE_KEYS: [&str; 10] = [
     "name",
     "quirks",
     "boot-method",

@@ -190,13 +190,7 @@ pub fn unsupported(arch: &str) -> String {
 }
 
 /// The kernel's command line.
-pub fn command_line(
-    setup: &Setup,
-    base: &str,
-    image: &Image,
-    mac: Mac,
-    own: &Settings,
-) -> String {
+pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac, own: &Settings) -> String {
     let mut line = format!("initrd={}", image.manifest.initramfs.file);
     let mut argument = |name: &str, value: &str| {
         // Writing to a string does not fail.

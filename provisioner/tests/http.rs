@@ -28,6 +28,8 @@ use tempfile::TempDir;
 
 #[path = "http_parts/configuration.rs"]
 mod configuration;
+#[path = "http_parts/entry.rs"]
+mod entry;
 #[path = "http_parts/life.rs"]
 mod life;
 

@@ -60,10 +60,10 @@ mod tests {
 
     #[test]
     fn each_value_that_differs_is_told_by_its_place() {
-        let before = json!({ "group": { "a": { "window": 1, "labels": { "x.y": "1" } }, "b": {} } });
+        let before =
+            json!({ "group": { "a": { "window": 1, "labels": { "x.y": "1" } }, "b": {} } });
         let after = json!({ "group": { "a": { "window": 2, "rate": 10_000 }, "b": {} } });
-        let told: Vec<String> =
-            between(&before, &after).iter().map(Change::to_string).collect();
+        let told: Vec<String> = between(&before, &after).iter().map(Change::to_string).collect();
         assert_eq!(
             told,
             [

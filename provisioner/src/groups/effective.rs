@@ -49,7 +49,11 @@ pub fn settings(effective: &Effective<Json>) -> Settings {
     Settings::of(&plain.collect())
 }
 
-fn take<V: Clone>(settled: &mut BTreeMap<String, Sourced<V>>, more: &BTreeMap<String, V>, from: &str) {
+fn take<V: Clone>(
+    settled: &mut BTreeMap<String, Sourced<V>>,
+    more: &BTreeMap<String, V>,
+    from: &str,
+) {
     for (key, value) in more {
         let sourced = || Sourced { value: value.clone(), from: from.into() };
         settled.entry(key.clone()).or_insert_with(sourced);
@@ -119,9 +123,7 @@ mod tests {
         let told: Vec<(&str, &str, u64)> = settled
             .values
             .iter()
-            .map(|(key, value)| {
-                (key.as_str(), value.from.as_str(), value.value.as_u64().unwrap())
-            })
+            .map(|(key, value)| (key.as_str(), value.from.as_str(), value.value.as_u64().unwrap()))
             .collect();
         assert_eq!(
             told,

@@ -7,10 +7,7 @@ use crate::{
     dhcp::settings::BootMethod,
     tftp::care::Care,
 };
-use protocol::{
-    boot::Scratch,
-    network::NetworkConfig,
-};
+use protocol::{boot::Scratch, network::NetworkConfig};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Write as _;
 
@@ -245,9 +242,8 @@ fn owner(value: &Json, with: &Reading<'_>) -> Result<Json, String> {
 }
 
 fn jobs(value: &Json, _: &Reading<'_>) -> Result<Json, String> {
-    let (jobs, json) = typed::<Jobs>(value).map_err(|_| {
-        "\"all\", \"none\" or a list of parameter servers is wanted".to_string()
-    })?;
+    let (jobs, json) = typed::<Jobs>(value)
+        .map_err(|_| "\"all\", \"none\" or a list of parameter servers is wanted".to_string())?;
     if let Jobs::Servers(servers) = jobs {
         let plain = |url: &String| is_plain_url(url) && url.len() <= MAX_URL_LEN;
         if !(1..=MAX_LIST).contains(&servers.len()) || !servers.iter().all(plain) {
@@ -322,4 +318,35 @@ fn cared<T: DeserializeOwned + Serialize + Copy>(
     let (number, json) = typed::<T>(value)?;
     let wrong = |text: String| text.trim_start_matches("has a ").to_string();
     care(number).check().map(|()| json).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    /// `ALIA_WRITE_DOCS=1` writes it.
+    #[test]
+    fn the_documentation_has_these_keys() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        let text = fs::read_to_string(&path).unwrap();
+        let marks = ["<!-- keys -->\n", "<!-- end -->"];
+        let (before, rest) = text.split_once(marks[0]).unwrap();
+        let (there, after) = rest.split_once(marks[1]).unwrap();
+        if std::env::var_os("ALIA_WRITE_DOCS").is_some() {
+            fs::write(&path, [before, marks[0], &table(), marks[1], after].concat()).unwrap();
+            return;
+        }
+        assert_eq!(there, table(), "docs/configuration.md is old: ALIA_WRITE_DOCS=1 writes it");
+    }
+
+    #[test]
+    fn a_key_that_the_programs_file_has_for_a_machine_is_one_here() {
+        let all = crate::config::MACHINE_KEYS;
+        assert!(all.iter().all(|name| key(name).is_some()), "{all:?}");
+        let mut names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), KEYS.len());
+    }
 }

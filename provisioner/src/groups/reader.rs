@@ -237,9 +237,9 @@ impl<'a> Reader<'a> {
     fn machine(&mut self, at: &str, name: &str, json: &Json) -> Option<(String, Machine)> {
         let mac = self.mac(at, name)?;
         let table = self.table(at, json)?;
-        let groups = table.get("groups").and_then(|json| {
-            self.value::<Vec<String>>(&format!("{at}.groups"), json)
-        });
+        let groups = table
+            .get("groups")
+            .and_then(|json| self.value::<Vec<String>>(&format!("{at}.groups"), json));
         let groups = groups.unwrap_or_default();
         for group in &groups {
             self.known_group(&format!("{at}.groups"), group);

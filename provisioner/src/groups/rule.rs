@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// The most entries of each of a rule's lists.
 const MAX_LIST: usize = 4_096;
+/// The largest limit: more machines than are kept.
+const MAX_LIMIT: u64 = 1_000_000;
 /// The longest serial number.
 const MAX_SERIAL_LEN: usize = 64;
 
@@ -49,7 +51,9 @@ pub(super) fn check(rule: &mut Rule) -> Vec<String> {
     }
     for serial in &mut rule.serials {
         *serial = serial.trim().into();
-        if serial.is_empty() || serial.len() > MAX_SERIAL_LEN || serial.chars().any(char::is_control)
+        if serial.is_empty()
+            || serial.len() > MAX_SERIAL_LEN
+            || serial.chars().any(char::is_control)
         {
             mistakes.push(format!("the serial number {serial:?}: 1 to 64 bytes are wanted"));
         }
@@ -65,8 +69,8 @@ pub(super) fn check(rule: &mut Rule) -> Vec<String> {
     {
         mistakes.push(format!("expires {expires:?}: a time as 2026-12-31T00:00:00Z is wanted"));
     }
-    if rule.limit == Some(0) {
-        mistakes.push("limit 0 lets nobody in: leave the rule out".into());
+    if rule.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
+        mistakes.push(format!("limit: 1 to {MAX_LIMIT} is wanted; a rule for nobody is left out"));
     }
     mistakes
 }
@@ -79,8 +83,7 @@ impl Rule {
         (self.serials.is_empty() || self.serials.iter().any(|known| known == serial))
             && (self.macs.is_empty() || self.macs.iter().any(prefix))
             && (self.nodes.is_empty() || self.nodes.contains(&claims.node))
-            && (self.chips.is_empty()
-                || claims.chip.is_some_and(|chip| self.chips.contains(&chip)))
+            && (self.chips.is_empty() || claims.chip.is_some_and(|chip| self.chips.contains(&chip)))
     }
 
     /// Whether its time is over at `now`, milliseconds since 1970. A time that cannot be read is over.
@@ -148,13 +151,15 @@ mod tests {
     fn a_rule_that_is_over_or_full_lets_nobody_in_and_says_so() {
         let ends = Rule { expires: Some("1970-01-01T00:00:10Z".into()), limit: Some(2), ..rule() };
         let rules: BTreeMap<String, Rule> = [("a".to_string(), ends), ("b".into(), rule())].into();
-        let judged = |taken: u64, now| judge(&rules, &claims("S-1"), &[("a".into(), taken)].into(), now);
+        let judged =
+            |taken: u64, now| judge(&rules, &claims("S-1"), &[("a".into(), taken)].into(), now);
         assert_eq!(judged(1, 9_999), Verdict::By("a".into()));
         assert_eq!(judged(2, 9_999), Verdict::By("b".into()), "the first with room");
         assert_eq!(judged(1, 10_000), Verdict::By("b".into()));
         let mut alone = rules.clone();
         alone.remove("b");
-        let judged = |taken: u64, now| judge(&alone, &claims("S-1"), &[("a".into(), taken)].into(), now);
+        let judged =
+            |taken: u64, now| judge(&alone, &claims("S-1"), &[("a".into(), taken)].into(), now);
         assert_eq!(judged(0, 10_000), Verdict::None(vec!["rule a is over".into()]));
         let Verdict::None(why) = judged(2, 0) else { unreachable!() };
         assert!(why[0].contains("its 2 machines"), "{why:?}");
@@ -171,7 +176,7 @@ mod tests {
             ..rule()
         };
         let text = mistakes(bad);
-        for part in ["MAC prefix", "2026-12-31", "limit 0"] {
+        for part in ["MAC prefix", "2026-12-31", "limit: 1 to"] {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(mistakes(rule()), "");

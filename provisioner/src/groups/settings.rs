@@ -104,8 +104,9 @@ impl Settings {
             serde_json::from_value::<Self>(serde_json::Value::Object(map))
         };
         read(values).unwrap_or_else(|_| {
-            let alone =
-                |(key, value): &(&String, &super::Json)| read(&Values::from([((*key).clone(), (*value).clone())])).is_ok();
+            let alone = |(key, value): &(&String, &super::Json)| {
+                read(&Values::from([((*key).clone(), (*value).clone())])).is_ok()
+            };
             let good = values.iter().filter(alone).map(|(key, value)| (key.clone(), value.clone()));
             read(&good.collect()).unwrap_or_default()
         })

@@ -78,7 +78,9 @@ pub(super) async fn machine(
         let image = app.setup.image_of(flavour);
         let digest = image.map(|image| image.digest);
         let attempt = app
-            .attempt_of(digest, move |store, image| store.count_attempt(mac, image, None, unix_ms()))
+            .attempt_of(digest, move |store, image| {
+                store.count_attempt(mac, image, None, unix_ms())
+            })
             .await;
         let script = script::machine(&app.setup, app.setup.base(peer), mac, &own, attempt);
         let mut what = image.map_or("no image yet".to_string(), |image| {

@@ -122,14 +122,7 @@ impl Store {
             sql.execute(
                 "INSERT INTO revisions (revision, at, actor, why, document, bytes)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                values![
-                    revision,
-                    now,
-                    &draft.actor,
-                    &draft.why,
-                    &document,
-                    document.len() as u64,
-                ],
+                values![revision, now, &draft.actor, &draft.why, &document, document.len() as u64,],
             )?;
             drop_old(sql)?;
             if let Some(placed) = &draft.placed {
@@ -280,9 +273,8 @@ mod tests {
     fn of_two_who_change_the_configuration_at_once_one_is_told() {
         let (_folder, store) = temporary();
         assert_eq!(store.configuration().unwrap(), (0, Document::default()));
-        let take = |expected, name| {
-            store.take_configuration(expected, &draft(Some(name)), 5).unwrap()
-        };
+        let take =
+            |expected, name| store.take_configuration(expected, &draft(Some(name)), 5).unwrap();
         assert_eq!(take(0, "a"), Drafted::Taken(1));
         assert_eq!(take(0, "b"), Drafted::Stale(1));
         let results = std::thread::scope(|scope| {

@@ -18,7 +18,7 @@ impl Site {
     }
 
     /// A change on the revision that holds, or on the one that is given.
-    async fn change(
+    pub(super) async fn change(
         &self,
         method: Method,
         path: &str,
@@ -150,14 +150,21 @@ async fn scratch_and_name_are_in_the_settings_and_the_name_on_the_page() {
     let value = json!({ "name": "rack-7-4", "scratch": { "erase": "nvme-A_1" } });
     site.set(&format!("/v1/machines/{MAC}/config"), value).await;
     let config = site.settings(2).await;
-    assert_eq!((config.scratch, config.name.as_str()), (Scratch::Erase("nvme-A_1".into()), "rack-7-4"));
+    assert_eq!(
+        (config.scratch, config.name.as_str()),
+        (Scratch::Erase("nvme-A_1".into()), "rack-7-4")
+    );
     assert_eq!(site.machine(MAC).await.machine.name, "rack-7-4");
 }
 
 /// DHCP's decision, with the configuration that the router changed.
 fn offered(site: &Site, options: &[(u8, &[u8])]) -> (Vec<u8>, String) {
     use provisioner::{
-        dhcp::{answerer::Packet, pool::Network, settings::{HttpBoot, Mode, Settings}},
+        dhcp::{
+            answerer::Packet,
+            pool::Network,
+            settings::{HttpBoot, Mode, Settings},
+        },
         groups::Configured,
         quirks::Rules,
     };
@@ -206,7 +213,9 @@ async fn what_is_set_of_firmware_by_hand_is_what_dhcp_does() {
     let pxe: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
     let http: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
     let rom: &[(u8, &[u8])] = &[
-        (60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7]), (77, b"iPXE"),
+        (60, b"PXEClient:Arch:00007:UNDI:003016"),
+        (93, &[0, 7]),
+        (77, b"iPXE"),
         (175, &[0x13, 1, 1, 0x24, 1, 1]),
     ];
     let machine = format!("/v1/machines/{MAC}/config");
@@ -267,17 +276,25 @@ async fn a_change_says_who_asks_and_what_it_is_made_for() {
     assert_eq!(status(put().header("if-match", "\"0\"")).await, StatusCode::UNAUTHORIZED);
     assert_eq!(status(put().bearer_auth(site.token())).await, StatusCode::PRECONDITION_REQUIRED);
     let response = site.change(Method::PUT, "/v1/groups/a", "{}", Some("\"0\"")).await;
-    assert_eq!((response.status(), &response.headers()["etag"]), (StatusCode::OK, &"\"1\"".parse().unwrap()));
+    assert_eq!(
+        (response.status(), &response.headers()["etag"]),
+        (StatusCode::OK, &"\"1\"".parse().unwrap())
+    );
     let late = site.change(Method::PUT, "/v1/groups/b", "{}", Some("\"0\"")).await;
     assert_eq!(late.status(), StatusCode::PRECONDITION_FAILED);
     let text = late.text().await.unwrap();
     assert!(text.contains("is at revision 1"), "{text}");
-    for (path, body) in [("/v1/groups/A b", "{}"), ("/v1/groups/c", "{\"windw\": 1}"), ("/v1/config", "[]")] {
+    for (path, body) in
+        [("/v1/groups/A b", "{}"), ("/v1/groups/c", "{\"windw\": 1}"), ("/v1/config", "[]")]
+    {
         let response = site.change(Method::PUT, path, body, None).await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
     }
-    assert_eq!(site.change(Method::PUT, "/v1/config", "{", None).await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        site.change(Method::PUT, "/v1/config", "{", None).await.status(),
+        StatusCode::BAD_REQUEST
+    );
     let missing = site.change(Method::DELETE, "/v1/groups/zz", "", None).await;
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
 }
@@ -286,7 +303,8 @@ async fn a_change_says_who_asks_and_what_it_is_made_for() {
 async fn history_says_who_and_why_and_every_revision_can_be_had_back() {
     let site = start(|_| {}).await;
     site.set("/v1/groups/a?why=first%20rack", json!({ "window": 1 })).await;
-    let patched = site.change(Method::PATCH, "/v1/groups/a", r#"{"window":2,"rate":20000}"#, None).await;
+    let patched =
+        site.change(Method::PATCH, "/v1/groups/a", r#"{"window":2,"rate":20000}"#, None).await;
     let taken: Taken<Value> = patched.json().await.unwrap();
     let told: Vec<String> = taken.changes.iter().map(Change::to_string).collect();
     assert_eq!(told, ["+ group.a.rate = 20000", "~ group.a.window: 1 -> 2"]);
@@ -294,7 +312,8 @@ async fn history_says_who_and_why_and_every_revision_can_be_had_back() {
     let tried: Taken<Value> = tried.json().await.unwrap();
     assert_eq!((tried.revision, tried.taken, tried.changes.len()), (2, false, 2));
     let history: History = site.json("/v1/config/history").await;
-    let told: Vec<_> = history.revisions.iter().map(|r| (r.revision, r.actor.as_str(), r.why.as_str())).collect();
+    let told: Vec<_> =
+        history.revisions.iter().map(|r| (r.revision, r.actor.as_str(), r.why.as_str())).collect();
     assert_eq!(told, [(2, "first", "group a was changed"), (1, "first", "first rack")]);
     let changes: Vec<Change<Value>> = site.json("/v1/config/diff?from=2&to=1").await;
     assert_eq!(changes[0].to_string(), "- group.a.rate = 20000");
@@ -314,7 +333,8 @@ async fn an_export_imported_elsewhere_is_the_same_and_here_changes_nothing() {
     let site = start(|_| {}).await;
     site.set("/v1/groups/a", json!({ "window": 1, "labels": { "site": "b" } })).await;
     site.set("/v1/rules/new", json!({ "serials": ["S-1"], "group": "a", "limit": 2 })).await;
-    let labels = site.change(Method::PUT, &format!("/v1/machines/{MAC}/labels"), r#"{"u":"4"}"#, None).await;
+    let labels =
+        site.change(Method::PUT, &format!("/v1/machines/{MAC}/labels"), r#"{"u":"4"}"#, None).await;
     assert_eq!(labels.status(), StatusCode::OK);
     let whole: Value = site.json("/v1/config").await;
     for format in ["toml", "json"] {

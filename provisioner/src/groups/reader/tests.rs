@@ -1,6 +1,6 @@
 use super::{super::text, *};
-use protocol::{ChainId, SecretKey};
 use proptest::prelude::*;
+use protocol::{ChainId, SecretKey};
 use serde_json::json;
 
 fn key(seed: u8) -> SecretKey {
@@ -123,7 +123,10 @@ fn a_document_is_bounded_and_so_is_what_is_told_of_it() {
 
 #[test]
 fn a_time_of_toml_is_one() {
-    let read = text::parse("[rule.a]\nserials = ['S']\nexpires = 2030-01-01T00:00:00Z", Default::default());
+    let read = text::parse(
+        "[rule.a]\nserials = ['S']\nexpires = 2030-01-01T00:00:00Z",
+        Default::default(),
+    );
     let document = document(&read.unwrap(), &site()).unwrap();
     assert_eq!(document.rule["a"].expires.as_deref(), Some("2030-01-01T00:00:00Z"));
 }

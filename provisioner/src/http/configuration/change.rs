@@ -76,17 +76,15 @@ pub(super) async fn edit(
     let changes = change::between(&before, &change::json(&document));
     let mut taken = Taken { revision, taken: false, changes };
     if !asked.how.dry_run && !taken.changes.is_empty() {
-        let draft =
-            Draft { why: asked.why(), actor: asked.operator, document, placed: None };
+        let draft = Draft { why: asked.why(), actor: asked.operator, document, placed: None };
         (taken.revision, taken.taken) = (take(app, revision, draft).await?, true);
     }
     Ok((tag(taken.revision), Body(taken)).into_response())
 }
 
 async fn take(app: &App, expected: u64, draft: Draft) -> Result<u64, Problem> {
-    let work = move |store: &crate::store::Store| {
-        store.take_configuration(expected, &draft, unix_ms())
-    };
+    let work =
+        move |store: &crate::store::Store| store.take_configuration(expected, &draft, unix_ms());
     match app.store.run(work).await? {
         Drafted::Taken(revision) => Ok(revision),
         Drafted::Stale(current) => Err(stale(current)),

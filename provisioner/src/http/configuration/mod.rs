@@ -30,11 +30,14 @@ use std::sync::Arc;
 /// The routes.
 pub(super) fn routes() -> Router<Arc<App>> {
     let whole = get(read::document).put(change::put_document).patch(change::patch_document);
-    let machine =
-        get(read::effective).put(parts::put_machine).patch(parts::patch_machine).delete(parts::delete_machine);
+    let machine = get(read::effective)
+        .put(parts::put_machine)
+        .patch(parts::patch_machine)
+        .delete(parts::delete_machine);
     let labels = get(read::labels).put(parts::put_labels).patch(parts::patch_labels);
     let part = get(parts::get_all);
-    let one = get(parts::get_one).put(parts::put_one).patch(parts::patch_one).delete(parts::delete_one);
+    let one =
+        get(parts::get_one).put(parts::put_one).patch(parts::patch_one).delete(parts::delete_one);
     Router::new()
         .route("/v1/config", whole)
         .route("/v1/config/history", get(read::history))
@@ -43,7 +46,10 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/config/rollback", post(change::rollback))
         .route("/v1/config/export", get(read::export))
         .route("/v1/config/import", post(change::import))
-        .route("/v1/defaults", get(parts::get_defaults).put(parts::put_defaults).patch(parts::patch_defaults))
+        .route(
+            "/v1/defaults",
+            get(parts::get_defaults).put(parts::put_defaults).patch(parts::patch_defaults),
+        )
         .route("/v1/groups", part.clone())
         .route("/v1/groups/{name}", one.clone())
         .route("/v1/rules", part.clone())
