@@ -143,8 +143,14 @@ impl Configured {
     }
 
     /// The rules of enrolment as they are now.
+    ///
+    /// # Errors
+    /// The store's.
     pub fn rules(&self) -> Result<BTreeMap<String, super::Rule>, StoreError> {
-        self.refresh()?;
+        // Where rules put machines changes with each that they let in, and does not matter here.
+        if self.store.configuration_mark()?.revision != self.known().mark.revision {
+            self.refresh()?;
+        }
         Ok(self.known().document.rule.clone())
     }
 }

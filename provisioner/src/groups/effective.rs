@@ -5,9 +5,9 @@ use crate::machine::Mac;
 use protocol::configuration::{Effective, Sourced};
 use std::collections::BTreeMap;
 
-/// Settles a machine's values: the front-end's `file`, then its own table, its groups in their order,
-/// the group where a rule put it, and the defaults. Whoever is first to say something of a key says
-/// all of it. A group that is no more says nothing.
+/// Settles a machine's values: the front-end's `file`, then its own table, its groups in their order (or
+/// the one where a rule put it, while the document names none), and the defaults. Whoever is first to
+/// say something of a key says all of it. A group that is no more says nothing.
 pub fn effective(
     revision: u64,
     document: &Document,
@@ -27,8 +27,8 @@ pub fn effective(
     }
     if let Some(placed) = placed {
         take(&mut settled.labels, &placed.labels, &format!("rule {}", placed.rule));
-        if let Some(group) = placed.group.as_ref().filter(|group| !settled.groups.contains(group)) {
-            settled.groups.push(group.clone());
+        if settled.groups.is_empty() {
+            settled.groups.extend(placed.group.clone());
         }
     }
     settled.groups.retain(|name| document.group.contains_key(name));
@@ -131,13 +131,16 @@ mod tests {
                 ("blksize", "file", 1),
                 ("https", "group first", 3),
                 ("jobs", "defaults", 6),
-                ("owner", "group third", 5),
+                ("owner", "defaults", 6),
                 ("rate", "group second", 4),
                 ("window", "machine", 2),
             ]
         );
-        assert_eq!(settled.groups, ["first", "second", "third"]);
+        assert_eq!(settled.groups, ["first", "second"], "an operator's word, not the rule's");
         assert_eq!(settled.labels["site"].from, "rule r");
+        let by_rule = effective(7, &document, None, Some(&placed), Mac([2, 0, 0, 0, 0, 2]));
+        assert_eq!(by_rule.values["owner"].from, "group third");
+        assert_eq!(by_rule.groups, ["third"]);
         let other = effective(7, &document, None, None, Mac([2, 0, 0, 0, 0, 2]));
         assert!(other.values.values().all(|value| value.from == "defaults"));
     }

@@ -150,8 +150,8 @@ impl Store {
     pub fn site(&self) -> Result<Site, StoreError> {
         let select = "SELECT text FROM configuration_state WHERE name = 'site'";
         let row = self.read(|sql| sql.first(select, &[]))?;
-        let site = row.map(|row| Ok(serde_json::from_str(&row.get::<String>(0)?)?));
-        Ok(site.transpose().map_err(|error: StoreError| error)?.unwrap_or_default())
+        let Some(row) = row else { return Ok(Site::default()) };
+        Ok(serde_json::from_str(&row.get::<String>(0)?)?)
     }
 
     /// Writes down what documents are checked against.
@@ -253,7 +253,7 @@ fn drop_old(sql: &mut dyn Sql) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::{
-        groups::Machine,
+        groups::{Configured, Machine},
         store::temporary,
         timeline::{Kind, Record, Sighting},
     };
@@ -315,6 +315,19 @@ mod tests {
         assert_eq!(named(), "second");
         store.take_configuration(2, &draft(None), 0).unwrap();
         assert_eq!(named(), "node-000001");
+    }
+
+    #[test]
+    fn while_the_store_fails_what_was_configured_last_holds() {
+        let (_folder, store) = temporary();
+        let configured = Configured::open(store.clone(), BTreeMap::new()).unwrap();
+        store.take_configuration(0, &draft(Some("first")), 0).unwrap();
+        let named = || configured.now(MAC).settings.name;
+        assert_eq!(named().as_deref(), Some("first"), "read again, since it changed");
+        store.write(Part::Machines, |sql| sql.execute("DROP TABLE placed", &[])).unwrap();
+        assert!(configured.refresh().is_ok_and(|changed| !changed));
+        assert!(store.configuration_of(MAC).is_err());
+        assert_eq!(named().as_deref(), Some("first"));
     }
 
     #[test]
