@@ -230,7 +230,7 @@ fn without_flags<'a>(words: &[&'a str]) -> Vec<&'a str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use provisioner::{image::Image, script};
+    use provisioner::{groups::Settings, image::Image, script};
 
     fn settings() -> BTreeMap<&'static str, String> {
         [
@@ -255,7 +255,7 @@ mod tests {
             chain: Some("alia-test".parse().unwrap()),
             consoles: vec!["ttyS0".into()],
             arguments: vec![],
-            networks: BTreeMap::new(),
+            flavours: BTreeMap::new(),
         }
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let setup = setup();
         let mac = "02-f1-ee-00-00-01".parse().unwrap();
         for attempt in [1, 9] {
-            let text = script::machine(&setup, &setup.base_url, mac, attempt);
+            let text = script::machine(&setup, &setup.base_url, mac, &Settings::default(), attempt);
             let Ok(Outcome::Boot(boot)) = walk(&text, &settings()) else { panic!("{text}") };
             let base =
                 format!("http://10.0.0.1:8080/image/{}", setup.image.as_ref().unwrap().digest);
@@ -287,8 +287,13 @@ mod tests {
     #[test]
     fn without_an_image_the_script_is_asked_for_anew() {
         let setup = script::Setup { image: None, ..setup() };
-        let text =
-            script::machine(&setup, &setup.base_url, "02-f1-ee-00-00-01".parse().unwrap(), 1);
+        let text = script::machine(
+            &setup,
+            &setup.base_url,
+            "02-f1-ee-00-00-01".parse().unwrap(),
+            &Settings::default(),
+            1,
+        );
         let wanted = Outcome::Chain("http://10.0.0.1:8080/boot.ipxe".into());
         assert_eq!(walk(&text, &settings()), Ok(wanted));
     }

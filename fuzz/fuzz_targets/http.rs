@@ -17,6 +17,7 @@ use protocol::{
 use provisioner::{
     counters::Counters,
     enrol::Authority,
+    groups::Configured,
     http::{self, App},
     image::Image,
     script::Setup,
@@ -84,8 +85,10 @@ fn app(folder: &Path) -> Arc<App> {
     let chain: protocol::ChainId = fuzz::chain::CHAIN.parse().expect("a chain id");
     let (key, owner) = (SecretKey::from_seed([8; 32]), SecretKey::from_seed([7; 32]));
     let delegation = Signed::sign(&chain, Delegation { delegate: key.public() }, &owner);
+    let configured = Configured::open(store.clone(), BTreeMap::new()).expect("a store");
     Arc::new(App {
         store,
+        configured: Arc::new(configured),
         timeline,
         counters,
         setup: Setup {
@@ -96,7 +99,7 @@ fn app(folder: &Path) -> Arc<App> {
             chain: Some(chain.clone()),
             consoles: vec!["ttyS0".into()],
             arguments: vec![],
-            networks: BTreeMap::new(),
+            flavours: BTreeMap::new(),
         },
         ipxe: (folder.join("ipxe"), vec!["snponly.efi".into()]),
         uki: Some(folder.join("aliaos.efi")),
@@ -109,7 +112,6 @@ fn app(folder: &Path) -> Arc<App> {
             operators: vec![],
             approval: provisioner::config::Approval::Automatic,
             time_servers: vec![],
-            machines: BTreeMap::new(),
         }),
         upstream: tokio::sync::watch::channel(Arc::default()).1,
         dhcp: "off",

@@ -4,7 +4,14 @@
 use cli::job_file::{CorpusFiles, JobFile};
 use image::Recipe;
 use libfuzzer_sys::fuzz_target;
-use provisioner::{check, config::Options};
+use provisioner::{
+    check,
+    config::Options,
+    groups::{
+        Site, reader,
+        text::{self, Format},
+    },
+};
 use std::path::Path;
 
 fuzz_target!(|text: &str| {
@@ -24,5 +31,15 @@ fuzz_target!(|text: &str| {
         && let Ok(options) = options.with_file()
     {
         options.machines();
+    }
+    for format in [Format::Toml, Format::Json] {
+        let Ok(json) = text::parse(text, format) else { continue };
+        // What is taken is written, and taken again as it was.
+        if let Ok(everything) = reader::everything(&json, &Site::default()) {
+            let written = text::write(&everything, format).expect("it was read");
+            let again = text::parse(&written, format).expect("we wrote it");
+            let again = reader::everything(&again, &Site::default());
+            assert_eq!(again.ok().as_ref(), Some(&everything), "{written}");
+        }
     }
 });

@@ -167,6 +167,9 @@ pub struct MachineDetail {
     /// What its kernel kept of its own deaths, newest first.
     #[serde(default)]
     pub crashes: Vec<CrashStatus>,
+    /// What of its hardware is not what was approved, where that waits for approval.
+    #[serde(default)]
+    pub changes: Vec<String>,
 }
 
 /// A kernel's death. `GET /v1/machines/{mac}/crashes/{id}` gives its log as text.

@@ -17,6 +17,7 @@ pub mod api;
 pub mod batch;
 pub mod boot;
 pub mod certificate;
+pub mod configuration;
 pub mod digest;
 pub mod encoded;
 pub mod evidence;

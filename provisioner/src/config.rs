@@ -7,6 +7,7 @@ use crate::{
         settings::{BootMethod, HttpBoot, Mode},
     },
     dhcp6::pool::Pool6,
+    groups::{Values, reader::is_name},
     machine::Mac,
     quirks::{Hand, Set},
     store::Place,
@@ -122,6 +123,11 @@ pub struct Options {
     /// The image to boot: a folder with manifest.json
     #[arg(long, value_name = "FOLDER", help_heading = "What is booted")]
     pub image: Option<PathBuf>,
+    /// Another image to boot, for machines whose configuration has this flavour
+    /// (docs/configuration.md)
+    #[arg(long, value_name = "NAME=FOLDER", help_heading = "What is booted")]
+    #[serde(deserialize_with = "as_texts")]
+    pub flavour: Vec<Flavour>,
     /// The folder of iPXE's files (Debian's package ipxe has them in /usr/lib/ipxe)
     #[arg(long, value_name = "FOLDER", help_heading = "What is booted")]
     pub ipxe: Option<PathBuf>,
@@ -227,6 +233,32 @@ pub enum LogFormat {
     Json,
 }
 
+/// An image by a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flavour {
+    /// The name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// Why a text names no flavour.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no NAME=FOLDER with a name of 1 to 40 of a-z, 0-9, - and _")]
+pub struct NotAFlavour(String);
+
+impl FromStr for Flavour {
+    type Err = NotAFlavour;
+    fn from_str(text: &str) -> Result<Self, NotAFlavour> {
+        let refused = || NotAFlavour(text.chars().take(80).collect());
+        let (name, folder) = text.split_once('=').ok_or_else(refused)?;
+        if !is_name(name) || folder.is_empty() {
+            return Err(refused());
+        }
+        Ok(Self { name: name.into(), folder: folder.into() })
+    }
+}
+
 /// Our part in DHCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -293,10 +325,28 @@ pub struct MachineOptions {
     /// How it joins its network.
     pub network: Option<NetworkConfig>,
     /// Room for what does not fit in its memory.
-    pub scratch: Scratch,
+    pub scratch: Option<Scratch>,
 }
 
 impl MachineOptions {
+    /// What is said here, as `groups` has it.
+    pub fn values(&self) -> Values {
+        let all = serde_json::json!({
+            "name": self.name,
+            "quirks": Some(&self.quirks).filter(|quirks| !quirks.is_empty()),
+            "boot-method": self.boot_method,
+            "replace-ipxe": self.replace_ipxe,
+            "https": self.https,
+            "blksize": self.blksize,
+            "window": self.window,
+            "rate": self.rate,
+            "network": self.network,
+            "scratch": self.scratch,
+        });
+        let all = all.as_object().cloned().unwrap_or_default();
+        all.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+
     /// What is said here of its firmware.
     pub fn hand(&self) -> Hand {
         let set = Set {
@@ -447,6 +497,7 @@ impl Options {
             tls_key: self.tls_key.or(file.tls_key),
             http_boot: self.http_boot.or(file.http_boot),
             image: self.image.or(file.image),
+            flavour: list(self.flavour, file.flavour),
             ipxe: self.ipxe.or(file.ipxe),
             bios_file: self.bios_file.or(file.bios_file),
             uefi_file: self.uefi_file.or(file.uefi_file),
@@ -484,12 +535,7 @@ impl Options {
         let ledgers = self.ledger.iter().map(|url| ("ledger", url));
         let servers = self.parameter_server.iter().map(|url| ("parameter-server", url));
         for (key, url) in ledgers.chain(servers) {
-            let plain = url.strip_prefix("http://").is_some_and(|rest| {
-                !rest.is_empty()
-                    && !rest.ends_with('/')
-                    && rest.bytes().all(|b| b.is_ascii_graphic())
-            });
-            if !plain {
+            if !is_plain_url(url) {
                 let wanted = "http://HOST:PORT without a final slash is wanted";
                 value(key, "the address", url, wanted);
             }
@@ -513,8 +559,7 @@ impl Options {
         let words = words.chain(self.kernel_argument.iter().map(|word| ("kernel-argument", word)));
         let words = words.chain(self.bios_file.iter().map(|word| ("bios-file", word)));
         for (key, word) in words.chain(self.uefi_file.iter().map(|word| ("uefi-file", word))) {
-            if word.is_empty() || !word.bytes().all(|b| b.is_ascii_graphic()) || word.contains("${")
-            {
+            if !is_word(word) {
                 let wanted = "one word of printable ASCII is wanted, without ${";
                 value(key, "the word", word, wanted);
             }
@@ -567,6 +612,18 @@ impl Options {
             |(mac, options): (&String, &MachineOptions)| Some((mac.parse().ok()?, options.clone()));
         self.machine.iter().filter_map(parsed).collect()
     }
+}
+
+/// Whether a text is an address as machines are told one: `http://HOST:PORT`.
+pub fn is_plain_url(url: &str) -> bool {
+    url.strip_prefix("http://").is_some_and(|rest| {
+        !rest.is_empty() && !rest.ends_with('/') && rest.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
+/// Whether a text can be a word of an iPXE script and of the kernel's command line.
+pub fn is_word(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic()) && !word.contains("${")
 }
 
 /// The names of all flags, which are the keys of the file.
@@ -636,7 +693,8 @@ mod tests {
         assert_eq!((hand.set.window, hand.names.len()), (Some(2), 1));
         assert_eq!(hand.set.https, Some(true));
         assert_eq!(machine.network.as_ref().and_then(|network| network.vlan), Some(42));
-        assert_eq!(machine.scratch, Scratch::Erase("nvme-QEMU_1".into()));
+        assert_eq!(machine.scratch, Some(Scratch::Erase("nvme-QEMU_1".into())));
+        assert_eq!(machine.values().len(), 7);
     }
 
     #[test]

@@ -2,7 +2,12 @@
 
 use crate::{
     attest::{self, AttestError},
-    config::{self, MachineOptions},
+    config,
+    groups::{
+        Own, Placed, Rule,
+        rule::{self, Claims, Verdict},
+    },
+    hardware::Hardware,
     life,
     machine::{Mac, usable_uuid},
     store::{Enrolled, Known},
@@ -43,8 +48,6 @@ pub struct Authority {
     pub operators: Vec<Operator>,
     /// NTP servers, as nodes reach them.
     pub time_servers: Vec<String>,
-    /// Machines with settings of their own.
-    pub machines: BTreeMap<Mac, MachineOptions>,
 }
 
 /// Key and delegation do not fit together.
@@ -66,6 +69,19 @@ pub enum AuthorityError {
     },
 }
 
+/// A node's configuration cannot be made. Whoever configured its machine has to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// An owner's delegation does not hold.
+    #[error(
+        "whose the node is: {0}; have the owner make a new delegation to this provisioner's key"
+    )]
+    Ownership(#[from] OwnershipError),
+    /// It is to be somebody's whose delegation is not there.
+    #[error("the machine's owner {0:?} is not in the table `owner` of the configuration any more")]
+    NoOwner(String),
+}
+
 impl Authority {
     /// Checks that the owner's delegation is for our key and chain.
     pub fn check(&self) -> Result<(), AuthorityError> {
@@ -82,23 +98,29 @@ impl Authority {
         &self,
         node: PublicKey,
         boot_id: Digest,
-        mac: Mac,
+        own: &Own,
         name: String,
         unix_time: u64,
-    ) -> Result<Signed<NodeConfig>, OwnershipError> {
+    ) -> Result<Signed<NodeConfig>, ConfigureError> {
         let endorsement = Signed::sign(&self.chain, Endorsement { node }, &self.key);
+        // Work that was to be another's is not paid to us for want of a delegation.
+        let delegation = match (&own.settings.owner, &own.delegation) {
+            (None, _) => &self.delegation,
+            (Some(_), Some(delegation)) => delegation,
+            (Some(owner), None) => return Err(ConfigureError::NoOwner(owner.clone())),
+        };
         let ownership =
-            Ownership { delegation: self.delegation.clone(), endorsement: Some(endorsement) };
+            Ownership { delegation: delegation.clone(), endorsement: Some(endorsement) };
         // What a ledger would refuse is not handed out.
         ownership.verify(&self.chain, &node)?;
-        let own = self.machines.get(&mac).cloned().unwrap_or_default();
+        let own = own.settings.clone();
         let config = NodeConfig {
             node,
             boot_id,
-            name,
+            name: own.name.unwrap_or(name),
             chain: self.chain.clone(),
             ledgers: self.ledgers.clone(),
-            parameter_servers: self.parameter_servers.clone(),
+            parameter_servers: own.jobs.servers(&self.parameter_servers),
             ownership,
             unix_time,
             operators: self.operators.clone(),
@@ -280,7 +302,7 @@ pub enum EnrolError {
     /// An operator has to say yes.
     #[error(
         "node key {node}, kept in {held}, waits for approval: `alia node approve {mac}`, or \
-         here `provisioner approve --database FILE {mac} {node}`"
+         here `provisioner approve --database FILE {mac} {node}`{note}"
     )]
     Waits {
         /// The machine.
@@ -289,6 +311,31 @@ pub enum EnrolError {
         node: PublicKey,
         /// What keeps it.
         held: &'static str,
+        /// What rules say that fit it and do not let it in.
+        note: String,
+    },
+    /// It is made of other things than what was approved.
+    #[error(
+        "its hardware is not what was approved: {}; node key {node} waits until somebody approves \
+         that: `alia node approve {mac}`, or here `provisioner approve --database FILE {mac} {node}`",
+        .changes.join(", ")
+    )]
+    Changed {
+        /// The machine.
+        mac: Mac,
+        /// The key.
+        node: PublicKey,
+        /// What changed.
+        changes: Vec<String>,
+    },
+    /// A boot that is over.
+    #[error(
+        "another boot of {mac} was taken in since that one: what asks is a recording, or a machine \
+         whose state was put back; boot it again"
+    )]
+    Replayed {
+        /// The machine.
+        mac: Mac,
     },
     /// It is in quarantine, or retired.
     #[error(
@@ -407,26 +454,86 @@ pub fn check(
     })
 }
 
+/// Who may come in without a word of an operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Everybody, or nobody.
+    pub approval: config::Approval,
+    /// Those who fit one of these.
+    pub rules: &'a BTreeMap<String, Rule>,
+    /// How many other machines each of them let in.
+    pub taken: &'a BTreeMap<String, u64>,
+}
+
+/// A newcomer that may come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// The rule that says so, and where it puts the machine.
+    pub placed: Option<Placed>,
+    /// What changed of its hardware, all of which was approved, or needs no approval here.
+    pub changes: Vec<String>,
+}
+
+impl Enrolled {
+    /// What matters of its hardware.
+    pub fn hardware(&self) -> Hardware {
+        let chip = self.chip.map(|(chip, _)| chip);
+        Hardware::of(&self.inventory, self.uuid.as_deref(), chip)
+    }
+}
+
 /// Whether the newcomer's identity is its own, among those who share a MAC address, node key, UUID
-/// or TPM with it, and whether it may come in.
-pub fn judge(
+/// or TPM with it, whether it is still the machine that was approved, and whether it may come in.
+pub fn admit(
     newcomer: &Enrolled,
     known: &[Known],
-    approval: config::Approval,
+    entry: Entry<'_>,
     now: u64,
-) -> Result<(), EnrolError> {
+) -> Result<Admitted, EnrolError> {
     let before = known.iter().find(|known| known.mac == newcomer.mac);
     if let Some(state) = before.map(|before| before.state).filter(|state| life::is_barred(*state)) {
         return Err(EnrolError::Barred { mac: newcomer.mac, state });
     }
-    let approved = before.is_some_and(|before| before.approved == Some(newcomer.node));
+    if before.is_some_and(|before| before.replayed) {
+        return Err(EnrolError::Replayed { mac: newcomer.mac });
+    }
+    let hardware = newcomer.hardware();
+    // What was approved is what was shown, and not what came instead meanwhile.
+    let as_shown =
+        |before: &Known| before.approved_hardware.as_ref().is_none_or(|it| *it == hardware);
+    let approved =
+        before.is_some_and(|before| before.approved == Some(newcomer.node) && as_shown(before));
     identity(newcomer, known, approved, now)?;
+    let changes = before.and_then(|before| before.hardware.as_ref());
+    let changes = changes.map_or(vec![], |before| before.changes_to(&hardware));
+    let automatic = entry.approval == config::Approval::Automatic;
+    if !changes.is_empty() && !approved && !automatic {
+        let (mac, node) = (newcomer.mac, newcomer.node);
+        return Err(EnrolError::Changed { mac, node, changes });
+    }
     let seen = before.is_some_and(|before| before.node == Some(newcomer.node));
-    if approval == config::Approval::Automatic || approved || seen {
-        return Ok(());
+    if approved || seen {
+        return Ok(Admitted { placed: None, changes });
+    }
+    let claims = Claims {
+        mac: newcomer.mac,
+        serial: &newcomer.inventory.system.serial,
+        node: newcomer.node,
+        chip: newcomer.chip.map(|(chip, _)| chip),
+    };
+    let note = match rule::judge(entry.rules, &claims, entry.taken, now) {
+        Verdict::By(name) => {
+            let rule = entry.rules.get(&name).cloned().unwrap_or_default();
+            let placed = Placed { rule: name, group: rule.group, labels: rule.labels };
+            return Ok(Admitted { placed: Some(placed), changes });
+        }
+        Verdict::None(why) => why.into_iter().map(|why| format!("; {why}")).collect(),
+    };
+    if automatic {
+        return Ok(Admitted { placed: None, changes });
     }
     let held = newcomer.held.as_str();
-    Err(EnrolError::Waits { mac: newcomer.mac, node: newcomer.node, held })
+    Err(EnrolError::Waits { mac: newcomer.mac, node: newcomer.node, held, note })
 }
 
 /// Whether a key that its machine had before is on that machine still.
@@ -511,6 +618,7 @@ fn identity(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::groups::Settings;
     use protocol::{boot::Scratch, inventory::Inventory, inventory::Nic, node_api::OperatorRole};
 
     const NOW: u64 = 10_000_000;
@@ -572,7 +680,17 @@ mod tests {
 
     /// Everybody may come in whose identity is his own.
     fn judge(newcomer: &Enrolled, known: &[Known], now: u64) -> Result<(), EnrolError> {
-        super::judge(newcomer, known, config::Approval::Automatic, now)
+        without_rules(newcomer, known, config::Approval::Automatic, now)
+    }
+
+    fn without_rules(
+        newcomer: &Enrolled,
+        known: &[Known],
+        approval: config::Approval,
+        now: u64,
+    ) -> Result<(), EnrolError> {
+        let entry = Entry { approval, rules: &BTreeMap::new(), taken: &BTreeMap::new() };
+        admit(newcomer, known, entry, now).map(drop)
     }
 
     fn known(n: u8, uuid: &str, seed: u8, seen: u64) -> Known {
@@ -587,6 +705,9 @@ mod tests {
             resets: 0,
             approved: None,
             state: MachineState::Ready,
+            hardware: None,
+            approved_hardware: None,
+            replayed: false,
         }
     }
 
@@ -687,17 +808,17 @@ mod tests {
             approval: config::Approval::ByHand,
             operators: vec![Operator { key: key(5).public(), role: OperatorRole::Reader }],
             time_servers: vec!["10.0.0.1".into()],
-            machines: [(
-                mac(1),
-                MachineOptions { scratch: Scratch::Disk, ..MachineOptions::default() },
-            )]
-            .into(),
         };
         authority.check().unwrap();
         let node = key(1).public();
-        let config = authority
-            .configuration(node, Digest([6; 32]), mac(1), "node-1".into(), 1_700_000_000)
-            .unwrap();
+        let made = |own: &Own| {
+            authority.configuration(node, Digest([6; 32]), own, "node-1".into(), 1_700_000_000)
+        };
+        let mut own = Own::default();
+        own.settings.scratch = Scratch::Disk;
+        let config = made(&own).unwrap();
+        let gone = Own { settings: Settings { owner: Some("x".into()), ..own.settings }, ..own };
+        assert!(matches!(made(&gone), Err(ConfigureError::NoOwner(_))));
         assert_eq!(config.signer, key(8).public());
         let config = config.verify(&chain()).unwrap();
         assert_eq!(config.operators, authority.operators);
@@ -763,7 +884,11 @@ mod tests {
     fn a_machine_with_another_card_is_approved_once_and_its_first_address_is_not_believed() {
         let (_folder, store) = crate::store::temporary();
         let enrolled = |newcomer: &Enrolled| {
-            let judge = |known: &[Known]| judge(newcomer, known, NOW);
+            let approval = config::Approval::Automatic;
+            let judge = |known: &[Known], taken: &BTreeMap<String, u64>| {
+                let entry = Entry { approval, rules: &BTreeMap::new(), taken };
+                admit(newcomer, known, entry, NOW)
+            };
             store.enrol(newcomer, NOW, judge).unwrap().map(drop)
         };
         let first = with_chip(newcomer(1, UUID, 1), 5, 3);
@@ -772,7 +897,9 @@ mod tests {
             let moved = with_chip(newcomer(1 + seed, UUID, seed), 5, resets);
             let moved = in_boot(Enrolled { uuid: None, ..moved }, 10 + seed);
             assert!(enrolled(&moved).unwrap_err().approval_lifts());
-            store.pend(moved.mac, &moved.node, NOW).unwrap();
+            let hardware = moved.hardware();
+            let pend = |cause| store.pend(moved.mac, &moved.node, Some(&hardware), cause, NOW);
+            pend(life::Cause::Changed).unwrap();
             let anna = life::Actor::Operator("anna".into());
             assert!(store.approve(moved.mac, &moved.node, &anna, NOW).unwrap());
             enrolled(&moved).unwrap();
@@ -792,7 +919,7 @@ mod tests {
     #[test]
     fn by_hand_each_new_key_waits_and_a_known_or_approved_one_does_not() {
         let by_hand = |newcomer: &Enrolled, known: &[Known]| {
-            super::judge(newcomer, known, config::Approval::ByHand, NOW)
+            without_rules(newcomer, known, config::Approval::ByHand, NOW)
         };
         let error = by_hand(&newcomer(1, UUID, 1), &[]).unwrap_err();
         assert!(matches!(error, EnrolError::Waits { .. }));
@@ -804,6 +931,74 @@ mod tests {
         assert!(matches!(fresh, Err(EnrolError::Waits { .. })));
         let told = Known { approved: Some(key(2).public()), ..before };
         assert_eq!(by_hand(&newcomer(1, UUID, 2), &[told]), Ok(()));
+    }
+
+    #[test]
+    fn a_rule_lets_in_whom_it_fits_and_says_where_it_belongs() {
+        let rule = Rule {
+            macs: vec!["02:00:00".into()],
+            group: Some("rack".into()),
+            limit: Some(1),
+            ..Rule::default()
+        };
+        let rules = [("new".to_string(), rule)].into();
+        let by = |taken: u64, known: &[Known]| {
+            let (approval, taken) = (config::Approval::ByHand, [("new".to_string(), taken)].into());
+            admit(
+                &newcomer(1, UUID, 1),
+                known,
+                Entry { approval, rules: &rules, taken: &taken },
+                NOW,
+            )
+        };
+        let placed = by(0, &[]).unwrap().placed.unwrap();
+        assert_eq!((placed.rule.as_str(), placed.group.as_deref()), ("new", Some("rack")));
+        let text = by(1, &[]).unwrap_err().to_string();
+        assert!(
+            text.contains("waits for approval") && text.contains("let in its 1 machines"),
+            "{text}"
+        );
+        let seen = known(1, UUID, 1, 0);
+        assert_eq!(by(1, std::slice::from_ref(&seen)).unwrap().placed, None, "known already");
+        let barred = Known { state: MachineState::Quarantined, ..seen };
+        assert!(matches!(by(0, &[barred]), Err(EnrolError::Barred { .. })));
+    }
+
+    #[test]
+    fn changed_hardware_asks_again_and_what_is_approved_is_what_was_shown() {
+        let now = newcomer(1, UUID, 1);
+        let mut hardware = now.hardware();
+        hardware.cpu = "another".into();
+        let before = Known { hardware: Some(hardware.clone()), ..known(1, UUID, 1, 0) };
+        let rule = Rule { macs: vec!["02:00:00".into()], ..Rule::default() };
+        let rules = [("new".to_string(), rule)].into();
+        let judged = |approval, known: &Known| {
+            let entry = Entry { approval, rules: &rules, taken: &BTreeMap::new() };
+            admit(&now, std::slice::from_ref(known), entry, NOW)
+        };
+        let by_hand = config::Approval::ByHand;
+        let error = judged(by_hand, &before).unwrap_err();
+        assert!(matches!(&error, EnrolError::Changed { changes, .. } if changes.len() == 1));
+        assert!(error.to_string().contains("processor: another -> "), "{error}");
+        // Where nobody is asked, it is told.
+        assert_eq!(judged(config::Approval::Automatic, &before).unwrap().changes.len(), 1);
+        let approved = |hardware| {
+            let approved = Some(key(1).public());
+            Known { approved, approved_hardware: Some(hardware), ..before.clone() }
+        };
+        assert_eq!(judged(by_hand, &approved(now.hardware())).unwrap().changes.len(), 1);
+        let mut third = now.hardware();
+        third.cpu = "a third".into();
+        assert!(matches!(judged(by_hand, &approved(third)), Err(EnrolError::Changed { .. })));
+    }
+
+    #[test]
+    fn a_boot_that_is_over_is_not_taken_in_again() {
+        let before = Known { replayed: true, ..known(1, UUID, 1, 0) };
+        assert!(matches!(
+            judge(&newcomer(1, UUID, 1), &[before], NOW),
+            Err(EnrolError::Replayed { .. })
+        ));
     }
 
     #[test]
@@ -827,7 +1022,6 @@ mod tests {
             approval,
             operators: vec![],
             time_servers: vec![],
-            machines: BTreeMap::new(),
         };
         let signed = |by: u8, of: u8, issued| {
             let (mac, node) = (mac(of).to_string(), key(1).public());

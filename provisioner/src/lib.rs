@@ -29,6 +29,8 @@ pub mod dhcp;
 pub mod dhcp6;
 pub mod doctor;
 pub mod enrol;
+pub mod groups;
+pub mod hardware;
 pub mod http;
 pub mod image;
 pub mod ipv6;

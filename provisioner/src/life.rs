@@ -13,6 +13,8 @@ pub enum Cause {
     Boots,
     /// It asked to be taken in, and may not without an operator's word.
     Waits,
+    /// It asked to be taken in, and is not the machine that was approved.
+    Changed,
     /// Its key was approved.
     Approve,
     /// It was taken in.
@@ -120,9 +122,10 @@ pub const STATES: [MachineState; 9] = [
 ];
 
 /// All causes.
-pub const CAUSES: [Cause; 13] = [
+pub const CAUSES: [Cause; 14] = [
     Cause::Boots,
     Cause::Waits,
+    Cause::Changed,
     Cause::Approve,
     Cause::TakenIn,
     Cause::Stands,
@@ -141,8 +144,8 @@ pub const CAUSES: [Cause; 13] = [
 /// that its time begins anew.
 pub fn next(from: MachineState, cause: Cause) -> Option<MachineState> {
     use Cause::{
-        Approve, Boots, Drain, Ends, Overdue, Quarantine, Reimage, Release, Restore, Retire,
-        Stands, TakenIn, Waits,
+        Approve, Boots, Changed, Drain, Ends, Overdue, Quarantine, Reimage, Release, Restore,
+        Retire, Stands, TakenIn, Waits,
     };
     use MachineState::{
         Approved, Booting, Discovered, Draining, Pending, Quarantined, Ready, Reimaging, Retired,
@@ -160,7 +163,7 @@ pub fn next(from: MachineState, cause: Cause) -> Option<MachineState> {
         // Known to us, but not yet in this boot.
         (Ready | Draining | Reimaging | Booting, Boots) => Booting,
         // One that works is not moved by whoever claims to be it: it boots first.
-        (Discovered | Booting | Reimaging, Waits) => Pending,
+        (Discovered | Booting | Reimaging, Waits | Changed) => Pending,
         (Discovered | Pending, Approve) => Approved,
         // A slow boot may come to stand after its time.
         (Discovered | Booting | Draining, Stands) => Ready,
@@ -195,6 +198,7 @@ impl Cause {
         match self {
             Self::Boots => "boots",
             Self::Waits => "waits",
+            Self::Changed => "changed",
             Self::Approve => "approve",
             Self::TakenIn => "taken-in",
             Self::Stands => "stands",
@@ -214,6 +218,7 @@ impl Cause {
         match self {
             Self::Boots => "its loader fetched its boot script",
             Self::Waits => "it asked to be taken in, and its key waits for an operator",
+            Self::Changed => "it asked to be taken in, and its hardware is not what was approved",
             Self::Approve => "its key was approved",
             Self::TakenIn => "it was taken in",
             Self::Stands => "all stages of its boot are done",

@@ -7,7 +7,7 @@ use provisioner::{
     access::{self, Token},
     check,
     config::Options,
-    confine, doctor,
+    confine, doctor, groups,
     life::Actor,
     log,
     machine::Mac,
@@ -128,6 +128,17 @@ its token. A token that was lost cannot be had back: add another, and revoke the
         #[arg(long, global = true, value_name = "FILE")]
         database_ca: Option<PathBuf>,
     },
+    /// Machines' configuration: groups, rules, owners (docs/configuration.md)
+    Config {
+        #[command(subcommand)]
+        command: groups::command::Command,
+        /// The database that `serve` uses; it may run meanwhile
+        #[arg(long, global = true, value_name = "FILE or URL", default_value_t)]
+        database: Place,
+        /// The authority that a PostgreSQL on another host is known by, as PEM
+        #[arg(long, global = true, value_name = "FILE")]
+        database_ca: Option<PathBuf>,
+    },
     /// Say what we would answer to a captured exchange, and why
     #[command(
         after_help = "Beside each of our answers stands what was answered in the capture, and \
@@ -197,6 +208,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Token { command, database, database_ca } => {
             token(&command, &database.known_by(database_ca))
+        }
+        Command::Config { command, database, database_ca } => {
+            let store = existing(&database.known_by(database_ca))?;
+            // Who reads only the first lines is no failure.
+            match std::io::stdout().write_all(command.run(&store, unix_ms())?.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                other => Ok(other?),
+            }
         }
         Command::Ca { database, tls } => {
             let ca = Ca::open(&start::folder(tls.as_deref(), &database))?;

@@ -159,6 +159,10 @@ pub fn machine(detail: &MachineDetail, operator: Option<&str>, wrong: Option<&st
                 }
                 (act::actions(machine, operator))
                 (trouble(machine))
+                @if !detail.changes.is_empty() {
+                    p { "Its hardware is not what was approved:" }
+                    ul { @for change in &detail.changes { li { (change) } } }
+                }
                 dl {
                     dt { "MAC address" } dd { code { (machine.mac) } }
                     dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
@@ -460,18 +464,25 @@ mod tests {
             inventory: Some(inventory),
             timeline: vec![],
             crashes: vec![],
+            changes: vec!["processor: A -> B".into()],
         };
         let page = super::machine(&detail, None, None).into_string();
         let told = "pci 8086:15f3 (network) at 0000:00:02.0: no module of the image is for it";
         assert!(page.contains(told), "{page}");
         assert!(page.contains(": igc does not take it") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("not what was approved") && page.contains("processor: A"), "{page}");
         assert!(page.contains("0xf4") && page.contains(">mds<"), "{page}");
     }
 
     #[test]
     fn what_a_machine_says_of_itself_cannot_become_markup() {
-        let detail =
-            MachineDetail { machine: status(), inventory: None, timeline: vec![], crashes: vec![] };
+        let detail = MachineDetail {
+            machine: status(),
+            inventory: None,
+            timeline: vec![],
+            crashes: vec![],
+            changes: vec!["<b>".into()],
+        };
         let page = super::machine(&detail, None, None).into_string();
         assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<b>"));
         assert!(page.contains("&lt;script&gt;"));

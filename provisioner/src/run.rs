@@ -2,7 +2,7 @@
 
 use crate::{
     access::Token,
-    config::Options,
+    config::{Flavour, Options},
     counters::Counters,
     deadlines,
     dhcp::{
@@ -12,6 +12,7 @@ use crate::{
         settings::{Mode, Settings},
     },
     enrol::Authority,
+    groups::{Configured, Site},
     http::{self, App},
     image::Image,
     ipv6,
@@ -28,6 +29,7 @@ use crate::{
 use listener::{Handshakes, Limits};
 use protocol::{SecretKey, Signed, node::Delegation};
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     path::Path,
@@ -107,6 +109,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let (dhcp_sockets, tftp_socket) = (dhcp, tftp);
     let part = options.dhcp.unwrap_or(crate::config::Part::Off);
     let image = options.image.as_deref().map(Image::open).transpose()?;
+    let flavours = flavours(&options)?;
     let authority = authority(&options)?;
     let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
     let http = listener.local_addr().map_err(|error| StartError::System("HTTP", error))?;
@@ -119,17 +122,28 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let database = options.database.clone().unwrap_or_default();
     let place = database.clone().known_by(options.database_ca.clone());
     let names = names.collect();
-    let manifest = image.as_ref().map(|image| image.manifest.clone());
+    let images = image.iter().chain(flavours.values());
+    let manifests: Vec<_> = images.map(|image| image.manifest.clone()).collect();
+    let site = Site {
+        chain: options.chain.clone(),
+        key: authority.as_ref().map(|authority| authority.key.public()),
+        flavours: flavours.keys().cloned().collect(),
+        quirks: rules.names().map(String::from).collect(),
+    };
+    let file = machines.iter().map(|(&mac, machine)| (mac, machine.values())).collect();
     let opened = spawn_blocking(move || {
-        let store = Store::open(&place, names)?;
-        manifest.map_or(Ok(()), |manifest| store.add_image(&manifest, unix_ms()))?;
+        let store = Arc::new(Store::open(&place, names)?);
+        manifests.iter().try_for_each(|manifest| store.add_image(manifest, unix_ms()))?;
+        store.set_site(&site)?;
+        let configured = Arc::new(Configured::open(store.clone(), file)?);
         let token = Token::generate()?;
         let first = store.add_first_operator(&token.digest(), unix_ms())?;
-        Ok::<_, StartError>((Arc::new(store), Some(token).filter(|_| first)))
+        Ok::<_, StartError>((store, configured, Some(token).filter(|_| first)))
     });
-    let (store, token) = opened.await.map_err(|_| StoreError::Stopping)??;
+    let (store, configured, token) = opened.await.map_err(|_| StoreError::Stopping)??;
     let key = authority.as_ref().map(|authority| &authority.key);
     let secure = tls::start::start(&options, &interface, &database, https.port(), key)?;
+    let rules = rules.configured(configured.clone());
     let counters = Arc::new(Counters::default());
     let timeline = Timeline::start(store.clone(), counters.clone())
         .map_err(|error| StartError::System("the timeline's thread", error))?;
@@ -211,11 +225,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
             given => given.to_vec(),
         },
         arguments: options.kernel_argument.clone(),
-        networks: options
-            .machines()
-            .into_iter()
-            .filter_map(|(mac, own)| Some((mac, own.network?)))
-            .collect(),
+        flavours,
     };
     let mut banner =
         banner(&setup, part.as_str(), &interface, tftp_address, authority.is_some(), &secure);
@@ -237,6 +247,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         timeline: timeline.clone(),
         counters,
         setup,
+        configured: configured.clone(),
         ipxe: (
             options.ipxe.clone().unwrap_or_default(),
             match options.ipxe {
@@ -271,6 +282,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         });
     }
     tokio::spawn(deadlines::watch(store.clone()));
+    tokio::spawn(configured.watch());
     let router = http::router(app);
     for listener in secure_listeners {
         let load = watched::load(&metrics.tables, "https-connections", true);
@@ -340,6 +352,12 @@ pub fn settings(
     })
 }
 
+/// The images that machines of some flavour boot.
+fn flavours(options: &Options) -> Result<BTreeMap<String, Image>, StartError> {
+    let open = |flavour: &Flavour| Ok((flavour.name.clone(), Image::open(&flavour.folder)?));
+    options.flavour.iter().map(open).collect()
+}
+
 /// Key, delegation and chain: all of them, or none.
 pub(crate) fn authority(options: &Options) -> Result<Option<Authority>, StartError> {
     let (key, delegation, chain) = match (&options.key, &options.delegation, &options.chain) {
@@ -366,7 +384,6 @@ pub(crate) fn authority(options: &Options) -> Result<Option<Authority>, StartErr
         approval: options.approval.unwrap_or_default(),
         operators: options.operator.clone(),
         time_servers: options.time_server.clone(),
-        machines: options.machines(),
     };
     authority.check()?;
     Ok(Some(authority))

@@ -5,7 +5,7 @@
 //! the screen with iPXE's reason, tried again after a few seconds, and after so many tries the
 //! machine restarts, because a NIC that hangs comes back by that alone.
 
-use crate::{image::Image, machine::Mac};
+use crate::{groups::Settings, image::Image, machine::Mac};
 use protocol::{
     ChainId, PublicKey,
     boot::{
@@ -13,7 +13,6 @@ use protocol::{
         ImageFile, Microcode,
     },
     fleet::MachineState,
-    network::NetworkConfig,
 };
 use std::{
     collections::BTreeMap,
@@ -59,8 +58,8 @@ pub struct Setup {
     pub consoles: Vec<String>,
     /// More kernel arguments.
     pub arguments: Vec<String>,
-    /// How machines join their networks that do it in a way of their own.
-    pub networks: BTreeMap<Mac, NetworkConfig>,
+    /// Other images, for machines that are of such a flavour.
+    pub flavours: BTreeMap<String, Image>,
 }
 
 impl Setup {
@@ -71,6 +70,17 @@ impl Setup {
             (Some(base), IpAddr::V6(_)) => base,
             _ => &self.base_url,
         }
+    }
+
+    /// The image of a flavour, or that of all machines.
+    pub fn image_of(&self, flavour: Option<&str>) -> Option<&Image> {
+        flavour.map_or(self.image.as_ref(), |flavour| self.flavours.get(flavour))
+    }
+
+    /// The image of that digest.
+    pub fn image_by(&self, digest: &str) -> Option<&Image> {
+        let mut all = self.image.iter().chain(self.flavours.values());
+        all.find(|image| image.digest.to_string() == digest)
     }
 }
 
@@ -92,16 +102,20 @@ pub const SLOWED: u32 = 10;
 
 /// `GET /boot/{mac}.ipxe`: loads the image; `attempt` says which boot in a row this is that none
 /// before it came to stand.
-pub fn machine(setup: &Setup, base: &str, mac: Mac, attempt: u32) -> String {
-    let Some(image) = &setup.image else {
+pub fn machine(setup: &Setup, base: &str, mac: Mac, own: &Settings, attempt: u32) -> String {
+    let Some(image) = setup.image_of(own.flavour.as_deref()) else {
         // Asked for anew, not only tried anew: there may be an image by then.
-        return waiting(&format!("{base} has no image yet; give it one by --image"), base);
+        let lacks = match &own.flavour {
+            None => "no image yet; give it one by --image".to_string(),
+            Some(flavour) => format!("no image of flavour {flavour}; give it one by --flavour"),
+        };
+        return waiting(&format!("{base} has {lacks}"), base);
     };
     let manifest = &image.manifest;
     let url = |file: &str| format!("{base}/image/{}/{file}?mac={}", image.digest, mac.hyphenated());
     let (kernel, initramfs) = (&manifest.kernel.file, &manifest.initramfs.file);
     let microcode = &manifest.microcode;
-    let arguments = command_line(setup, base, image, mac);
+    let arguments = command_line(setup, base, image, mac, own);
     let steps = [
         must("imgfree"),
         must(&format!("kernel --name {kernel} {} ${{first}} ${{video}} {arguments}", url(kernel))),
@@ -176,7 +190,7 @@ pub fn unsupported(arch: &str) -> String {
 }
 
 /// The kernel's command line.
-pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac) -> String {
+pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac, own: &Settings) -> String {
     let mut line = format!("initrd={}", image.manifest.initramfs.file);
     let mut argument = |name: &str, value: &str| {
         // Writing to a string does not fail.
@@ -191,7 +205,7 @@ pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac) -> Strin
     }
     argument(ARG_RELEASE, &image.digest.to_string());
     argument(ARG_BOOTIF, &format!("01-{}", mac.hyphenated()));
-    if let Some(network) = setup.networks.get(&mac) {
+    if let Some(network) = &own.network {
         argument(ARG_NETWORK, &network.to_string());
     }
     for console in &setup.consoles {
@@ -199,7 +213,7 @@ pub fn command_line(setup: &Setup, base: &str, image: &Image, mac: Mac) -> Strin
     }
     // The last resort where PID 1 itself is gone: restart, and boot anew.
     argument("panic", "10");
-    for more in &setup.arguments {
+    for more in setup.arguments.iter().chain(&own.kernel_arguments) {
         let _ = write!(line, " {more}");
     }
     line

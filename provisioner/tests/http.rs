@@ -28,6 +28,10 @@ use tempfile::TempDir;
 
 #[path = "http_parts/api.rs"]
 mod api;
+#[path = "http_parts/configuration.rs"]
+mod configuration;
+#[path = "http_parts/entry.rs"]
+mod entry;
 #[path = "http_parts/life.rs"]
 mod life;
 #[path = "http_parts/pages.rs"]

@@ -46,13 +46,16 @@ impl Found {
     }
 
     fn image(&mut self, options: &Options, reach: Reach) {
-        let Some(folder) = &options.image else { return };
-        match reach {
-            Reach::All => {
-                self.failed("image", Image::open(folder));
-            }
-            Reach::BeforeStart => {
-                self.readable("image", "the image's", &folder.join(MANIFEST), "");
+        let image = options.image.iter().map(|folder| ("image", folder));
+        let flavours = options.flavour.iter().map(|flavour| ("flavour", &flavour.folder));
+        for (key, folder) in image.chain(flavours) {
+            match reach {
+                Reach::All => {
+                    self.failed(key, Image::open(folder));
+                }
+                Reach::BeforeStart => {
+                    self.readable(key, "the image's", &folder.join(MANIFEST), "");
+                }
             }
         }
     }

@@ -58,6 +58,10 @@ impl Rules {
         read.extend(named.into_iter().flatten().cloned());
         // Files of an image that lie elsewhere, as they do now.
         read.extend(options.image.iter().flat_map(|folder| links(folder)));
+        for flavour in &options.flavour {
+            read.push(flavour.folder.clone());
+            read.extend(links(&flavour.folder));
+        }
         // These are put in place anew while we run: a new file is another one to the kernel, and
         // its folder the same. A link leads to another folder.
         for file in [&options.uki, &options.tls_certificate, &options.tls_key] {

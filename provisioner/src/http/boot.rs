@@ -73,12 +73,22 @@ pub(super) async fn machine(
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
     let supported = matches!(told.arch.as_str(), "" | "i386" | "x86_64");
     let (script, record) = if supported {
-        let attempt =
-            app.attempt(move |store, image| store.count_attempt(mac, image, None, unix_ms())).await;
-        let script = script::machine(&app.setup, app.setup.base(peer), mac, attempt);
-        let what = app.setup.image.as_ref().map_or("no image yet".to_string(), |image| {
+        let own = app.configured.own(mac).await.settings;
+        let flavour = own.flavour.as_deref();
+        let image = app.setup.image_of(flavour);
+        let digest = image.map(|image| image.digest);
+        let attempt = app
+            .attempt_of(digest, move |store, image| {
+                store.count_attempt(mac, image, None, unix_ms())
+            })
+            .await;
+        let script = script::machine(&app.setup, app.setup.base(peer), mac, &own, attempt);
+        let mut what = image.map_or("no image yet".to_string(), |image| {
             format!("image {} ({})", image.manifest.version, image.digest.short())
         });
+        if let Some(flavour) = flavour {
+            what = format!("{what}, flavour {flavour}");
+        }
         let row = match attempt {
             1 => String::new(),
             _ if script::is_slowed(attempt) => format!(
@@ -153,7 +163,7 @@ pub(super) async fn image(
     Query(whose): Query<Whose>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let image = app.setup.image.as_ref().filter(|image| image.digest.to_string() == digest);
+    let image = app.setup.image_by(&digest);
     let path = image.and_then(|image| Some((image, image.path(&file)?)));
     let Some((image, path)) = path else {
         let text = if image.is_some() && file == BUNDLE_FILE {

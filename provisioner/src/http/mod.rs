@@ -24,6 +24,7 @@
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/openapi.json` | programs | the description of what is for programs |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
+//! | `/v1/config`, `/v1/groups`, … | operators | machines' configuration: `configuration` has the table |
 //! | `GET /`, `/approvals`, `/jobs`, `/machines/{mac}` | people | the page |
 //! | `/sign-in`, `/sign-out`, `POST /machines/{mac}/do` | operators in a browser | to act |
 //! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus, supervisors | how we are |
@@ -34,6 +35,7 @@ mod api;
 mod boot;
 mod ca;
 mod cache;
+mod configuration;
 mod doors;
 mod listing;
 mod live;
@@ -44,6 +46,7 @@ mod openapi;
 mod operators;
 mod ops;
 mod pages;
+mod precondition;
 mod session;
 mod time;
 mod watched;
@@ -51,6 +54,7 @@ mod watched;
 use crate::{
     counters::Counters,
     enrol::Authority,
+    groups::Configured,
     machine::Mac,
     script,
     store::{Store, StoreError},
@@ -85,6 +89,8 @@ pub struct App {
     pub counters: Arc<Counters>,
     /// What boot scripts are made from.
     pub setup: script::Setup,
+    /// What single machines and groups of them have of their own.
+    pub configured: Arc<Configured>,
     /// The folder of iPXE's files, and those of them that are given out.
     pub ipxe: (PathBuf, Vec<String>),
     /// The UKI that UEFI firmware gets.
@@ -120,7 +126,17 @@ impl App {
         &self,
         count: impl FnOnce(&Store, &Digest) -> Result<u32, StoreError> + Send + 'static,
     ) -> u32 {
-        let Some(image) = self.setup.image.as_ref().map(|image| image.digest) else { return 1 };
+        let image = self.setup.image.as_ref().map(|image| image.digest);
+        self.attempt_of(image, count).await
+    }
+
+    /// The same for an image of some flavour.
+    async fn attempt_of(
+        &self,
+        image: Option<Digest>,
+        count: impl FnOnce(&Store, &Digest) -> Result<u32, StoreError> + Send + 'static,
+    ) -> u32 {
+        let Some(image) = image else { return 1 };
         self.store.run(move |store| count(store, &image)).await.unwrap_or(1)
     }
 }
@@ -172,6 +188,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(ops::healthz))
         .route("/metrics", get(ops::metrics))
         .route("/readyz", get(ops::readyz))
+        .merge(configuration::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -3,11 +3,12 @@
 use super::{App, Problem, mac, speaks};
 use crate::{
     attest,
-    enrol::{self, Authority, EnrolError},
-    life::Actor,
+    enrol::{self, Admitted, Authority, EnrolError, Entry},
+    hardware::Hardware,
+    life::{Actor, Cause},
     machine::Mac,
     progress::Mark,
-    store::Enrolled,
+    store::{Enrolled, Known, Store},
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
@@ -23,7 +24,7 @@ use protocol::{
     },
     evidence::{Approval, Challenge, Chip},
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// The longest name of a stage.
 const MAX_STAGE_LEN: usize = 32;
@@ -149,35 +150,42 @@ pub(super) async fn enrol(
         refuse(&app, mac, peer, &error.to_string());
         return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
     }
-    let (held, chip) = (newcomer.held, newcomer.chip);
-    let (name, image) = match take_in(&app, authority, newcomer).await? {
+    let (held, chip, hardware) = (newcomer.held, newcomer.chip, newcomer.hardware());
+    let (name, image, admitted) = match take_in(&app, authority, newcomer).await? {
         Ok(taken) => taken,
-        Err(error @ EnrolError::Waits { .. }) => {
-            waits(&app, mac, peer, node, &error).await?;
+        Err(error @ (EnrolError::Waits { .. } | EnrolError::Changed { .. })) => {
+            waits(&app, mac, peer, node, hardware, &error).await?;
             return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
         }
-        Err(error @ EnrolError::Barred { .. }) => {
+        Err(error @ (EnrolError::Barred { .. } | EnrolError::Replayed { .. })) => {
             refuse(&app, mac, peer, &error.to_string());
             return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
         }
         Err(error) => {
             if error.approval_lifts() {
-                app.store.run(move |store| store.pend(mac, &node, unix_ms())).await?;
+                let another = error.holder().is_some();
+                let cause = if another { Cause::Waits } else { Cause::Changed };
+                let pend =
+                    move |store: &Store| store.pend(mac, &node, Some(&hardware), cause, unix_ms());
+                app.store.run(pend).await?;
             }
             conflict(&app, mac, peer, &error);
             return Err(Problem::new(StatusCode::CONFLICT, error.to_string()));
         }
     };
+    let own = app.configured.own(mac).await;
     let config = authority
-        .configuration(node, boot_id, mac, name.clone(), unix_ms() / 1000)
+        .configuration(node, boot_id, &own, name.clone(), unix_ms() / 1000)
+        .inspect_err(|error| refuse(&app, mac, peer, &error.to_string()))
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())
     });
     let text = format!(
-        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}",
+        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}{}",
         node.short(),
-        held.as_str()
+        held.as_str(),
+        how(&admitted)
     );
     app.timeline.record(Record::new(mac, Kind::Enrol, text).sighting(sighting(peer)));
     Ok(Json(config))
@@ -227,35 +235,57 @@ pub(super) async fn approve(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// By which rule it came in, and what is new of it.
+fn how(admitted: &Admitted) -> String {
+    let placed = admitted.placed.as_ref().map(|placed| {
+        let group = placed.group.as_ref().map(|group| format!(" into group {group}"));
+        format!("; let in by rule {}{}", placed.rule, group.unwrap_or_default())
+    });
+    let changed = Some(admitted.changes.join(", ")).filter(|changes| !changes.is_empty());
+    let changed = changed.map(|changes| format!("; its hardware changed: {changes}"));
+    placed.unwrap_or_default() + &changed.unwrap_or_default()
+}
+
 /// A key that waits is told of once, however often its machine asks.
 async fn waits(
     app: &App,
     mac: Mac,
     peer: SocketAddr,
     node: PublicKey,
+    hardware: Hardware,
     error: &EnrolError,
 ) -> Result<(), Problem> {
-    if app.store.run(move |store| store.pend(mac, &node, unix_ms())).await? {
+    let cause = match error {
+        EnrolError::Changed { .. } => Cause::Changed,
+        _ => Cause::Waits,
+    };
+    let pend = move |store: &Store| store.pend(mac, &node, Some(&hardware), cause, unix_ms());
+    if app.store.run(pend).await? {
         refuse(app, mac, peer, &error.to_string());
     }
     Ok(())
 }
 
-/// Writes the machine down, unless its identity is another's; gives its name and its image's.
+/// Writes the machine down, unless its identity is another's; gives its name, its image's, and by
+/// what it came in.
 async fn take_in(
     app: &App,
     authority: &Authority,
     newcomer: Enrolled,
-) -> Result<Result<(String, String), EnrolError>, Problem> {
-    let approval = authority.approval;
-    let work = move |store: &crate::store::Store| {
+) -> Result<Result<(String, String, Admitted), EnrolError>, Problem> {
+    let (approval, configured) = (authority.approval, app.configured.clone());
+    let work = move |store: &Store| {
         let now = unix_ms();
         let image = store.image(&newcomer.release)?.map_or_else(
             || format!("an image that was never served here ({})", newcomer.release.short()),
             |image| format!("image {} ({})", image.version, newcomer.release.short()),
         );
-        let judge = |known: &[crate::store::Known]| enrol::judge(&newcomer, known, approval, now);
-        Ok(store.enrol(&newcomer, now, judge)?.map(|name| (name, image)))
+        let rules = configured.rules()?;
+        let judge = |known: &[Known], taken: &BTreeMap<String, u64>| {
+            enrol::admit(&newcomer, known, Entry { approval, rules: &rules, taken }, now)
+        };
+        let taken = store.enrol(&newcomer, now, judge)?;
+        Ok(taken.map(|(name, admitted)| (name, image, admitted)))
     };
     Ok(app.store.run(work).await?)
 }

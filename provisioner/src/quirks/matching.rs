@@ -7,9 +7,10 @@ use super::{
 use crate::{
     dhcp::{classify::is_ipxe, packet::Request},
     dhcp6,
+    groups::Configured,
     machine::Mac,
 };
-use std::{cmp::Reverse, collections::BTreeMap, fmt, path::Path};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 /// What is set for one machine by hand.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,7 @@ pub struct Hand {
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     hand: BTreeMap<Mac, Hand>,
+    configured: Option<Arc<Configured>>,
     operator: Table,
     built_in: Table,
 }
@@ -102,7 +104,7 @@ impl Rules {
         operator: Table,
         hand: BTreeMap<Mac, Hand>,
     ) -> Result<Self, UnknownQuirk> {
-        let rules = Self { hand, operator, built_in };
+        let rules = Self { hand, configured: None, operator, built_in };
         for (&mac, hand) in &rules.hand {
             if let Some(name) = hand.names.iter().find(|name| rules.named(name).is_none()) {
                 let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
@@ -113,11 +115,23 @@ impl Rules {
         Ok(rules)
     }
 
+    /// These rules with what is set by hand as the configuration has it, in which the file is.
+    pub fn configured(self, configured: Arc<Configured>) -> Self {
+        Self { configured: Some(configured), ..self }
+    }
+
+    fn hand(&self, mac: Mac) -> Option<Cow<'_, Hand>> {
+        match &self.configured {
+            Some(configured) => configured.hand(mac).map(Cow::Owned),
+            None => self.hand.get(&mac).map(Cow::Borrowed),
+        }
+    }
+
     /// What the machine behind a request needs.
     pub fn quirks<'a>(&self, request: impl Into<Asks<'a>>) -> Quirks {
         let request = &request.into();
         let mut settled = Settled::default();
-        if let Some(hand) = self.hand.get(&request.mac) {
+        if let Some(hand) = self.hand(request.mac) {
             settled.take(&hand.set, None, || "set by hand".into());
             for name in &hand.names {
                 if let Some(entry) = self.named(name) {
@@ -140,7 +154,8 @@ impl Rules {
         self.operator.named(name).or_else(|| self.built_in.named(name))
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    /// The names of all entries.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         let entries = self.operator.entries.iter().chain(&self.built_in.entries);
         entries.map(|entry| entry.name.as_str())
     }

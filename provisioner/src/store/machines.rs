@@ -5,6 +5,8 @@ use super::{
     sql::{Part, Row, Sql, values},
 };
 use crate::{
+    enrol::Admitted,
+    hardware::Hardware,
     life::{Actor, Cause},
     machine::Mac,
     progress::Progress,
@@ -27,6 +29,8 @@ use std::{collections::BTreeMap, str::FromStr};
 /// at most 2 MiB as a request's body is, is kept of those alone that were taken in: 21 GB more
 /// where approval is automatic.
 pub(super) const MAX_MACHINES: u64 = 10_000;
+/// The most boots kept of a machine, of which a recording is known: half a year of one a day and more.
+const MAX_BOOTS: u32 = 256;
 
 /// A machine that enrolment compares a newcomer with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,12 @@ pub struct Known {
     pub approved: Option<PublicKey>,
     /// Where it stands in its life.
     pub state: MachineState,
+    /// What was approved of its hardware.
+    pub hardware: Option<Hardware>,
+    /// What came with the key that an operator approved, where that was shown.
+    pub approved_hardware: Option<Hardware>,
+    /// Whether the newcomer's boot was one of this machine's, and another one came after it.
+    pub replayed: bool,
 }
 
 /// What enrolment writes.
@@ -171,7 +181,9 @@ impl Store {
 
     /// One machine with its inventory and timeline.
     pub fn machine(&self, mac: Mac, now: u64) -> Result<Option<MachineDetail>, StoreError> {
-        let select = format!("SELECT {COLUMNS}, inventory FROM machines WHERE mac = ?1");
+        let select = format!(
+            "SELECT {COLUMNS}, inventory, hardware, pending_hardware FROM machines WHERE mac = ?1"
+        );
         let events = "SELECT at, kind, text FROM events WHERE mac = ?1 ORDER BY id DESC";
         self.read(|sql| {
             let Some(row) = sql.first(&select, values![mac.to_string()])? else { return Ok(None) };
@@ -185,80 +197,57 @@ impl Store {
                 inventory: parsed(row.get(19)?)?,
                 timeline: timeline.iter().map(event).collect::<Result<_, StoreError>>()?,
                 crashes: super::crashes::of(sql, mac)?,
+                changes: changes(&row, 20)?,
             }))
         })
     }
 
     /// Takes a machine in, unless `judge` finds that its identity is another's. What `judge` is
-    /// given is everyone with this MAC address, node key or UUID; between that and the writing
-    /// nobody else writes.
+    /// given is everyone with this MAC address, node key or UUID, and how many other machines each
+    /// rule let in; between that and the writing nobody else writes.
     pub fn enrol<E>(
         &self,
         newcomer: &Enrolled,
         now: u64,
-        judge: impl FnOnce(&[Known]) -> Result<(), E>,
-    ) -> Result<Result<String, E>, StoreError> {
-        let (mac, node) = (newcomer.mac.to_string(), newcomer.node.to_string());
-        let chip = newcomer.chip.map(|(chip, _)| chip.to_string());
-        let system = &newcomer.inventory.system;
-        let serial = Some(system.serial.trim()).filter(|serial| !serial.is_empty());
-        let firmware = if system.uefi { "uefi" } else { "bios" };
+        judge: impl FnOnce(&[Known], &BTreeMap<String, u64>) -> Result<Admitted, E>,
+    ) -> Result<Result<(String, Admitted), E>, StoreError> {
+        let mac = newcomer.mac.to_string();
         self.write(Part::Machines, |sql| {
-            let known = known(sql, &mac, &node, newcomer.uuid.clone(), chip.clone())?;
-            if let Err(error) = judge(&known) {
-                return Ok(Err(error));
+            let known = known(sql, newcomer)?;
+            let admitted = match judge(&known, &Self::taken_by_rules(sql, &mac)?) {
+                Ok(admitted) => admitted,
+                Err(error) => return Ok(Err(error)),
+            };
+            let before = known.iter().find(|known| known.mac == newcomer.mac);
+            if !before.is_some_and(|before| is_in_already(newcomer, before)) {
+                self.make_machine(sql, newcomer.mac, now)?;
+                take_in(sql, newcomer, &admitted, now)?;
             }
-            self.make_machine(sql, newcomer.mac, now)?;
-            // The same machine by another of its NICs: the key goes where the machine is.
-            sql.execute(
-                "UPDATE machines SET node = NULL WHERE node = ?1 AND mac != ?2",
-                values![&node, &mac],
-            )?;
-            // So does the chip where an operator said so: its count of resets goes on here.
-            sql.execute(
-                "UPDATE machines SET chip = NULL WHERE chip = ?1 AND mac != ?2
-                     AND EXISTS (SELECT 1 FROM machines WHERE mac = ?2 AND approved = ?3)",
-                values![chip.clone(), &mac, &node],
-            )?;
-            sql.execute(
-                "UPDATE machines SET node = ?2, boot_id = ?3, release = ?4, inventory = ?5,
-                     node_seen = ?6, last_seen = ?6, uuid = coalesce(?7, uuid),
-                     serial = coalesce(?8, serial), firmware = ?9, address = coalesce(?10, address),
-                     held = ?11, chip = ?12, resets = ?13, evidence = ?14, pending = NULL,
-                     approved = NULL, problem = NULL
-                 WHERE mac = ?1",
-                values![
-                    &mac,
-                    &node,
-                    newcomer.boot_id.to_string(),
-                    newcomer.release.to_string(),
-                    serde_json::to_string(&newcomer.inventory)?,
-                    now,
-                    newcomer.uuid.clone(),
-                    serial,
-                    firmware,
-                    newcomer.address.map(|address| address.to_string()),
-                    newcomer.held.name(),
-                    chip,
-                    newcomer.chip.map(|(_, resets)| resets),
-                    newcomer.evidence.map(|digest| digest.to_string()),
-                ],
-            )?;
-            super::life::pass(sql, &mac, Cause::TakenIn, &Actor::Machine, now)?;
             let name = sql.first("SELECT name FROM machines WHERE mac = ?1", values![&mac])?;
-            Ok(Ok(name.map(|row| row.get(0)).transpose()?.unwrap_or_default()))
+            let name = name.map(|row| row.get(0)).transpose()?.unwrap_or_default();
+            Ok(Ok((name, admitted)))
         })
     }
 
-    /// Remembers that a key waits for approval; true where it did not wait already.
-    pub fn pend(&self, mac: Mac, node: &PublicKey, now: u64) -> Result<bool, StoreError> {
+    /// Remembers that a key waits for approval, with the hardware that it came with; true where it
+    /// did not wait so already.
+    pub fn pend(
+        &self,
+        mac: Mac,
+        node: &PublicKey,
+        hardware: Option<&Hardware>,
+        cause: Cause,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let hardware = hardware.map(serde_json::to_string).transpose()?;
         self.write(Part::Machines, |sql| {
             self.make_machine(sql, mac, now)?;
             let changed = sql.execute(
-                "UPDATE machines SET pending = ?2 WHERE mac = ?1 AND pending IS DISTINCT FROM ?2",
-                values![mac.to_string(), node.to_string()],
+                "UPDATE machines SET pending = ?2, pending_hardware = ?3 WHERE mac = ?1
+                     AND (pending IS DISTINCT FROM ?2 OR pending_hardware IS DISTINCT FROM ?3)",
+                values![mac.to_string(), node.to_string(), hardware],
             )?;
-            super::life::pass(sql, &mac.to_string(), Cause::Waits, &Actor::Machine, now)?;
+            super::life::pass(sql, &mac.to_string(), cause, &Actor::Machine, now)?;
             Ok(changed > 0)
         })
     }
@@ -298,22 +287,28 @@ impl Store {
             let Some(oldest) = sql.first(oldest, &[])? else { return Ok(false) };
             forget(sql, &oldest.get::<String>(0)?)?;
         }
+        let name = self.name(sql, mac)?;
         sql.execute(
             "INSERT INTO machines (mac, name, first_seen, last_seen, state_since, deadline)
              VALUES (?1, ?2, ?3, ?3, ?3, ?4)",
-            values![mac.to_string(), self.name(mac), now, super::life::first_deadline(now)],
+            values![mac.to_string(), name, now, super::life::first_deadline(now)],
         )?;
         Ok(true)
     }
 
-    /// The configured name, or one made of the last half of the MAC address.
-    fn name(&self, mac: Mac) -> String {
-        let made = || format!("node-{}", hex::encode(&mac.0[3..]));
-        self.names.get(&mac).cloned().unwrap_or_else(made)
+    /// The configured name, of our file or of the document, or one made of the last half of the MAC
+    /// address.
+    pub(super) fn name(&self, sql: &mut dyn Sql, mac: Mac) -> Result<String, StoreError> {
+        if let Some(name) = self.names.get(&mac) {
+            return Ok(name.clone());
+        }
+        let select = "SELECT name FROM machine_names WHERE mac = ?1";
+        let made = || Ok(format!("node-{}", hex::encode(&mac.0[3..])));
+        sql.first(select, values![mac.to_string()])?.map_or_else(made, |row| row.get(0))
     }
 
     /// Gives machines known from before the names that the configuration has now.
-    pub(super) fn rename(&self) -> Result<(), StoreError> {
+    pub(crate) fn rename(&self) -> Result<(), StoreError> {
         let update = "UPDATE machines SET name = ?2 WHERE mac = ?1";
         self.write(Part::Machines, |sql| {
             for (mac, name) in &self.names {
@@ -326,7 +321,9 @@ impl Store {
 
 /// A machine goes, with all that is kept of it.
 pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
-    for table in ["machines", "events", "reports", "crashes", "attempts", "transitions"] {
+    let tables =
+        ["machines", "events", "reports", "crashes", "attempts", "transitions", "placed", "boots"];
+    for table in tables {
         sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![mac])?;
     }
     Ok(())
@@ -341,7 +338,9 @@ pub(super) fn approve(
     now: u64,
 ) -> Result<bool, StoreError> {
     // What waited for that waits no more.
+    // Of the hardware, what was shown beside the key.
     let update = "UPDATE machines SET approved = ?2,
+            approved_hardware = CASE WHEN pending = ?2 THEN pending_hardware END,
             problem = CASE WHEN pending = ?2 THEN NULL ELSE problem END,
             pending = CASE WHEN pending = ?2 THEN NULL ELSE pending END
          WHERE mac = ?1";
@@ -357,35 +356,124 @@ fn count(sql: &mut dyn Sql) -> Result<u64, StoreError> {
     sql.first("SELECT count(*) FROM machines", &[])?.map_or(Ok(0), |row| row.get(0))
 }
 
-fn known(
+/// Whether this very boot is in, and nothing was said of it since: asked again it gets its settings
+/// again, and nothing is written, so that a recording of it moves nothing.
+fn is_in_already(newcomer: &Enrolled, before: &Known) -> bool {
+    use MachineState::{Booting, Draining, Ready};
+    before.node == Some(newcomer.node)
+        && before.boot_id == Some(newcomer.boot_id)
+        && before.approved.is_none()
+        && matches!(before.state, Booting | Ready | Draining)
+}
+
+/// Writes a newcomer down.
+fn take_in(
     sql: &mut dyn Sql,
-    mac: &str,
-    node: &str,
-    uuid: Option<String>,
-    chip: Option<String>,
-) -> Result<Vec<Known>, StoreError> {
+    newcomer: &Enrolled,
+    admitted: &Admitted,
+    now: u64,
+) -> Result<(), StoreError> {
+    let (mac, node) = (newcomer.mac.to_string(), newcomer.node.to_string());
+    let chip = newcomer.chip.map(|(chip, _)| chip.to_string());
+    let system = &newcomer.inventory.system;
+    let serial = Some(system.serial.trim()).filter(|serial| !serial.is_empty());
+    let firmware = if system.uefi { "uefi" } else { "bios" };
+    // The same machine by another of its NICs: the key goes where the machine is.
+    sql.execute(
+        "UPDATE machines SET node = NULL WHERE node = ?1 AND mac != ?2",
+        values![&node, &mac],
+    )?;
+    // So does the chip where an operator said so: its count of resets goes on here.
+    sql.execute(
+        "UPDATE machines SET chip = NULL WHERE chip = ?1 AND mac != ?2
+             AND EXISTS (SELECT 1 FROM machines WHERE mac = ?2 AND approved = ?3)",
+        values![chip.clone(), &mac, &node],
+    )?;
+    sql.execute(
+        "UPDATE machines SET node = ?2, boot_id = ?3, release = ?4, inventory = ?5,
+             node_seen = ?6, last_seen = ?6, uuid = coalesce(?7, uuid),
+             serial = coalesce(?8, serial), firmware = ?9, address = coalesce(?10, address),
+             held = ?11, chip = ?12, resets = ?13, evidence = ?14, hardware = ?15, pending = NULL,
+             pending_hardware = NULL, approved = NULL, approved_hardware = NULL, problem = NULL
+         WHERE mac = ?1",
+        values![
+            &mac,
+            &node,
+            newcomer.boot_id.to_string(),
+            newcomer.release.to_string(),
+            serde_json::to_string(&newcomer.inventory)?,
+            now,
+            newcomer.uuid.clone(),
+            serial,
+            firmware,
+            newcomer.address.map(|address| address.to_string()),
+            newcomer.held.name(),
+            chip,
+            newcomer.chip.map(|(_, resets)| resets),
+            newcomer.evidence.map(|digest| digest.to_string()),
+            serde_json::to_string(&newcomer.hardware())?,
+        ],
+    )?;
+    sql.execute(
+        "INSERT INTO boots (mac, boot_id) VALUES (?1, ?2) ON CONFLICT (mac, boot_id) DO NOTHING",
+        values![&mac, newcomer.boot_id.to_string()],
+    )?;
+    sql.execute(
+        "DELETE FROM boots WHERE mac = ?1 AND id <=
+             (SELECT id FROM boots WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        values![&mac, MAX_BOOTS],
+    )?;
+    if let Some(placed) = &admitted.placed {
+        super::configuration::place(sql, &mac, placed, now)?;
+        let rule = Actor::Rule(format!("rule {}", placed.rule));
+        super::life::pass(sql, &mac, Cause::Approve, &rule, now)?;
+    }
+    super::life::pass(sql, &mac, Cause::TakenIn, &Actor::Machine, now)?;
+    Ok(())
+}
+
+fn known(sql: &mut dyn Sql, newcomer: &Enrolled) -> Result<Vec<Known>, StoreError> {
+    let (mac, boot_id) = (newcomer.mac.to_string(), newcomer.boot_id.to_string());
     let rows = sql.query(
         "SELECT mac, name, uuid, node, boot_id, node_seen, chip, resets, approved,
-             state, state_since, deadline FROM machines
+             state, state_since, deadline, hardware, approved_hardware FROM machines
          WHERE mac = ?1 OR node = ?2 OR uuid = ?3 OR chip = ?4 ORDER BY mac",
-        values![mac, node, uuid, chip],
+        values![
+            &mac,
+            newcomer.node.to_string(),
+            newcomer.uuid.clone(),
+            newcomer.chip.map(|(chip, _)| chip.to_string()),
+        ],
     )?;
+    let was = "SELECT 1 FROM boots WHERE mac = ?1 AND boot_id = ?2";
+    let was = sql.exists(was, values![mac, boot_id])?;
     let read = |row: &Row| {
         let Ok(mac) = row.get::<String>(0)?.parse() else { return Ok(None) };
+        let boot_id: Option<Digest> = text(row, 4)?;
         Ok(Some(Known {
             mac,
             name: row.get(1)?,
             uuid: row.get(2)?,
             node: text(row, 3)?,
-            boot_id: text(row, 4)?,
+            boot_id,
             node_seen: row.get::<Option<u64>>(5)?.unwrap_or(0),
             chip: text(row, 6)?,
             resets: row.get::<Option<u32>>(7)?.unwrap_or(0),
             approved: text(row, 8)?,
             state: super::life::of(row, 9)?.state,
+            hardware: parsed(row.get(12)?)?,
+            approved_hardware: parsed(row.get(13)?)?,
+            replayed: was && mac == newcomer.mac && boot_id != Some(newcomer.boot_id),
         }))
     };
     rows.iter().filter_map(|row| read(row).transpose()).collect()
+}
+
+/// What changed from what was approved to what waits, two columns of it, from a column on.
+fn changes(row: &Row, from: usize) -> Result<Vec<String>, StoreError> {
+    let before: Option<Hardware> = parsed(row.get(from)?)?;
+    let waits: Option<Hardware> = parsed(row.get(from + 1)?)?;
+    Ok(before.zip(waits).map_or(vec![], |(before, waits)| before.changes_to(&waits)))
 }
 
 /// What stands as text, where it is a text of its kind.

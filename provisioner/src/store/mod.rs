@@ -8,6 +8,7 @@
 
 mod answers;
 mod attempts;
+mod configuration;
 mod crashes;
 mod events;
 mod figures;
@@ -25,6 +26,7 @@ mod sessions;
 mod sql;
 
 pub use answers::Asked;
+pub use configuration::{Draft, Drafted, Mark};
 pub use figures::Figures;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;

@@ -159,6 +159,54 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE INDEX sessions_began ON sessions (began);
 ",
+    "
+-- Machines' configuration (groups/): each revision whole.
+CREATE TABLE revisions (
+    revision    INTEGER PRIMARY KEY,
+    at          INTEGER NOT NULL,
+    actor       TEXT NOT NULL,
+    why         TEXT NOT NULL,
+    document    TEXT NOT NULL,      -- JSON, groups::Document
+    bytes       INTEGER NOT NULL    -- of document
+) STRICT;
+
+-- Names that the newest revision gives to machines.
+CREATE TABLE machine_names (
+    mac         TEXT PRIMARY KEY,
+    name        TEXT NOT NULL
+) STRICT;
+
+-- Where rules of enrolment put machines.
+CREATE TABLE placed (
+    mac         TEXT PRIMARY KEY,
+    rule        TEXT NOT NULL,
+    home        TEXT,               -- a group
+    labels      TEXT NOT NULL,      -- JSON
+    at          INTEGER NOT NULL
+) STRICT;
+CREATE INDEX placed_rule ON placed (rule);
+
+-- How often rules put machines somewhere; what documents are checked against (groups::Site).
+CREATE TABLE configuration_state (
+    name        TEXT PRIMARY KEY,
+    text        TEXT NOT NULL,
+    number      INTEGER NOT NULL
+) STRICT;
+
+-- What machines are made of (hardware.rs): approved, waiting for approval, approved and not come yet.
+ALTER TABLE machines ADD COLUMN hardware TEXT;
+ALTER TABLE machines ADD COLUMN pending_hardware TEXT;
+ALTER TABLE machines ADD COLUMN approved_hardware TEXT;
+
+-- Boots that machines were taken in with: what asks again for an old one is a recording.
+CREATE TABLE boots (
+    id          INTEGER PRIMARY KEY,
+    mac         TEXT NOT NULL,
+    boot_id     TEXT NOT NULL,
+    UNIQUE (mac, boot_id)
+) STRICT;
+CREATE INDEX boots_mac ON boots (mac, id);
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.
