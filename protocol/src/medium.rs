@@ -17,7 +17,7 @@
 
 mod record;
 
-pub use record::{NotFilled, RECORD_LEN, Record, RecordError, blank, fill};
+pub use record::{NotFilled, RECORD_LEN, Record, RecordError, RecordText, blank, fill};
 
 use crate::{
     digest::Digest,
@@ -58,7 +58,6 @@ impl SignedBody for Grant {
 
 /// What the owner signs for a medium.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Granted {
     /// For the provisioner.
     pub grant: Signed<Grant>,

@@ -89,6 +89,31 @@ impl Authority {
         let endorsement = Signed::sign(&self.chain, Endorsement { node }, &self.key);
         let ownership =
             Ownership { delegation: self.delegation.clone(), endorsement: Some(endorsement) };
+        let operators = self.operators.clone();
+        self.settings(node, boot_id, (mac, name), unix_time, ownership, operators)
+    }
+
+    /// The same for a node that is another owner's: ours have no say there.
+    pub fn configuration_of(
+        &self,
+        node: PublicKey,
+        boot_id: Digest,
+        machine: (Mac, String),
+        unix_time: u64,
+        ownership: Ownership,
+    ) -> Result<Signed<NodeConfig>, OwnershipError> {
+        self.settings(node, boot_id, machine, unix_time, ownership, Vec::new())
+    }
+
+    fn settings(
+        &self,
+        node: PublicKey,
+        boot_id: Digest,
+        (mac, name): (Mac, String),
+        unix_time: u64,
+        ownership: Ownership,
+        operators: Vec<Operator>,
+    ) -> Result<Signed<NodeConfig>, OwnershipError> {
         // What a ledger would refuse is not handed out.
         ownership.verify(&self.chain, &node)?;
         let own = self.machines.get(&mac).cloned().unwrap_or_default();
@@ -101,7 +126,7 @@ impl Authority {
             parameter_servers: self.parameter_servers.clone(),
             ownership,
             unix_time,
-            operators: self.operators.clone(),
+            operators,
             network: own.network,
             time_servers: self.time_servers.clone(),
             scratch: own.scratch,
@@ -313,6 +338,28 @@ pub enum EnrolError {
         /// The key.
         node: PublicKey,
     },
+    /// A node that came by a medium, on another machine than the one that used the medium first.
+    #[error(
+        "node key {node} was bound to another machine by the medium with token {token}: it was \
+         copied, or the board was replaced; its owner gets a medium for this machine by `alia \
+         medium get`, after `alia medium revoke {token}` for the other one"
+    )]
+    OtherThanBound {
+        /// The key, shortened.
+        node: String,
+        /// The token, shortened.
+        token: String,
+    },
+    /// A miner's machine in the place of one that is not the same owner's.
+    #[error(
+        "MAC address {} is that of {holder}, which is not this machine's owner's: give one of the \
+         two another MAC address",
+        .holder.mac
+    )]
+    OthersPlace {
+        /// Who has it.
+        holder: Holder,
+    },
     /// One UUID, two machines.
     #[error(
         "UUID {uuid} is already that of {holder}, heard of {ago} s ago in another boot: set another \
@@ -340,6 +387,7 @@ impl EnrolError {
             Self::SameKey { holder, .. }
             | Self::SameMac { holder, .. }
             | Self::SameChip { holder }
+            | Self::OthersPlace { holder }
             | Self::SameUuid { holder, .. } => Some(holder),
             _ => None,
         }

@@ -32,6 +32,7 @@ pub mod image;
 pub mod ipv6;
 pub mod life;
 pub mod machine;
+pub mod miners;
 pub mod net;
 pub mod net6;
 pub mod page;

@@ -2,6 +2,7 @@
 //! fetched again when something happened. Nothing comes from elsewhere.
 
 mod job;
+pub mod miners;
 mod style;
 mod text;
 

@@ -14,7 +14,9 @@ use crate::{
     enrol::Authority,
     http::{self, App},
     image::Image,
-    ipv6, net,
+    ipv6,
+    miners::{Miners, medium::Medium},
+    net,
     quirks::Rules,
     script,
     start_error::StartError,
@@ -60,6 +62,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let part = options.dhcp.unwrap_or(crate::config::Part::Off);
     let image = options.image.as_deref().map(Image::open).transpose()?;
     let authority = authority(&options)?;
+    let miners = match (&options.medium, &authority) {
+        (None, _) => None,
+        (Some(_), None) => return Err(StartError::MediumAlone),
+        (Some(path), Some(_)) => Some(Miners::new(Medium::open(path)?)),
+    };
     let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
 
     // All ports before anything else: what is busy is told before anything was written.
@@ -215,6 +222,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         https: secure.url.clone(),
         https_port: https.port(),
         watchers: App::places(),
+        miners,
     });
     let http6 = six.as_ref().map(|six| six.http);
     let (listener6, secure6) = six.map(|six| (six.listener, six.secure_listener)).unzip();

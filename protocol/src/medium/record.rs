@@ -4,6 +4,7 @@
 use super::Granted;
 use crate::{digest::Digest, key::SecretKey};
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The length of a record, and of the place for one, in bytes: a block of any disk.
@@ -74,6 +75,11 @@ impl Record {
         Ok(bytes)
     }
 
+    /// For a person to carry from one window to another: with the token's secret, in plain.
+    pub fn to_text(&self) -> RecordText {
+        RecordText { secret: self.token.to_hex(), granted: self.granted.clone() }
+    }
+
     /// Reads a record; none where the place is nobody's.
     ///
     /// # Errors
@@ -100,6 +106,26 @@ impl Record {
             return Err(RecordError::OtherKey);
         }
         Ok(Some(Self { token, granted }))
+    }
+}
+
+/// A record as JSON, which a person carries from one window to another.
+#[derive(Serialize, Deserialize)]
+pub struct RecordText {
+    secret: String,
+    #[serde(flatten)]
+    granted: Granted,
+}
+
+impl TryFrom<RecordText> for Record {
+    type Error = RecordError;
+
+    fn try_from(text: RecordText) -> Result<Self, RecordError> {
+        let token = SecretKey::from_hex(&text.secret).map_err(|_| RecordError::Damaged)?;
+        if token.public() != text.granted.grant.body.token {
+            return Err(RecordError::OtherKey);
+        }
+        Ok(Self { token, granted: text.granted })
     }
 }
 

@@ -153,7 +153,13 @@ fn a_record_round_trips_and_its_secret_is_never_shown() {
     assert_eq!((read.token.public(), read.granted), (key(TOKEN).public(), record().granted));
     assert!(!format!("{:?}", record()).contains(&key(TOKEN).to_hex()));
     assert!(Record::from_bytes(&blank()).unwrap().is_none());
+    let carried = |record: &Record| {
+        let text = serde_json::to_string(&record.to_text()).unwrap();
+        Record::try_from(serde_json::from_str::<RecordText>(&text).unwrap())
+    };
+    assert_eq!(carried(&record()).unwrap().to_bytes(), record().to_bytes());
     let other = Record { token: key(7), ..record() };
+    assert_eq!(carried(&other).unwrap_err(), RecordError::OtherKey);
     let error = Record::from_bytes(&other.to_bytes().unwrap()).unwrap_err();
     assert_eq!(error, RecordError::OtherKey);
     assert_eq!(Record::from_bytes(&[]).unwrap_err(), RecordError::Length(0));

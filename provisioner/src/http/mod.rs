@@ -22,6 +22,12 @@
 //! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `GET /`, `/machines/{mac}` | people | the page |
+//! | `GET`, `POST /miners`, `GET /miners/{address}` | miners | registering, an owner's tokens |
+//! | `GET`, `POST /miners/medium` | miners | the medium, as it is or made theirs |
+//! | `GET`, `POST /v1/media` | `alia` | what there is for miners; to register a token |
+//! | `GET /v1/media/{token}` | `alia` | how a token stands |
+//! | `POST /v1/media/{token}/revoke` | its owner, operators | to take it back |
+//! | `POST /v1/machines/{mac}/claim` | node-init | whose it is, by a token |
 //!
 //! `doors` says which of them are open by plain HTTP.
 
@@ -30,6 +36,8 @@ mod boot;
 mod ca;
 mod doors;
 mod live;
+mod media;
+mod miners;
 mod mutual;
 mod nodes;
 mod operators;
@@ -41,6 +49,7 @@ use crate::{
     counters::Counters,
     enrol::Authority,
     machine::Mac,
+    miners::Miners,
     script,
     store::{Store, StoreError},
     timeline::Timeline,
@@ -93,6 +102,8 @@ pub struct App {
     pub https_port: u16,
     /// Places for watchers.
     pub watchers: Arc<Semaphore>,
+    /// What miners are served, where they are.
+    pub miners: Option<Miners>,
 }
 
 impl App {
@@ -132,6 +143,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines/{mac}/state", post(operators::state))
+        .route("/v1/machines/{mac}/claim", post(media::claim))
+        .route("/v1/media", get(media::offer).post(media::register))
+        .route("/v1/media/{token}", get(media::token))
+        .route("/v1/media/{token}/revoke", post(media::revoke))
+        .route("/miners", get(miners::page).post(miners::register))
+        .route("/miners/medium", get(miners::medium).post(miners::filled))
+        .route("/miners/{address}", get(miners::owner))
         .route("/v1/time", post(time::time))
         .route("/v1/machines", get(api::machines))
         .route("/v1/machines/{mac}", get(api::machine))

@@ -6,8 +6,9 @@ use crate::{
     enrol::{self, Authority, EnrolError},
     life::Actor,
     machine::Mac,
+    miners,
     progress::Mark,
-    store::Enrolled,
+    store::{Came, Enrolled},
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
@@ -44,7 +45,7 @@ pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem
     }
 }
 
-fn sighting(peer: SocketAddr) -> Sighting {
+pub(super) fn sighting(peer: SocketAddr) -> Sighting {
     Sighting { boots: true, address: seen_at(peer), ..Sighting::default() }
 }
 
@@ -150,7 +151,8 @@ pub(super) async fn enrol(
         return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
     }
     let (held, chip) = (newcomer.held, newcomer.chip);
-    let (name, image) = match take_in(&app, authority, newcomer).await? {
+    let came = app.store.run(move |store| store.came_by(&node)).await?;
+    let (name, image) = match take_in(&app, authority, newcomer, came.clone()).await? {
         Ok(taken) => taken,
         Err(error @ EnrolError::Waits { .. }) => {
             waits(&app, mac, peer, node, &error).await?;
@@ -168,14 +170,24 @@ pub(super) async fn enrol(
             return Err(Problem::new(StatusCode::CONFLICT, error.to_string()));
         }
     };
-    let config = authority
-        .configuration(node, boot_id, mac, name.clone(), unix_ms() / 1000)
+    let of = came.as_ref().map_or(String::new(), |came| {
+        format!("; it came by a medium and is {}'s (token {})", came.owner, came.token.short())
+    });
+    let config = match came {
+        None => authority.configuration(node, boot_id, mac, name.clone(), unix_ms() / 1000),
+        Some(came) => {
+            let machine = (mac, name.clone());
+            let now = unix_ms() / 1000;
+            authority.configuration_of(node, boot_id, machine, now, came.ownership)
+        }
+    };
+    let config = config
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())
     });
     let text = format!(
-        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}",
+        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}{of}",
         node.short(),
         held.as_str()
     );
@@ -246,6 +258,7 @@ async fn take_in(
     app: &App,
     authority: &Authority,
     newcomer: Enrolled,
+    came: Option<Came>,
 ) -> Result<Result<(String, String), EnrolError>, Problem> {
     let approval = authority.approval;
     let work = move |store: &crate::store::Store| {
@@ -254,13 +267,16 @@ async fn take_in(
             || format!("an image that was never served here ({})", newcomer.release.short()),
             |image| format!("image {} ({})", image.version, newcomer.release.short()),
         );
-        let judge = |known: &[crate::store::Known]| enrol::judge(&newcomer, known, approval, now);
+        let judge = |known: &[crate::store::Known]| match &came {
+            None => enrol::judge(&newcomer, known, approval, now),
+            Some(came) => miners::judge::judge(&newcomer, known, came, now),
+        };
         Ok(store.enrol(&newcomer, now, judge)?.map(|name| (name, image)))
     };
     Ok(app.store.run(work).await?)
 }
 
-fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
+pub(super) fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
     let text = format!("not taken in: {reason}");
     app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting(peer)));
 }
