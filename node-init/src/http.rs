@@ -35,7 +35,8 @@ pub const STALL: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     secure: bool,
-    key: Option<PublicKey>,
+    /// Boxed: it goes into every error.
+    key: Option<Box<PublicKey>>,
     authority: String,
     port: u16,
     host: String,
@@ -84,7 +85,7 @@ impl FromStr for Base {
 impl Base {
     /// The server is the one of this key, where it is spoken to by TLS.
     pub fn known_by(self, key: PublicKey) -> Self {
-        Self { key: Some(key), ..self }
+        Self { key: Some(Box::new(key)), ..self }
     }
 
     fn below(&self, path: &str) -> String {
@@ -103,8 +104,9 @@ impl Base {
 
     /// How it is spoken to by whom it does not know.
     fn known(&self) -> Result<Arc<ClientConfig>, HttpError> {
-        let key = self.key.ok_or_else(|| self.broken(&"nothing is known to know it by"))?;
-        mtls::client_of_nobody(key).map(Arc::new).map_err(|error| self.broken(&error))
+        let key = self.key.as_deref();
+        let key = key.ok_or_else(|| self.broken(&"nothing is known to know it by"))?;
+        mtls::client_of_nobody(*key).map(Arc::new).map_err(|error| self.broken(&error))
     }
 
     fn broken(&self, reason: &dyn fmt::Display) -> HttpError {

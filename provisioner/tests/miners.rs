@@ -6,6 +6,7 @@
 #[path = "common/place.rs"]
 mod place;
 
+use cli::medium::{self, Provisioner};
 use protocol::{
     ChainId, Digest, PublicKey, SecretKey, Signed,
     boot::{Enrol, NodeConfig},
@@ -332,6 +333,40 @@ async fn the_page_says_what_to_do_and_its_form_gives_the_one_file() {
     // Nothing of the secret was kept.
     let kept = fs::read(site.folder.path().join("medium.img")).unwrap();
     assert!(kept == nobodys);
+}
+
+#[tokio::test]
+async fn the_command_line_gets_a_medium_by_the_provisioners_key_alone() {
+    let site = site(true).await;
+    let url = format!("https://{}", site.running.https);
+    let server = |seed: u8| Provisioner::new(&url, key(seed).public()).unwrap();
+    let ours = server(PROVISIONER);
+    let offer = medium::offer(&ours, &chain()).await.unwrap();
+    let record = medium::sign(&chain(), &key(MINER), ours.key(), offer.unix_time, 600).unwrap();
+    let nobodys = medium::fetch(&ours, &offer, |_| ()).await.unwrap();
+    let status = medium::register(&ours, &record).await.unwrap();
+    assert_eq!(status.state, TokenState::Issued);
+    let out = site.folder.path().join("mine.img");
+    medium::write(&out, nobodys.clone(), &record).unwrap();
+    let written = fs::read(&out).unwrap();
+    let read = Record::from_bytes(&written[5_000..5_000 + 4_096]).unwrap().unwrap();
+    assert_eq!(read.granted, record.granted);
+    assert!(medium::write(&out, nobodys, &record).is_err(), "nothing is overwritten");
+    // What comes of it is the owner's, and only he takes it back.
+    assert_eq!(site.claim(MAC, &read, 30, "A1").await.0, StatusCode::OK);
+    let owner = key(MINER).public().address();
+    let listed = medium::list(&ours, owner).await.unwrap();
+    assert_eq!((listed.len(), listed[0].state), (1, TokenState::Bound));
+    let revoke = |seed: u8| {
+        let (server, token) = (ours.clone(), status.token);
+        async move { medium::revoke(&server, &chain(), &key(seed), token).await }
+    };
+    assert!(revoke(THIEF).await.unwrap_err().to_string().contains("only the token's owner"));
+    assert_eq!(revoke(MINER).await.unwrap().state, TokenState::Revoked);
+    // Another key at this address is not spoken to, nor another chain believed.
+    let error = medium::offer(&server(THIEF), &chain()).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be spoken to"), "{error}");
+    assert!(medium::offer(&ours, &"alia-other".parse().unwrap()).await.is_err());
 }
 
 #[tokio::test]

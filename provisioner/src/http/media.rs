@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use protocol::{
-    PublicKey, Signed,
+    Address, PublicKey, Signed,
     medium::{Claim, Claimed, Granted, Offer, TokenStatus, Withdrawal, check_claim},
 };
 use serde::Serialize;
@@ -27,11 +27,11 @@ pub(super) struct Taken {
 }
 
 /// What strangers are served, and how often one may ask for it.
-pub(super) fn open<'a>(
-    app: &'a App,
+pub(super) fn open(
+    app: &App,
     peer: SocketAddr,
     ask: Ask,
-) -> Result<(&'a Miners, &'a Authority), Problem> {
+) -> Result<(&Miners, &Authority), Problem> {
     let (Some(miners), Some(authority)) = (&app.miners, &app.authority) else {
         let text = "no media are given out here: this provisioner has no --medium";
         return Err(Problem::new(StatusCode::NOT_FOUND, text));
@@ -142,6 +142,28 @@ pub(super) async fn token(
     let token = key(&token)?;
     let found = app.store.run(move |store| store.medium(&token, unix_ms())).await?;
     found.map(Json).ok_or_else(unknown)
+}
+
+/// `GET /v1/media/of/{address}`: an owner's, newest first.
+pub(super) async fn of(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(address): Path<String>,
+) -> Result<Json<Vec<TokenStatus>>, Problem> {
+    open(&app, peer, Ask::Look)?;
+    listed(&app, &address).await.map(|(_, tokens)| Json(tokens))
+}
+
+/// An owner's tokens, by his address as text.
+pub(super) async fn listed(
+    app: &App,
+    address: &str,
+) -> Result<(Address, Vec<TokenStatus>), Problem> {
+    let wrong =
+        |error: protocol::key::KeyError| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
+    let address: Address = address.parse().map_err(wrong)?;
+    let tokens = app.store.run(move |store| store.media_of(&address, unix_ms())).await?;
+    Ok((address, tokens))
 }
 
 /// `POST /v1/media/{token}/revoke`: by the owner's signature, or by an operator's token, without a

@@ -2,7 +2,7 @@
 //! without JavaScript.
 
 use super::{App, Problem, media, pages::html};
-use crate::{miners::rates::Ask, page::miners as page, timeline::unix_ms};
+use crate::{miners::rates::Ask, page::miners as page};
 use axum::{
     Form,
     body::Body,
@@ -10,10 +10,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use protocol::{
-    Address,
-    medium::{Record, RecordText},
-};
+use protocol::medium::{Record, RecordText};
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
@@ -53,10 +50,7 @@ pub(super) async fn owner(
     Path(address): Path<String>,
 ) -> Result<Response, Problem> {
     media::open(&app, peer, Ask::Look)?;
-    let wrong =
-        |error: protocol::key::KeyError| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
-    let address: Address = address.parse().map_err(wrong)?;
-    let tokens = app.store.run(move |store| store.media_of(&address, unix_ms())).await?;
+    let (address, tokens) = media::listed(&app, &address).await?;
     Ok(html(page::owner(&address, &tokens)))
 }
 

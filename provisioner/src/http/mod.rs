@@ -25,7 +25,7 @@
 //! | `GET`, `POST /miners`, `GET /miners/{address}` | miners | registering, an owner's tokens |
 //! | `GET`, `POST /miners/medium` | miners | the medium, as it is or made theirs |
 //! | `GET`, `POST /v1/media` | `alia` | what there is for miners; to register a token |
-//! | `GET /v1/media/{token}` | `alia` | how a token stands |
+//! | `GET /v1/media/{token}`, `/v1/media/of/{address}` | `alia` | how tokens stand |
 //! | `POST /v1/media/{token}/revoke` | its owner, operators | to take it back |
 //! | `POST /v1/machines/{mac}/claim` | node-init | whose it is, by a token |
 //!
@@ -145,6 +145,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/state", post(operators::state))
         .route("/v1/machines/{mac}/claim", post(media::claim))
         .route("/v1/media", get(media::offer).post(media::register))
+        .route("/v1/media/of/{address}", get(media::of))
         .route("/v1/media/{token}", get(media::token))
         .route("/v1/media/{token}/revoke", post(media::revoke))
         .route("/miners", get(miners::page).post(miners::register))

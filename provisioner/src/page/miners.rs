@@ -47,7 +47,7 @@ pub fn entry(entry: &Entry) -> Markup {
                  registration there, and paste it here:"
             }
             pre.wide { code {
-                "alia medium sign --chain " (entry.chain) " --provisioner-key " (entry.key)
+                "alia medium sign --provisioner-key " (entry.key)
             } }
             form method="post" action="/miners/medium" {
                 p { label for="registration" { "What it printed" } }
