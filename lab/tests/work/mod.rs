@@ -25,8 +25,10 @@ pub(crate) const PARAMETER_SERVER: &str = "http://10.77.0.1:8070";
 const READY: Duration = Duration::from_secs(60);
 /// How long a machine may take from its registration to a receipt in a block.
 const RECEIPT_LIMIT: Duration = Duration::from_secs(300);
-/// Sentences: one machine under software emulation has work for hours.
+/// Sentences, and how often they are gone through: one machine under software emulation has work for
+/// an hour.
 const PAIRS: usize = 4_000;
+const EPOCHS: u32 = 100;
 
 pub(crate) struct Work {
     _services: Vec<Service>,
@@ -78,7 +80,16 @@ impl Work {
         );
         let client = Client::new(&[RPC]).unwrap();
         let pairs = grammar::corpus(1, PAIRS).pairs().to_vec();
-        let settings = JobSettings::default().sized_for(pairs.len());
+        // Small pieces of work, so that a machine under emulation returns one every few seconds.
+        let mut small = JobSettings {
+            vocabulary: 400,
+            micro_batches: 8,
+            micro_batch_tokens: Some(400),
+            epochs: EPOCHS,
+            ..JobSettings::default()
+        };
+        (small.model.width, small.model.feed_forward, small.model.max_length) = (32, 64, 64);
+        let settings = small.sized_for(pairs.len());
         let order = prepare(&settings, pairs, owner.public()).unwrap().order();
         let submitted = async {
             let server = ParameterServer::new(PARAMETER_SERVER).unwrap();
