@@ -6,6 +6,7 @@ use crate::{
     folder::FolderError,
     home::HomeError,
     job_file::JobFileError,
+    medium::MediumError,
     node::{NodeError, TargetError},
     prepare::PrepareError,
     release::CheckError,
@@ -84,6 +85,9 @@ pub enum Error {
     /// A translation.
     #[error(transparent)]
     Translate(#[from] TranslateError),
+    /// A medium.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
     /// Which node is meant.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -116,6 +120,7 @@ impl Error {
     /// The exit code: whether a lie was found.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Medium(MediumError::NotItsWord(_) | MediumError::Altered { .. }) => Exit::Lie,
             Self::Release(error) if error.is_lie() => Exit::Lie,
             Self::Verify(VerifyError::Lie { .. })
             | Self::Fetch(FetchError::Lie(_) | FetchError::Verify(VerifyError::Lie { .. }))

@@ -19,6 +19,7 @@ pub mod home;
 pub mod job_file;
 pub mod ledger;
 pub mod listing;
+pub mod medium;
 pub mod node;
 pub mod parameter_server;
 pub mod prepare;

@@ -5,7 +5,7 @@ mod output;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::{Error, Exit};
-use commands::{fleet, init, job, key, node, receipts, release, replay, translate};
+use commands::{fleet, init, job, key, medium, node, receipts, release, replay, translate};
 use output::Output;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,6 +45,9 @@ enum Command {
     /// Jobs: submit, watch, fetch, score.
     #[command(subcommand)]
     Job(job::Job),
+    /// Media for machines at home.
+    #[command(subcommand)]
+    Medium(medium::Medium),
     /// Nodes: look into them, drain them, restart them.
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -104,6 +107,7 @@ async fn run(flags: Flags, output: &Output) -> Result<Exit, Error> {
         Command::Key(command) => command.run(&home, output),
         Command::Delegate(command) => command.run(&home, output),
         Command::Job(command) => command.run(&home, output).await,
+        Command::Medium(command) => command.run(&home, output).await,
         Command::Node(command) => command.run(&home, output).await,
         Command::Fleet(command) => command.run(&home, output).await,
         Command::Receipts(command) => command.run(&home, output).await,

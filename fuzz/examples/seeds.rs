@@ -10,6 +10,7 @@ use protocol::{
     evidence::Held,
     inventory::Inventory,
     job::{ModelShape, TranslateSpec, Work},
+    medium::{self, Claim, Grant, Granted},
     merkle,
     nvidia::{Ecc, Reading},
     receipt::{Salt, WorkKeyCertificate},
@@ -57,6 +58,7 @@ fn main() -> Anything<()> {
     models(&seeds)?;
     packages(&seeds)?;
     releases(&seeds)?;
+    media(&seeds)?;
     machine(&seeds)
 }
 
@@ -65,6 +67,29 @@ fn releases(seeds: &Seeds) -> Anything<()> {
     let (manifest, expires) = (fuzz::release::manifest(), fuzz::release::EXPIRES);
     let released = release::sign::testing::released(manifest, expires)?;
     seeds.put("release_bundle", released.bundle()?.to_bytes())
+}
+
+/// A miner's medium, and what its node says.
+fn media(seeds: &Seeds) -> Anything<()> {
+    let token = chain::signer(5);
+    let grant = Grant {
+        token: token.public(),
+        provisioner: WORLD.delegate.public(),
+        issued: 1_000,
+        expires: 2_000,
+    };
+    let granted = Granted::sign(&WORLD.chain, grant, &WORLD.owner);
+    let record = medium::Record { token, granted };
+    let boot = ("52:54:00:12:34:56".to_owned(), Digest([1; 32]));
+    let claim = Claim::sign(&WORLD.chain, &record, &WORLD.worker, Digest([2; 32]), boot);
+    seeds.put("medium", record.to_bytes()?)?;
+    seeds.put("medium", medium::blank())?;
+    seeds.put("medium", serde_json::to_vec(&record.granted)?)?;
+    seeds.put("medium", serde_json::to_vec(&claim)?)?;
+    for whose in 0..6 {
+        seeds.put("medium", [&[whose][..], &serde_json::to_vec(&claim.body)?].concat())?;
+    }
+    Ok(())
 }
 
 /// Frames that the doctor hears: spanning tree, a switch's names, servers' answers.

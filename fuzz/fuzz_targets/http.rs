@@ -120,6 +120,7 @@ fn app(folder: &Path) -> Arc<App> {
         https: "https://10.77.0.1:8443".into(),
         https_port: 8443,
         watchers: App::places(),
+        miners: None,
     })
 }
 

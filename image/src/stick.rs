@@ -3,6 +3,7 @@
 //!
 //! The same bytes for the same files: no clock is read, and the identifiers come of the content.
 
+use crate::el_torito;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::{
     GptConfig,
@@ -28,6 +29,19 @@ const KEY: u64 = 2_048;
 const KEY_TYPE: Uuid = Uuid::from_u128(0xa11a_05d4_6c1e_4d8b_9f2a_3b7e_5c90_d1f7);
 /// FAT32 has 65,525 clusters at least.
 const LEAST: u64 = 64 << 20;
+/// FAT16 has 4,085 to 65,524 clusters.
+const LEAST_SMALL: u64 = 4 << 20;
+const MOST_CLUSTERS: u64 = 65_000;
+
+/// How large a stick's file system is at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// FAT32, as firmware is known to read it.
+    Usual,
+    /// FAT16, no larger than it has to be, and a CD too: for who fetches it by a line at home. UEFI asks for it on
+    /// removable media as well (UEFI 2.10, 13.3).
+    Small,
+}
 
 /// Why no stick can be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +62,15 @@ impl From<gpt::GptError> for StickError {
 
 /// Makes a stick with files, each a path (`EFI/BOOT/BOOTX64.EFI`) and its content.
 pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
+    of_size(files, Size::Usual)
+}
+
+/// The same, no larger than it has to be; on a CD it boots too.
+pub fn build_small(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
+    of_size(files, Size::Small)
+}
+
+fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<Vec<u8>, StickError> {
     let mut hash = blake3::Hasher::new();
     for (path, content) in files {
         for part in [path.as_bytes(), content] {
@@ -56,7 +79,7 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
         }
     }
     let identity: [u8; 32] = hash.finalize().into();
-    let partition = file_system(files, identity)?;
+    let partition = file_system(files, identity, size)?;
     let sectors = partition.len() as u64 / SECTOR;
     let key = FIRST + sectors;
     let mut disk = Cursor::new(vec![0; ((key + KEY + LAST) * SECTOR) as usize]);
@@ -95,6 +118,9 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
     let mut bytes = table.write()?.into_inner();
     let at = (FIRST * SECTOR) as usize;
     bytes[at..at + partition.len()].copy_from_slice(&partition);
+    if size == Size::Small {
+        el_torito::add(&mut bytes, at as u64, partition.len() as u64);
+    }
     Ok(bytes)
 }
 
@@ -132,15 +158,31 @@ pub fn owned(uki: &[u8]) -> Result<Vec<u8>, StickError> {
     build(&[(STARTED, uki)])
 }
 
-fn file_system(files: &[(&str, &[u8])], identity: [u8; 32]) -> Result<Vec<u8>, StickError> {
+fn file_system(
+    files: &[(&str, &[u8])],
+    identity: [u8; 32],
+    size: Size,
+) -> Result<Vec<u8>, StickError> {
     let content: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
     // Room for both tables and for clusters that are not full.
-    let length = (content + content / 8 + (4 << 20)).max(LEAST).next_multiple_of(1 << 20);
+    let (kind, length, cluster) = match size {
+        Size::Usual => {
+            let length = (content + content / 8 + (4 << 20)).max(LEAST).next_multiple_of(1 << 20);
+            (FatType::Fat32, length, SECTOR)
+        }
+        Size::Small => {
+            let length = (content + content / 64 + (256 << 10)).max(LEAST_SMALL);
+            let length = length.next_multiple_of(64 << 10);
+            let cluster = length.div_ceil(MOST_CLUSTERS).next_power_of_two().max(SECTOR);
+            (FatType::Fat16, length, cluster)
+        }
+    };
+    let too_large = |_| StickError(format!("{content} bytes are too many for it"));
     let mut volume = Cursor::new(vec![0; length as usize]);
     let [a, b, c, d, ..] = identity;
     let options = FormatVolumeOptions::new()
-        .fat_type(FatType::Fat32)
-        .bytes_per_cluster(SECTOR as u32)
+        .fat_type(kind)
+        .bytes_per_cluster(u32::try_from(cluster).map_err(too_large)?)
         .volume_id(u32::from_le_bytes([a, b, c, d]))
         .volume_label(*b"ALIAOS     ");
     fatfs::format_volume(&mut volume, options)?;
@@ -186,6 +228,24 @@ mod tests {
             let mut read = Vec::new();
             system.root_dir().open_file(path).unwrap().read_to_end(&mut read).unwrap();
             assert_eq!(read, content, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_small_stick_is_little_more_than_its_files_whatever_they_take() {
+        for length in [100, 20 << 20, 70 << 20] {
+            let program: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+            let stick = build_small(&[(STARTED, &program)]).unwrap();
+            assert!(stick.len() < program.len() + program.len() / 32 + (8 << 20), "{length}");
+            let table = GptConfig::new().open_from_device(Cursor::new(stick.clone())).unwrap();
+            let entry = &table.partitions()[&1];
+            let range = entry.first_lba as usize * 512..(entry.last_lba as usize + 1) * 512;
+            let volume = Cursor::new(stick[range].to_vec());
+            let system = FileSystem::new(volume, FsOptions::new()).unwrap();
+            assert_eq!(system.fat_type(), FatType::Fat16);
+            let mut read = Vec::new();
+            system.root_dir().open_file(STARTED).unwrap().read_to_end(&mut read).unwrap();
+            assert!(read == program, "{length}");
         }
     }
 

@@ -107,7 +107,8 @@ pub struct MachineSpec {
     pub processor: Processor,
     /// Its network card's address, lower case with colons.
     pub mac: String,
-    /// The TAP device that the card is plugged into.
+    /// The TAP device that the card is plugged into; empty for QEMU's own network behind NAT, as a
+    /// home has it: addresses, and not a word about booting.
     pub tap: String,
     /// Where it boots from.
     pub boots: BootsFrom,
@@ -167,7 +168,10 @@ impl MachineSpec {
         add(&format!("-m {} -smp {} -uuid {}", self.memory, self.processors, self.uuid));
         // Without randomness newer OVMF offers no network boot.
         add("-device virtio-rng-pci");
-        add(&format!("-netdev tap,id=net,ifname={},script=no,downscript=no", self.tap));
+        match self.tap.as_str() {
+            "" => add("-netdev user,id=net"),
+            tap => add(&format!("-netdev tap,id=net,ifname={tap},script=no,downscript=no")),
+        }
         let index = match &self.boots {
             BootsFrom::Network => "bootindex=1,",
             BootsFrom::Http | BootsFrom::Https(_) => {
@@ -432,6 +436,13 @@ mod tests {
         assert!(by_pxe.contains(no) && !by_pxe.contains(pxe), "{by_pxe}");
         assert!(by_http.contains(no) && by_http.contains(pxe), "{by_http}");
         assert!(by_http.contains("netdev=net,bootindex=1"), "{by_http}");
+    }
+
+    #[test]
+    fn a_machine_without_a_tap_is_behind_nat() {
+        let spec = MachineSpec { tap: String::new(), ..spec(Firmware::SeaBios) };
+        let line = line(&spec);
+        assert!(line.contains("-netdev user,id=net -device") && !line.contains("tap"), "{line}");
     }
 
     #[test]

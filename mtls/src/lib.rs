@@ -9,7 +9,8 @@
 //!
 //! [`server`] and [`client`] are the two configurations, [`certificate`] makes certificates,
 //! [`verify`] judges them. [`client_showing`] is for nodes that speak to their provisioner, which
-//! they know by its key, and which knows them by a certificate that it made.
+//! they know by its key, and which knows them by a certificate that it made; [`client_of_nobody`] is
+//! for those that it does not know yet.
 //!
 //! **Never** speaks TLS 1.2, resumes a session, takes early data, or tells a stranger anything
 //! but that it is one.
@@ -74,6 +75,22 @@ pub fn client_showing(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verify::Pinned::new(wanted)))
         .with_client_cert_resolver(Arc::new(identity));
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    config.alpn_protocols = vec![HTTP.to_vec()];
+    Ok(config)
+}
+
+/// A client that says nothing of itself, and speaks to the server of the key `wanted` alone.
+///
+/// # Errors
+/// Where rustls refuses its own settings: a mistake of ours.
+pub fn client_of_nobody(wanted: PublicKey) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verify::Pinned::new(wanted)))
+        .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     config.alpn_protocols = vec![HTTP.to_vec()];

@@ -92,14 +92,7 @@ fn a_node_of_another_key_is_refused() {
 
 #[test]
 fn a_client_without_a_certificate_is_refused() {
-    let silent = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verify::Pinned::new(key(1).public())))
-        .with_no_client_auth();
-    let mut silent = silent;
-    silent.alpn_protocols = vec![HTTP.to_vec()];
+    let silent = client_of_nobody(key(1).public()).unwrap();
     assert_eq!(meet(silent, node()), Err(("server", Error::NoCertificatesPresented)));
 }
 

@@ -1,5 +1,5 @@
 //! One HTTP exchange at a time: JSON over plain HTTP/1.1 on a connection of its own, or over TLS with
-//! a provisioner that took the node in.
+//! a provisioner that took the node in, or whose address says so.
 //!
 //! What matters is signed, so nothing here is trusted for having come from the right address.
 
@@ -11,7 +11,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use protocol::problem::ProblemDetails;
+use protocol::{PublicKey, problem::ProblemDetails};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 use tokio::{
@@ -30,9 +30,13 @@ pub const MAX_ANSWER: usize = 256 << 10;
 /// The longest that a download may stand still.
 pub const STALL: Duration = Duration::from_secs(15);
 
-/// A server's base address: `http://10.0.0.1:8080`, perhaps with a path.
+/// A server's base address: `http://10.0.0.1:8080`, perhaps with a path. One with `https://` is a
+/// provisioner's, which is known by its key alone ([`Base::known_by`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
+    secure: bool,
+    /// Boxed: it goes into every error.
+    key: Option<Box<PublicKey>>,
     authority: String,
     port: u16,
     host: String,
@@ -59,13 +63,19 @@ impl FromStr for Base {
         let refused = || NotABase(text.chars().take(100).collect());
         let uri: Uri = text.parse().map_err(|_| refused())?;
         let authority = uri.authority().ok_or_else(refused)?;
-        if uri.scheme_str() != Some("http") || uri.query().is_some() || authority.host().is_empty()
-        {
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refused()),
+        };
+        if uri.query().is_some() || authority.host().is_empty() {
             return Err(refused());
         }
         Ok(Self {
+            secure,
+            key: None,
             authority: authority.to_string(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             path: uri.path().trim_end_matches('/').to_owned(),
         })
@@ -73,6 +83,11 @@ impl FromStr for Base {
 }
 
 impl Base {
+    /// The server is the one of this key, where it is spoken to by TLS.
+    pub fn known_by(self, key: PublicKey) -> Self {
+        Self { key: Some(Box::new(key)), ..self }
+    }
+
     fn below(&self, path: &str) -> String {
         format!("{}{path}", self.path)
     }
@@ -87,6 +102,13 @@ impl Base {
         self.host.parse().ok()
     }
 
+    /// How it is spoken to by whom it does not know.
+    fn known(&self) -> Result<Arc<ClientConfig>, HttpError> {
+        let key = self.key.as_deref();
+        let key = key.ok_or_else(|| self.broken(&"nothing is known to know it by"))?;
+        mtls::client_of_nobody(*key).map(Arc::new).map_err(|error| self.broken(&error))
+    }
+
     fn broken(&self, reason: &dyn fmt::Display) -> HttpError {
         HttpError::Broken { server: self.clone(), reason: reason.to_string() }
     }
@@ -96,7 +118,7 @@ impl Base {
         &self.host
     }
 
-    /// The port, 80 where none is given.
+    /// The port, 80 or 443 where none is given.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -104,7 +126,8 @@ impl Base {
 
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -231,12 +254,19 @@ async fn send(
     body: Bytes,
 ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), HttpError> {
     let unreachable = |reason| HttpError::Unreachable { server: server.clone(), reason };
-    let port = secured.map_or(server.port, |secured| secured.port);
+    // An address that says how it is spoken to is where it is: what the server calls its own port may
+    // be another one, behind a router.
+    let port = secured.filter(|_| !server.secure).map_or(server.port, |secured| secured.port);
+    let config = match secured {
+        Some(secured) => Some(secured.config.clone()),
+        None if server.secure => Some(server.known()?),
+        None => None,
+    };
     let stream = TcpStream::connect((server.host.as_str(), port)).await.map_err(unreachable)?;
-    let Some(secured) = secured else { return speak(stream, server, request, body).await };
+    let Some(config) = config else { return speak(stream, server, request, body).await };
     // The server is known by its key: its name is not looked at, and not sent.
     let name = ServerName::try_from("provisioner").map_err(|error| server.broken(&error))?;
-    let stream = TlsConnector::from(secured.config.clone()).connect(name, stream).await;
+    let stream = TlsConnector::from(config).connect(name, stream).await;
     speak(stream.map_err(|error| server.broken(&error))?, server, request, body).await
 }
 
@@ -403,12 +433,47 @@ mod tests {
         assert!(matches!(asked(3).await, Err(HttpError::Broken { .. })));
     }
 
+    #[tokio::test]
+    async fn an_address_by_tls_is_asked_by_tls_at_its_own_port_and_by_its_key_alone() {
+        let key = |seed: u8| protocol::SecretKey::from_seed([seed; 32]);
+        // As a provisioner has it: who shows no certificate may speak too.
+        let identity = rustls::sign::SingleCertAndKey::from(mtls::certificate::certified(&key(1)));
+        let config = rustls::ServerConfig::builder_with_provider(mtls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(identity));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
+            }
+        });
+        let base: Base = url.parse().unwrap();
+        let known = |seed: u8| base.clone().known_by(key(seed).public());
+        assert_eq!(post(&known(1), "/x", b"{}".to_vec()).await.unwrap(), "yes");
+        assert_eq!(get(&known(1), "/x", 10).await.unwrap(), "yes");
+        assert!(matches!(get(&known(3), "/x", 10).await, Err(HttpError::Broken { .. })));
+        assert!(get(&base, "/x", 10).await.unwrap_err().to_string().contains("to know it by"));
+        // The port that the provisioner names is its own idea, on the other side of a router.
+        let config = Arc::new(mtls::client(&key(2), key(1).public()).unwrap());
+        let secured = Secured { config, port: 1 };
+        assert_eq!(post_by(&known(1), Some(&secured), "/x", vec![]).await.unwrap(), "yes");
+    }
+
     #[test]
     fn addresses_are_http_ones() {
-        for good in ["http://10.0.0.1:8080", "http://[fe80::1]:80/x", "http://boot.lan"] {
+        for good in
+            ["http://10.0.0.1:8080", "http://[fe80::1]:80/x", "http://boot.lan", "https://boot.lan"]
+        {
             assert_eq!(good.parse::<Base>().unwrap().to_string(), good);
         }
-        for bad in ["", "10.0.0.1", "https://10.0.0.1", "http://", "http://x/?y", "ftp://x"] {
+        for bad in ["", "10.0.0.1", "https://", "http://", "http://x/?y", "ftp://x"] {
             assert!(bad.parse::<Base>().is_err(), "{bad}");
         }
     }

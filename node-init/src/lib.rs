@@ -68,6 +68,7 @@ pub mod modalias;
 pub mod net;
 pub mod nvidia;
 pub mod outbox;
+pub mod owner;
 pub mod plan;
 pub mod power;
 pub mod report;

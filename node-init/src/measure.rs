@@ -12,6 +12,7 @@ use protocol::{
     Digest,
     boot::ARG_RELEASE,
     evidence::{MAX_MEASUREMENTS, Measurement, PCR_CONFIGURATION, PCR_ROOT},
+    medium::{RECORD_FILE, RECORD_LEN},
 };
 use std::{io, path::Path};
 use tpm::{TpmError, measured};
@@ -56,6 +57,10 @@ pub fn configuration(kernel: &dyn Kernel) -> Result<String, MeasureError> {
         if let Ok(bytes) = kernel.read(Path::new(path), kernel::MAX_TEXT) {
             what.push((pcr, name, Digest::of_bytes(&bytes).to_string()));
         }
+    }
+    // systemd's stub measured it already; what else starts kernels does not.
+    if let Ok(bytes) = kernel.read(Path::new(RECORD_FILE), RECORD_LEN) {
+        what.push((PCR_CONFIGURATION, "medium", Digest::of_bytes(&bytes).to_string()));
     }
     let line = kernel::text(kernel, COMMAND_LINE).unwrap_or_default();
     what.push((PCR_CONFIGURATION, "command-line", without_release(&line)));

@@ -72,6 +72,11 @@ impl SecretKey {
         hex::encode(self.0.as_ref())
     }
 
+    /// The seed that [`SecretKey::from_seed`] takes. Whoever reads it is the key's owner.
+    pub fn to_seed(&self) -> [u8; 32] {
+        self.0.into()
+    }
+
     /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey(VerificationKeyBytes::from(&self.0).into())

@@ -26,6 +26,7 @@ pub mod inventory;
 pub mod job;
 pub mod key;
 pub mod listing;
+pub mod medium;
 pub mod merkle;
 pub mod network;
 pub mod node;

@@ -141,6 +141,10 @@ pub struct Options {
     /// of iPXE, and verifies it where Secure Boot is on
     #[arg(long, value_name = "FILE", help_heading = "What is booted")]
     pub uki: Option<PathBuf>,
+    /// The medium for miners at home, as `cargo xtask medium` makes it: opens /miners to strangers,
+    /// who register addresses of theirs and get it (docs/home.md)
+    #[arg(long, value_name = "FILE", help_heading = "What is booted")]
+    pub medium: Option<PathBuf>,
     /// What kinds of firmware need, in a TOML file of the built-in table's form (docs/quirks.md),
     /// which it outweighs
     #[arg(long, value_name = "FILE", help_heading = "What is booted")]
@@ -502,6 +506,7 @@ impl Options {
             bios_file: self.bios_file.or(file.bios_file),
             uefi_file: self.uefi_file.or(file.uefi_file),
             uki: self.uki.or(file.uki),
+            medium: self.medium.or(file.medium),
             quirks: self.quirks.or(file.quirks),
             console: list(self.console, file.console),
             kernel_argument: list(self.kernel_argument, file.kernel_argument),

@@ -111,6 +111,31 @@ impl Authority {
         };
         let ownership =
             Ownership { delegation: delegation.clone(), endorsement: Some(endorsement) };
+        let operators = self.operators.clone();
+        self.settings(node, boot_id, (own, name), unix_time, ownership, operators)
+    }
+
+    /// The same for a node that is another owner's: ours have no say there.
+    pub fn configuration_of(
+        &self,
+        node: PublicKey,
+        boot_id: Digest,
+        machine: (&Own, String),
+        unix_time: u64,
+        ownership: Ownership,
+    ) -> Result<Signed<NodeConfig>, ConfigureError> {
+        self.settings(node, boot_id, machine, unix_time, ownership, Vec::new())
+    }
+
+    fn settings(
+        &self,
+        node: PublicKey,
+        boot_id: Digest,
+        (own, name): (&Own, String),
+        unix_time: u64,
+        ownership: Ownership,
+        operators: Vec<Operator>,
+    ) -> Result<Signed<NodeConfig>, ConfigureError> {
         // What a ledger would refuse is not handed out.
         ownership.verify(&self.chain, &node)?;
         let own = own.settings.clone();
@@ -123,7 +148,7 @@ impl Authority {
             parameter_servers: own.jobs.servers(&self.parameter_servers),
             ownership,
             unix_time,
-            operators: self.operators.clone(),
+            operators,
             network: own.network,
             time_servers: self.time_servers.clone(),
             scratch: own.scratch,
@@ -360,6 +385,28 @@ pub enum EnrolError {
         /// The key.
         node: PublicKey,
     },
+    /// A node that came by a medium, on another machine than the one that used the medium first.
+    #[error(
+        "node key {node} was bound to another machine by the medium with token {token}: it was \
+         copied, or the board was replaced; its owner gets a medium for this machine by `alia \
+         medium get`, after `alia medium revoke {token}` for the other one"
+    )]
+    OtherThanBound {
+        /// The key, shortened.
+        node: String,
+        /// The token, shortened.
+        token: String,
+    },
+    /// A miner's machine in the place of one that is not the same owner's.
+    #[error(
+        "MAC address {} is that of {holder}, which is not this machine's owner's: give one of the \
+         two another MAC address",
+        .holder.mac
+    )]
+    OthersPlace {
+        /// Who has it.
+        holder: Holder,
+    },
     /// One UUID, two machines.
     #[error(
         "UUID {uuid} is already that of {holder}, heard of {ago} s ago in another boot: set another \
@@ -387,6 +434,7 @@ impl EnrolError {
             Self::SameKey { holder, .. }
             | Self::SameMac { holder, .. }
             | Self::SameChip { holder }
+            | Self::OthersPlace { holder }
             | Self::SameUuid { holder, .. } => Some(holder),
             _ => None,
         }

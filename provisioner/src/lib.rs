@@ -38,6 +38,7 @@ pub mod life;
 pub mod log;
 pub mod machine;
 pub mod metrics;
+pub mod miners;
 pub mod net;
 pub mod net6;
 pub mod page;

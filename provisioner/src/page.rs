@@ -4,6 +4,7 @@
 mod act;
 mod approvals;
 mod job;
+pub mod miners;
 mod sign;
 mod style;
 mod text;

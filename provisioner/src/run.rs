@@ -17,6 +17,7 @@ use crate::{
     image::Image,
     ipv6,
     metrics::{Pools, watched},
+    miners::{Miners, medium::Medium},
     net,
     quirks::Rules,
     script,
@@ -111,6 +112,11 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let image = options.image.as_deref().map(Image::open).transpose()?;
     let flavours = flavours(&options)?;
     let authority = authority(&options)?;
+    let miners = match (&options.medium, &authority) {
+        (None, _) => None,
+        (Some(_), None) => return Err(StartError::MediumAlone),
+        (Some(path), Some(_)) => Some(Miners::new(Medium::open(path)?)),
+    };
     let rules = Rules::load(options.quirks.as_deref(), options.hands())?;
     let http = listener.local_addr().map_err(|error| StartError::System("HTTP", error))?;
     let base_url = format!("http://{http}");
@@ -268,6 +274,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         https: secure.url.clone(),
         https_port: https.port(),
         watchers,
+        miners,
     });
     let http6 = six.as_ref().map(|six| six.http);
     let (listener6, secure6) = six.map(|six| (six.listener, six.secure_listener)).unzip();

@@ -2,7 +2,8 @@
 
 use crate::{
     access::NoRandomness, dhcp::pool::Pool, enrol::AuthorityError, image::ImageError,
-    net::NetError, net6::Network6, quirks::matching::RulesError, store::StoreError, tls::TlsError,
+    miners::medium::MediumError, net::NetError, net6::Network6, quirks::matching::RulesError,
+    store::StoreError, tls::TlsError,
 };
 use protocol::key::KeyError;
 use std::{io, net::Ipv4Addr, path::PathBuf};
@@ -19,6 +20,14 @@ pub enum StartError {
     /// The image is wrong.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The medium for miners is wrong.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// Nobody would be taken in by it.
+    #[error(
+        "--medium is for machines that are to be taken in: give --key, --delegation and --chain too"
+    )]
+    MediumAlone,
     /// What is said of firmware is wrong.
     #[error(transparent)]
     Quirks(#[from] RulesError),

@@ -5,6 +5,7 @@ mod buildroot;
 mod cuda;
 mod fuzz;
 mod hardware;
+mod home;
 mod hostile;
 mod ipv6;
 mod kernel;
@@ -88,6 +89,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "OVMF boots by HTTPS with our CA in it, and fetches nothing from whom it does not know; fails \
          with an OVMF that has no elliptic curves, as Debian's",
         ipv6::https,
+    ),
+    (
+        "home",
+        "a miner's medium behind NAT: from its registration to its owner's node, in two boots; its copy",
+        home::run,
     ),
     (
         "secure-boot",

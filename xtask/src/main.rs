@@ -23,6 +23,7 @@ enum Command {
     Fleet(Box<fleet::Flags>),
     Uki(secure_boot::UkiFlags),
     Stick(secure_boot::StickFlags),
+    Medium(secure_boot::MediumFlags),
     /// Inside of `up`.
     #[command(hide = true)]
     UpInside {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Fleet(flags) => fleet::run(*flags),
         Command::Uki(flags) => secure_boot::uki(flags),
         Command::Stick(flags) => secure_boot::stick(flags),
+        Command::Medium(flags) => secure_boot::medium(flags),
         Command::UpInside { plan } => up::inside::run(&plan),
     };
     match result {

@@ -7,12 +7,12 @@ use crate::{
 };
 use anyhow::Context;
 use image::{
-    Packages,
+    Packages, medium,
     packages::Origin,
     report::{MADE, OWNER},
     sbom::{self, Around},
     secure_boot::{Key, Keys, Tools},
-    stick,
+    stick::{self, StickError},
     uki::{self, Site},
 };
 use lab::tools::{self, SecureBootFiles};
@@ -55,13 +55,23 @@ pub struct StickFlags {
     out: PathBuf,
 }
 
+/// Makes the medium for miners at home, which the provisioner gives out by --medium (docs/home.md):
+/// a stick of the site's UKI with a place for its owner's record. The provisioner's address is one
+/// that a home reaches, by TLS: https://boot.example:8443.
+#[derive(clap::Args, Debug)]
+pub struct MediumFlags {
+    #[command(flatten)]
+    stick: StickFlags,
+}
+
 /// What a UKI is made of and tells its machines.
 #[derive(clap::Args, Debug)]
 struct SiteFlags {
     /// The image's folder.
     #[arg(long, value_name = "FOLDER")]
     image: Option<PathBuf>,
-    /// The provisioner's address, as machines reach it: http://10.0.0.1:8080.
+    /// The provisioner's address, as machines reach it: http://10.0.0.1:8080, or by TLS and its key
+    /// alone, https://boot.example:8443.
     #[arg(long, value_name = "URL")]
     provisioner: String,
     /// Its public key, as `provisioner key FILE` prints it.
@@ -189,6 +199,18 @@ pub fn uki(flags: UkiFlags) -> anyhow::Result<()> {
 
 /// Makes a stick.
 pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
+    on_stick(flags, stick::owned, stick::through_shim)
+}
+
+/// Makes the medium for miners.
+pub fn medium(flags: MediumFlags) -> anyhow::Result<()> {
+    on_stick(flags.stick, medium::owned, medium::through_shim)
+}
+
+type Owned = fn(&[u8]) -> Result<Vec<u8>, StickError>;
+type ThroughShim = fn(&[u8], &[u8], &[u8], &[u8]) -> Result<Vec<u8>, StickError>;
+
+fn on_stick(flags: StickFlags, owned: Owned, through_shim: ThroughShim) -> anyhow::Result<()> {
     let packages = setup::packages(&flags.sources)?;
     let files = tools::secure_boot_files(&packages)?;
     let (keys, tools) = keys(&packages)?;
@@ -200,7 +222,7 @@ pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
     let mut parts = beside_image(&uki, &stub, &certificate)?;
     let bytes = if flags.own_keys {
         parts.push(Around { name: stick::STARTED, bytes: &signed, from: MADE });
-        stick::owned(&signed)
+        owned(&signed)
     } else {
         parts.extend([
             Around { name: stick::STARTED, bytes: &shim, from: stick::SHIM_PACKAGE },
@@ -212,11 +234,12 @@ pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
             Around { name: stick::SHIM_STARTS, bytes: &signed, from: MADE },
             Around { name: stick::MOK_FILE, bytes: &certificate, from: OWNER },
         ]);
-        stick::through_shim(&shim, &mok_manager, &signed, &certificate)
+        through_shim(&shim, &mok_manager, &signed, &certificate)
     };
     let bytes = bytes?;
     fs::write(&flags.out, &bytes).with_context(|| flags.out.display().to_string())?;
     flags.site.bill(&packages, &files, (&flags.out, &bytes), &parts)?;
+    println!("{:.1} MB", bytes.len() as f64 / 1e6);
     let out = flags.out.display();
     println!("{out}: write it to a stick, `dd if={out} of=/dev/sdX bs=4M oflag=direct`");
     if !flags.own_keys {

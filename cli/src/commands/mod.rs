@@ -4,6 +4,7 @@ pub(crate) mod fleet;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod medium;
 pub(crate) mod node;
 pub(crate) mod receipts;
 pub(crate) mod release;

@@ -10,6 +10,7 @@ use crate::{
     measure, medium,
     medium::MediumError,
     net::{Network, WAITS},
+    owner,
     plan::Stage,
     stages::{
         attestation,
@@ -30,6 +31,7 @@ use protocol::{
     boot::{ImageManifest, NodeConfig, StageState},
     evidence::Held,
     inventory::Inventory,
+    medium::Record,
     release::TimeAnswer,
 };
 use std::{
@@ -54,6 +56,8 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) arguments: Option<Arguments>,
+    /// Of the medium that was made for the machine's owner, where it booted from one.
+    pub(super) owner: Option<Record>,
     pub(super) build_time: u64,
     pub(super) identity: Option<Identity>,
     pub(super) inventory: Option<Inventory>,
@@ -134,13 +138,16 @@ impl<N: Network> Machine<N> {
             self.facts.borrow_mut().unmeasured = true;
         }
         let arguments = command_line::run(self.kernel.as_ref())?;
+        let record = owner::read(self.kernel.as_ref(), &arguments)?;
         let detail = format!(
-            "provisioner {}, chain {}, release {}; {}",
+            "provisioner {}, chain {}, release {}; {}{}",
             arguments.provisioner,
             arguments.chain,
             arguments.release.short(),
-            verified_by::run(self.kernel.as_ref())
+            verified_by::run(self.kernel.as_ref()),
+            record.as_ref().map_or(String::new(), owner::detail)
         );
+        self.facts.borrow_mut().owner = record;
         self.reporter.status().release = Some(arguments.release);
         self.facts.borrow_mut().arguments = Some(arguments);
         self.show_release();
@@ -423,7 +430,14 @@ impl<N: Network> Machine<N> {
             None
         });
         let digest = evidence.as_ref().map(|evidence| evidence.digest());
+        let record = self.facts.borrow().owner.clone();
+        if let Some(record) = &record {
+            owner::claim(&arguments, &identity, mac, &inventory, record).await?;
+        }
         let config = enrolment::run(&arguments, &identity, mac, &inventory, evidence).await?;
+        if let Some(record) = &record {
+            owner::check(&config, record)?;
+        }
         self.facts.borrow_mut().evidence = digest;
         self.take_time(config.unix_time);
         let detail = enrolment::detail(&config);

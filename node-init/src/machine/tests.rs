@@ -16,6 +16,8 @@ use ::release::sign::testing;
 use protocol::{
     Signed,
     boot::{BootEvent, CrashReport, Enrol, ImageFile, ImageManifest, RootImage, Verity},
+    medium::{Claim, Grant, Granted, RECORD_FILE, Record, check_claim},
+    node::Ownership,
     release::{Manifest, ROOT_FILE, TimeAnswer, TimeRequest},
     sandbox::SANDBOXES,
 };
@@ -38,6 +40,8 @@ struct Servers {
     refusals: u32,
     /// Which boot in a row it says that this is.
     attempt: u32,
+    /// Gives nodes that came by a medium to its own owner.
+    steals: bool,
     /// Is gone from the midst of its first answer at a path with this end, until it is called back.
     leaves: Option<(&'static str, Arc<Notify>)>,
 }
@@ -46,6 +50,7 @@ struct Servers {
 struct Seen {
     events: Vec<BootEvent>,
     enrolments: Vec<Signed<Enrol>>,
+    claims: Vec<Signed<Claim>>,
     crashes: Vec<CrashReport>,
     submitted: usize,
 }
@@ -53,7 +58,9 @@ struct Seen {
 impl Servers {
     async fn start(provisioner: u8, refusals: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, seen: Arc::default(), provisioner, refusals, attempt: 1, leaves: None }
+        let seen = Arc::default();
+        let (attempt, steals, leaves) = (1, false, None);
+        Self { listener, seen, provisioner, refusals, attempt, steals, leaves }
     }
 
     fn address(&self) -> String {
@@ -95,6 +102,10 @@ impl Servers {
             seen.crashes.push(serde_json::from_slice(body).unwrap());
             return (200, Vec::new());
         }
+        if path.ends_with("/claim") {
+            seen.claims.push(serde_json::from_slice(body).unwrap());
+            return (200, b"{}".to_vec());
+        }
         if path.ends_with("/certificate") {
             return (404, b"a provisioner of before there were any".to_vec());
         }
@@ -107,6 +118,11 @@ impl Servers {
             }
             let mut config = config(node);
             config.ledgers = vec![address.to_owned()];
+            if let Some(claim) = seen.claims.last().filter(|_| !self.steals) {
+                let granted = claim.body.granted.clone();
+                let endorsement = Some(claim.body.endorsement.clone());
+                config.ownership = Ownership { delegation: granted.delegation, endorsement };
+            }
             let chain = config.chain.clone();
             let answer = Signed::sign(&chain, config, &key(self.provisioner));
             return (200, serde_json::to_vec(&answer).unwrap());
@@ -378,6 +394,44 @@ async fn a_provisioner_that_refuses_is_asked_again_and_its_reason_is_shown() {
         },
     )
     .await;
+}
+
+/// A medium's record of owner 7, as the machine finds it beside what it booted.
+fn put_record(fake: &Fake) {
+    let grant =
+        Grant { token: key(8).public(), provisioner: key(1).public(), issued: 1, expires: 2 };
+    let granted = Granted::sign(&"alia-test".parse().unwrap(), grant, &key(7));
+    let record = Record { token: key(8), granted };
+    fake.world().files.insert(RECORD_FILE.into(), record.to_bytes().unwrap());
+}
+
+#[tokio::test]
+async fn a_machine_that_booted_from_its_owners_medium_says_so_and_is_the_owners() {
+    let (_, bench) = boot(Servers::start(1, 0).await, put_record, async |bench| {
+        let owner = key(7).public().address();
+        bench.line_of(&["command-line done", &format!("it is {owner}'s")]).await;
+        bench.line_of(&["enrolment done", &format!("owned by {owner}")]).await;
+        bench.line("registration done").await;
+        power_off(bench).await;
+    })
+    .await;
+    let seen = bench.seen.lock().unwrap();
+    let chain = "alia-test".parse().unwrap();
+    let claimed = check_claim(&seen.claims[0], &chain, &key(1).public()).unwrap();
+    assert_eq!((claimed.owner(), claimed.token), (key(7).public(), key(8).public()));
+    assert_eq!(claimed.node, seen.enrolments[0].signer);
+}
+
+#[tokio::test]
+async fn a_provisioner_that_gives_a_miners_node_to_another_is_refused() {
+    let servers = Servers { steals: true, ..Servers::start(1, 0).await };
+    let (_, bench) = boot(servers, put_record, async |bench| {
+        bench.line("nothing is done for anybody else").await;
+        bench.requests.send((End::Restart, "a test")).await.unwrap();
+    })
+    .await;
+    assert!(!bench.screen.text().contains("enrolment done"));
+    assert_eq!(bench.seen.lock().unwrap().submitted, 0, "nothing was registered");
 }
 
 #[tokio::test]

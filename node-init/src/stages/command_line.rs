@@ -130,9 +130,11 @@ pub fn wanted_modules(kernel: &dyn Kernel) -> Vec<String> {
 
 /// Reads a command line; an argument that stands twice says the same both times.
 pub fn parse(line: &str) -> Result<Arguments, CommandLineError> {
+    let provisioner: Base = wanted(line, ARG_PROVISIONER)?;
+    let key = wanted(line, ARG_PROVISIONER_KEY)?;
     Ok(Arguments {
-        provisioner: wanted(line, ARG_PROVISIONER)?,
-        key: wanted(line, ARG_PROVISIONER_KEY)?,
+        provisioner: provisioner.known_by(key),
+        key,
         chain: wanted(line, ARG_CHAIN)?,
         release: wanted(line, ARG_RELEASE)?,
         boot_nic: given(line, ARG_BOOTIF)?,

@@ -124,6 +124,10 @@ mod tests {
     fn a_path_that_nobody_thought_of_is_open_by_tls_alone() {
         assert_eq!(door("/v1/time"), Door::Both);
         assert_eq!(door("/v1/everything"), Door::Tls);
+        // What an owner's signature or a token travels on, and what says which key to pin.
+        for path in ["/miners", "/miners/medium", "/v1/media", "/v1/machines/{mac}/claim"] {
+            assert_eq!(door(path), Door::Tls, "{path}");
+        }
         let mut sorted = DOORS.to_vec();
         sorted.sort_by_key(|(path, _)| *path);
         sorted.dedup_by_key(|(path, _)| *path);

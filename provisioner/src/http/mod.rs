@@ -28,6 +28,12 @@
 //! | `GET /`, `/approvals`, `/jobs`, `/machines/{mac}` | people | the page |
 //! | `/sign-in`, `/sign-out`, `POST /machines/{mac}/do` | operators in a browser | to act |
 //! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus, supervisors | how we are |
+//! | `GET`, `POST /miners`, `GET /miners/{address}` | miners | registering, an owner's tokens |
+//! | `GET`, `POST /miners/medium` | miners | the medium, as it is or made theirs |
+//! | `GET`, `POST /v1/media` | `alia` | what there is for miners; to register a token |
+//! | `GET /v1/media/{token}`, `/v1/media/of/{address}` | `alia` | how tokens stand |
+//! | `POST /v1/media/{token}/revoke` | its owner, operators | to take it back |
+//! | `POST /v1/machines/{mac}/claim` | node-init | whose it is, by a token |
 //!
 //! `doors` says which of them are open by plain HTTP.
 
@@ -39,6 +45,8 @@ mod configuration;
 mod doors;
 mod listing;
 mod live;
+mod media;
+mod miners;
 mod mutual;
 mod nodes;
 mod once;
@@ -56,6 +64,7 @@ use crate::{
     enrol::Authority,
     groups::Configured,
     machine::Mac,
+    miners::Miners,
     script,
     store::{Store, StoreError},
     timeline::Timeline,
@@ -111,6 +120,8 @@ pub struct App {
     pub https_port: u16,
     /// Places for watchers.
     pub watchers: Arc<Semaphore>,
+    /// What miners are served, where they are.
+    pub miners: Option<Miners>,
 }
 
 impl App {
@@ -176,6 +187,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
+        .route("/v1/machines/{mac}/claim", post(media::claim))
+        .route("/v1/media", get(media::offer).post(media::register))
+        .route("/v1/media/of/{address}", get(media::of))
+        .route("/v1/media/{token}", get(media::token))
+        .route("/v1/media/{token}/revoke", post(media::revoke))
+        .route("/miners", get(miners::page).post(miners::register))
+        .route("/miners/medium", get(miners::medium).post(miners::filled))
+        .route("/miners/{address}", get(miners::owner))
         .route("/v1/time", post(time::time))
         .route("/", get(pages::overview))
         .route("/live", get(pages::live))

@@ -7,8 +7,9 @@ use crate::{
     hardware::Hardware,
     life::{Actor, Cause},
     machine::Mac,
+    miners,
     progress::Mark,
-    store::{Enrolled, Known, Store},
+    store::{Came, Enrolled, Known, Store},
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
@@ -45,7 +46,7 @@ pub(super) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem
     }
 }
 
-fn sighting(peer: SocketAddr) -> Sighting {
+pub(super) fn sighting(peer: SocketAddr) -> Sighting {
     Sighting { boots: true, address: seen_at(peer), ..Sighting::default() }
 }
 
@@ -151,7 +152,8 @@ pub(super) async fn enrol(
         return Err(Problem::new(StatusCode::FORBIDDEN, error.to_string()));
     }
     let (held, chip, hardware) = (newcomer.held, newcomer.chip, newcomer.hardware());
-    let (name, image, admitted) = match take_in(&app, authority, newcomer).await? {
+    let came = app.store.run(move |store| store.came_by(&node)).await?;
+    let (name, image, admitted) = match take_in(&app, authority, newcomer, came.clone()).await? {
         Ok(taken) => taken,
         Err(error @ (EnrolError::Waits { .. } | EnrolError::Changed { .. })) => {
             waits(&app, mac, peer, node, hardware, &error).await?;
@@ -174,15 +176,25 @@ pub(super) async fn enrol(
         }
     };
     let own = app.configured.own(mac).await;
-    let config = authority
-        .configuration(node, boot_id, &own, name.clone(), unix_ms() / 1000)
+    let of = came.as_ref().map_or(String::new(), |came| {
+        format!("; it came by a medium and is {}'s (token {})", came.owner, came.token.short())
+    });
+    let now = unix_ms() / 1000;
+    let config = match came {
+        None => authority.configuration(node, boot_id, &own, name.clone(), now),
+        Some(came) => {
+            let machine = (&own, name.clone());
+            authority.configuration_of(node, boot_id, machine, now, came.ownership)
+        }
+    };
+    let config = config
         .inspect_err(|error| refuse(&app, mac, peer, &error.to_string()))
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let vouched = chip.map_or(String::new(), |(chip, resets)| {
         format!("; TPM {} vouches for its boot (reset {resets})", chip.short())
     });
     let text = format!(
-        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}{}",
+        "taken in as {name} with node key {}, kept in {}, running {image}{vouched}{of}{}",
         node.short(),
         held.as_str(),
         how(&admitted)
@@ -272,6 +284,7 @@ async fn take_in(
     app: &App,
     authority: &Authority,
     newcomer: Enrolled,
+    came: Option<Came>,
 ) -> Result<Result<(String, String, Admitted), EnrolError>, Problem> {
     let (approval, configured) = (authority.approval, app.configured.clone());
     let work = move |store: &Store| {
@@ -281,8 +294,9 @@ async fn take_in(
             |image| format!("image {} ({})", image.version, newcomer.release.short()),
         );
         let rules = configured.rules()?;
-        let judge = |known: &[Known], taken: &BTreeMap<String, u64>| {
-            enrol::admit(&newcomer, known, Entry { approval, rules: &rules, taken }, now)
+        let judge = |known: &[Known], taken: &BTreeMap<String, u64>| match &came {
+            None => enrol::admit(&newcomer, known, Entry { approval, rules: &rules, taken }, now),
+            Some(came) => miners::judge::judge(&newcomer, known, came, now),
         };
         let taken = store.enrol(&newcomer, now, judge)?;
         Ok(taken.map(|(name, admitted)| (name, image, admitted)))
@@ -290,7 +304,7 @@ async fn take_in(
     Ok(app.store.run(work).await?)
 }
 
-fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
+pub(super) fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
     let text = format!("not taken in: {reason}");
     app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting(peer)));
 }

@@ -67,15 +67,8 @@ impl Store {
             let Some(node) = node.and_then(|node| node.parse::<PublicKey>().ok()) else {
                 return Ok(Revocation::NoNode);
             };
-            if !is_revoked(sql, &node)? {
-                let count = sql.first("SELECT count(*) FROM revoked", &[])?;
-                if count.map_or(Ok(0), |row| row.get::<u64>(0))? >= MAX_REVOKED {
-                    return Ok(Revocation::Full);
-                }
-                sql.execute(
-                    "INSERT INTO revoked (node, mac, at) VALUES (?1, ?2, ?3)",
-                    values![node.to_string(), mac, now],
-                )?;
+            if !refuse(sql, &node, &mac, now)? {
+                return Ok(Revocation::Full);
             }
             Ok(Revocation::Done(node))
         })
@@ -87,6 +80,27 @@ impl Store {
         let values = values![mac.to_string(), now];
         self.write(Part::Machines, |sql| sql.execute(update, values).map(drop))
     }
+}
+
+/// From now on a key is taken in no more. False where there is no room for one more.
+pub(super) fn refuse(
+    sql: &mut dyn Sql,
+    node: &PublicKey,
+    mac: &str,
+    now: u64,
+) -> Result<bool, StoreError> {
+    if is_revoked(sql, node)? {
+        return Ok(true);
+    }
+    let count = sql.first("SELECT count(*) FROM revoked", &[])?;
+    if count.map_or(Ok(0), |row| row.get::<u64>(0))? >= MAX_REVOKED {
+        return Ok(false);
+    }
+    sql.execute(
+        "INSERT INTO revoked (node, mac, at) VALUES (?1, ?2, ?3)",
+        values![node.to_string(), mac, now],
+    )?;
+    Ok(true)
 }
 
 fn is_revoked(sql: &mut dyn Sql, node: &PublicKey) -> Result<bool, StoreError> {

@@ -207,6 +207,23 @@ CREATE TABLE boots (
 ) STRICT;
 CREATE INDEX boots_mac ON boots (mac, id);
 ",
+    "
+-- Tokens of miners' media (miners/).
+CREATE TABLE media (
+    token       TEXT PRIMARY KEY,   -- a public key
+    owner       TEXT NOT NULL,      -- an address
+    granted     TEXT NOT NULL,      -- JSON, protocol::medium::Granted
+    state       TEXT NOT NULL,      -- issued, bound or revoked; expired follows from the clock
+    made        INTEGER NOT NULL,
+    expires     INTEGER NOT NULL,   -- seconds since 1970
+    node        TEXT UNIQUE,        -- the rest by its first use
+    machine     TEXT,               -- digest, protocol::medium::machine_facts
+    mac         TEXT,
+    endorsement TEXT,               -- JSON, by the token
+    bound_at    INTEGER
+) STRICT;
+CREATE INDEX media_owner ON media (owner, made);
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.
