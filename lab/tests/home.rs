@@ -28,8 +28,8 @@ use protocol::{
     boot::ImageManifest,
     medium::{TokenState, TokenStatus},
 };
-use work::{PARAMETER_SERVER, RPC, Work};
 use std::{fs, future::Future, path::PathBuf, process::ExitCode, time::Duration};
+use work::{PARAMETER_SERVER, RPC, Work};
 
 /// From power-on to enrolment; 40 s under software emulation on an idle machine of two cores.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
@@ -154,8 +154,7 @@ impl Bed {
 
     fn works(&self) {
         let served = self.served();
-        let work =
-            Work::start(self.folder.path(), &served.chain, &served.owner, &self.runtime);
+        let work = Work::start(self.folder.path(), &served.chain, &served.owner, &self.runtime);
         let _provisioner = self.serve(&served);
         let server = medium::Provisioner::new(URL, served.key().unwrap()).unwrap();
         // What `alia medium get` does.
@@ -176,13 +175,17 @@ impl Bed {
         let before = work.receipts(first, 0, &self.runtime);
         let second = self.boots(&mut machine, &address.to_string());
         assert_eq!(first, second, "the second boot is another node");
-        let count = work.receipts(second, before, &self.runtime);
-        println!("  {count} receipts in blocks, {before} of them before the second boot");
         let listed: Vec<TokenStatus> = self.ask(medium::list(&server, miner.public().address()));
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].state, listed[0].node), (TokenState::Bound, Some(first)));
+        self.copied(stick);
+        let count = work.receipts(second, before, &self.runtime);
+        println!("  {count} receipts in blocks, {before} of them before the second boot");
         drop(machine);
+    }
 
+    /// In another machine.
+    fn copied(&self, stick: PathBuf) {
         let mut copy = self.machine(2, stick);
         let line = copy.wait_line("A medium is for one machine", BOOT_LIMIT);
         println!("  {}", line.unwrap_or_else(|error| panic!("{error}")).text.trim());
