@@ -175,13 +175,17 @@ impl Bed {
         let before = work.receipts(first, 0, &self.runtime);
         let second = self.boots(&mut machine, &address.to_string());
         assert_eq!(first, second, "the second boot is another node");
-        let count = work.receipts(second, before, &self.runtime);
-        println!("  {count} receipts in blocks, {before} of them before the second boot");
         let listed: Vec<TokenStatus> = self.ask(medium::list(&server, miner.public().address()));
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].state, listed[0].node), (TokenState::Bound, Some(first)));
+        self.copied(stick);
+        let count = work.receipts(second, before, &self.runtime);
+        println!("  {count} receipts in blocks, {before} of them before the second boot");
         drop(machine);
+    }
 
+    /// In another machine.
+    fn copied(&self, stick: PathBuf) {
         let mut copy = self.machine(2, stick);
         let line = copy.wait_line("A medium is for one machine", BOOT_LIMIT);
         println!("  {}", line.unwrap_or_else(|error| panic!("{error}")).text.trim());
