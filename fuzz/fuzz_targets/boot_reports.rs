@@ -13,6 +13,7 @@ use provisioner::{
     progress::{MAX_STAGES, Mark, Progress},
     store::Known,
 };
+use std::collections::BTreeMap;
 
 fuzz_target!(|bytes: &[u8]| {
     let [events, newcomer] = parts(bytes);
@@ -56,11 +57,16 @@ fn taken_in(enrol: Enrol) {
         resets: 0,
         approved: None,
         state: protocol::fleet::MachineState::Ready,
+        hardware: Some(newcomer.hardware()),
+        approved_hardware: None,
+        replayed: false,
     };
     let same = Known { mac: newcomer.mac, node: Some(newcomer.node), ..other.clone() };
     for now in [0, 2_000, u64::MAX] {
         for approval in [config::Approval::Automatic, config::Approval::ByHand] {
-            let _ = enrol::judge(&newcomer, &[other.clone(), same.clone()], approval, now);
+            let (rules, taken) = (BTreeMap::new(), BTreeMap::new());
+            let entry = enrol::Entry { approval, rules: &rules, taken: &taken };
+            let _ = enrol::admit(&newcomer, &[other.clone(), same.clone()], entry, now);
         }
     }
 }

@@ -70,6 +70,9 @@ impl Found {
         if let Some(uki) = &options.uki {
             self.readable("uki", "the UKI", uki, run::NO_UKI);
         }
+        if let Some(medium) = &options.medium {
+            self.readable("medium", "the medium", medium, "");
+        }
         self.failed("quirks", Rules::load(options.quirks.as_deref(), options.hands()));
         let named = [("key", &options.key), ("delegation", &options.delegation)];
         let there = named.iter().filter_map(|(key, path)| Some((*key, path.as_deref()?)));

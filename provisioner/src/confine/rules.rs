@@ -54,6 +54,7 @@ impl Rules {
             &options.key,
             &options.delegation,
             &options.database_ca,
+            &options.medium,
         ];
         read.extend(named.into_iter().flatten().cloned());
         // Files of an image that lie elsewhere, as they do now.
