@@ -304,6 +304,11 @@ impl Engine {
         self.step.next_late(now)
     }
 
+    /// A worker asks anew: what it was given and did not bring, it gets again.
+    pub fn asks(&mut self, node: &PublicKey) {
+        self.step.asks(node);
+    }
+
     /// Work for a worker that asks, if there is any for it.
     ///
     /// # Errors
@@ -380,6 +385,10 @@ impl Engine {
                 }
             });
             runs.extend(step.give(*node, spans, ms, limit, now));
+        }
+        if runs.is_empty() {
+            // Nobody is there who could be given any; the chain refuses to be told of none.
+            return Ok(());
         }
         let id = self.job.id();
         let assign = Assign { job: id, epoch: step.epoch(), step: step.step(), runs };

@@ -212,6 +212,14 @@ impl StepState {
         Some((id, *outstanding))
     }
 
+    /// `node` asks for work anew: it does one run after the other, so what it pulled and did not return
+    /// never came to it, or died with it. It gets that again.
+    pub fn asks(&mut self, node: &PublicKey) {
+        for outstanding in self.outstanding.values_mut().filter(|o| o.run.node == *node) {
+            outstanding.pulled_at = None;
+        }
+    }
+
     /// An outstanding run by its assignment's id.
     pub fn outstanding(&self, id: &Digest) -> Option<&Outstanding> {
         self.outstanding.get(id)
@@ -306,6 +314,19 @@ mod tests {
         assert!(state.is_done());
         let (id, _) = state.pull(&node(2), 2_200).unwrap();
         assert_eq!(state.finish(&id).unwrap().1, Verdict::Late);
+    }
+
+    #[test]
+    fn who_asks_again_gets_what_never_came_to_it() {
+        let mut state = state(4);
+        let runs = state.give(node(1), &[span(0, 2), span(2, 2)], 10, None, 0);
+        assert_eq!(state.pull(&node(1), 5).unwrap().1.run, runs[0]);
+        state.asks(&node(2));
+        assert_eq!(state.doing(&node(1)), Some(span(0, 2)), "another's asking is nothing to it");
+        state.asks(&node(1));
+        let (id, again) = state.pull(&node(1), 10_000).unwrap();
+        assert_eq!(again.run, runs[0]);
+        assert_eq!(state.finish(&id).unwrap().1, Verdict::Used);
     }
 
     #[test]

@@ -32,7 +32,14 @@ impl Server {
     /// # Errors
     /// Where it is a replay.
     pub fn hear(&self, pull: &Pull) -> Result<(), ServerError> {
-        Ok(self.lock().workers.hear(pull, now_ms())?)
+        let mut state = self.lock();
+        let State { jobs, workers, .. } = &mut *state;
+        workers.hear(pull, now_ms())?;
+        let node = pull.certificate.signer;
+        jobs.values_mut()
+            .filter_map(|slot| slot.engine.as_mut())
+            .for_each(|engine| engine.asks(&node));
+        Ok(())
     }
 
     /// What there is for a worker now; and, where there is nothing, when to look again at the

@@ -7,7 +7,7 @@ mod kept;
 mod strangers;
 
 use crate::{
-    record::Standing,
+    record::{Outgoing, Standing},
     server::Server,
     store::Store,
     training::{Keep, bytes_of},
@@ -271,6 +271,25 @@ fn a_job_that_nobody_works_on_says_so() {
     // Who works on it is waited for, also where it takes longer than a worker stays away.
     bench.pull(&worker, 2).unwrap();
     assert_eq!(bench.status().obstacle, None);
+}
+
+/// A machine that lost power in the midst of a run comes back, and nobody else is there.
+#[test]
+fn the_only_worker_gets_again_what_died_with_it_and_the_chain_is_told_of_no_empty_work() {
+    let (mut bench, worker) = (Bench::new(1, EVERYTHING), identity(10));
+    let lost = bench.pull(&worker, 2).unwrap();
+    // Another work key and boot, the same node.
+    let again = identity(10);
+    assert_ne!(again.certificate.body, worker.certificate.body);
+    let given = bench.pull(&again, 2).unwrap();
+    assert_eq!((given.id, given.attempt), (lost.id, lost.attempt));
+    let message = bench.answer(&again, &given);
+    assert_eq!(bench.server.accept(message).unwrap(), ResultReply::Used);
+    bench.work(&again, usize::MAX);
+    assert!(matches!(bench.standing(), Standing::Computed(_)));
+    let told = bench.server.store.outgoing(10_000).unwrap();
+    let empty = |message: &Outgoing| matches!(message, Outgoing::Assign(assign) if assign.body.runs.is_empty());
+    assert!(!told.iter().any(|(_, message)| empty(message)));
 }
 
 #[test]
