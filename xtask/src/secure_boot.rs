@@ -57,7 +57,7 @@ pub struct StickFlags {
 
 /// Makes the medium for miners at home, which the provisioner gives out by --medium (docs/home.md):
 /// a stick of the site's UKI with a place for its owner's record. The provisioner's address is one
-/// that a home reaches, by TLS: https://boot.example:8443.
+/// that a home reaches, by TLS: `https://boot.example:8443`.
 #[derive(clap::Args, Debug)]
 pub struct MediumFlags {
     #[command(flatten)]
