@@ -255,7 +255,14 @@ fn once_it_serves_it_is_nobody_in_all_threads_and_sees_no_foreign_file() {
     let (length, _) = client.recv_from(&mut block).unwrap();
     assert_eq!((length, block[1], block[4]), (516, 3, 1));
     assert_eq!(running.get("/readyz").0, 200);
-    assert!(text(&running.get("/v1/machines").1).contains("52:54:00:aa:00:01"));
+    // Events come into the store a moment after their answer.
+    let known = || text(&running.get("/v1/machines").1).contains("52:54:00:aa:00:01");
+    let mut moments = 0;
+    while !known() {
+        moments += 1;
+        assert!(moments < 100, "the machine is not known");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&database).unwrap());
     assert_eq!(owner, NOBODY, "the next start can open it");
 
