@@ -153,8 +153,13 @@ async fn scratch_and_name_are_in_the_settings_and_the_name_on_the_page() {
     assert_eq!(site.machine(MAC).await.machine.name, "rack-7-4");
 }
 
-/// DHCP's decision, with the configuration that the router changed.
+/// DHCP's decision, with the configuration that the router changed. On a thread that may block:
+/// PostgreSQL's client waits in a runtime of its own.
 fn offered(site: &Site, options: &[(u8, &[u8])]) -> (Vec<u8>, String) {
+    tokio::task::block_in_place(|| decided(site, options))
+}
+
+fn decided(site: &Site, options: &[(u8, &[u8])]) -> (Vec<u8>, String) {
     use provisioner::{
         dhcp::{
             answerer::Packet,
