@@ -1,7 +1,7 @@
 //! `provisioner check`: reads the configuration whole and tells all that is wrong with it. `serve`
 //! refuses with the same words.
 //!
-//! [`file`] reads the text, key by key; [`together`] looks at what cannot go together; [`there`] at
+//! [`file`] reads the text, key by key; `together` looks at what cannot go together; `there` at
 //! the files and the interface that are named. The first two are pure.
 
 mod file;

@@ -2,7 +2,7 @@
 //! are those of Prometheus; no label holds what a peer chooses.
 //!
 //! Counts ([`Metrics`]) are made where the thing happens and cost an addition. What stands
-//! (machines, leases, tables) is looked up for each answer ([`moment`]).
+//! (machines, leases, tables) is looked up for each answer (`moment`).
 
 mod body;
 mod boots;
