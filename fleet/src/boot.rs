@@ -6,6 +6,7 @@ use crate::{
     machine::Machine,
     node::{Network, Node},
     script::{self, Outcome},
+    swarm::Sharing,
     target::Target,
     tftp::{self, Wanted},
 };
@@ -157,6 +158,9 @@ pub struct Site {
     pub salt: u64,
     /// Machines that had no address of their own to speak from.
     pub shared_address: AtomicU64,
+    /// What machines have in common that fetch their root from each other; none where all fetch it from
+    /// the provisioner.
+    pub sharing: Option<Sharing>,
     /// The manifest of the image served.
     manifest: OnceCell<Arc<ImageManifest>>,
     /// What nodes are told, where no script says it.
@@ -189,6 +193,7 @@ impl Site {
             digests: true,
             salt,
             shared_address: AtomicU64::new(0),
+            sharing: None,
             manifest: OnceCell::new(),
             network: OnceCell::new(),
         }
@@ -472,6 +477,20 @@ impl Boot<'_> {
         let wanted = &manifest.root.file;
         let root = async {
             let path = path(&wanted.file);
+            if let Some(sharing) = &self.site.sharing {
+                let (machine, from) = (self.machine, self.from);
+                // Whose a part is need not be known: it is no event of a machine.
+                let unseen = format!("/image/{}/{}", network.release, wanted.file);
+                let fetched = sharing.fetch(machine, network, from, unseen, wanted).await;
+                match fetched {
+                    Ok(fetched) => {
+                        sharing.origin.fetch_add(fetched.origin, Ordering::Relaxed);
+                        sharing.peers.fetch_add(fetched.peers, Ordering::Relaxed);
+                        return Ok(wanted.bytes);
+                    }
+                    Err(error) => sharing.left(&error, wanted.bytes),
+                }
+            }
             let digests = self.site.digests;
             let body = Connection::open(self.from, host).await?.file(&path, digests).await?;
             check(body.bytes, body.digest, wanted, digests)?;

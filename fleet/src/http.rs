@@ -104,6 +104,44 @@ impl Connection {
         Ok(Body { bytes, digest })
     }
 
+    /// Fetches a short answer.
+    ///
+    /// # Errors
+    /// The reason; what is not 200 is one.
+    pub async fn bytes(&mut self, path: &str) -> Result<Bytes, String> {
+        let answer = self.send(Request::get(path), Bytes::new()).await?;
+        kept(answer).await
+    }
+
+    /// Fetches a part of a file; each part of it goes to `parts` as it comes.
+    ///
+    /// # Errors
+    /// The reason; what is not that part of it is one.
+    pub async fn range(
+        &mut self,
+        path: &str,
+        range: std::ops::Range<u64>,
+        parts: &tokio::sync::mpsc::Sender<Bytes>,
+    ) -> Result<(), String> {
+        let wanted = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let request = Request::get(path).header(header::RANGE, wanted);
+        let mut answer = self.send(request, Bytes::new()).await?;
+        if answer.status() != hyper::StatusCode::PARTIAL_CONTENT {
+            return Err("it gives no parts of files".into());
+        }
+        loop {
+            let frame = timeout(STALL, answer.body_mut().frame()).await;
+            let Some(frame) = frame.map_err(|_| "it stands still".to_owned())? else {
+                return Ok(());
+            };
+            let frame = frame.map_err(|error| format!("it broke off: {error}"))?;
+            let Ok(part) = frame.into_data() else { continue };
+            if parts.send(part).await.is_err() {
+                return Err("nobody takes it".into());
+            }
+        }
+    }
+
     /// Posts JSON.
     ///
     /// # Errors

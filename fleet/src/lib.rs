@@ -10,6 +10,8 @@
 //! against the image's manifest where the run says so; a TPM is asked for ([`node`]) and
 //! answers nothing, so machines enrol as those without one; a release is fetched, not verified.
 //!
+//! Machines may fetch their root from each other ([`swarm`]).
+//!
 //! [`site`] makes a provisioner with a network of its own in namespaces; [`mod@bench`] times a
 //! provisioner's parts against their peers.
 //!
@@ -30,6 +32,7 @@ pub mod sample;
 pub mod script;
 pub mod site;
 pub mod summary;
+pub mod swarm;
 pub mod target;
 pub mod tftp;
 

@@ -7,6 +7,7 @@ use crate::{
     node::Node,
     process::{self, Usage},
     summary::{Gathered, Summary},
+    swarm::Sharing,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,8 @@ pub async fn run(site: Arc<Site>, plan: Plan) -> Result<Summary, Error> {
     while tasks.join_next().await.is_some() {}
     let seconds = began.elapsed().as_secs_f64();
     let shared = site.shared_address.load(Ordering::Relaxed);
-    let summary = lock(&gathered).summary(seconds, shared);
+    let mut summary = lock(&gathered).summary(seconds, shared);
+    summary.peers = site.sharing.as_ref().map(Sharing::summary);
     if let Some(watch) = watch {
         watch.abort();
     }

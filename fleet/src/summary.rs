@@ -64,6 +64,19 @@ pub struct ServerSummary {
     pub pss: u64,
 }
 
+/// Where roots came from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeersSummary {
+    /// Bytes from the provisioner.
+    pub origin: u64,
+    /// Bytes from other machines.
+    pub peers: u64,
+    /// Machines that fetched all from the provisioner.
+    pub plain: u64,
+    /// Why, of the last of them.
+    pub why: Option<String>,
+}
+
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -87,6 +100,8 @@ pub struct Summary {
     pub failures: Vec<Failures>,
     /// The server's part.
     pub server: Option<ServerSummary>,
+    /// Where roots came from, where machines fetched them from each other too.
+    pub peers: Option<PeersSummary>,
 }
 
 impl Gathered {
@@ -155,6 +170,7 @@ impl Gathered {
             stages: self.stages.iter().map(of).collect(),
             failures,
             server: None,
+            peers: None,
         }
     }
 }
@@ -224,6 +240,17 @@ impl fmt::Display for Summary {
                 server.cpu_seconds,
                 server.cores,
                 server.max_rss as f64 / 1e6
+            );
+        }
+        if let Some(peers) = &self.peers {
+            let megabytes = |bytes: u64| bytes as f64 / 1e6;
+            let (origin, given) = (megabytes(peers.origin), megabytes(peers.peers));
+            let _ = writeln!(
+                text,
+                "of roots {origin:.1} MB came from the provisioner and {given:.1} MB from other \
+                 machines; {} machines fetched all from the provisioner{}",
+                peers.plain,
+                peers.why.as_ref().map_or(String::new(), |why| format!(": {why}")),
             );
         }
         f.write_str(&text)

@@ -3,6 +3,9 @@
 //! This program plays two parts: the test, and the program inside of the sandbox (`inside FOLDER`).
 #![allow(clippy::unwrap_used, reason = "a panic is this test's failure")]
 
+#[path = "namespace/sharing.rs"]
+mod sharing;
+
 use fleet::{
     Plan, Summary,
     boot::{Stage, Way},
@@ -58,6 +61,9 @@ fn inside(folder: &Path) {
     let sizes = Sizes { kernel: 700_000, ..Sizes::SMALL };
     sample::image(&parts.image, &sizes).unwrap();
     sample::boot_files(&parts.ipxe).unwrap();
+    if std::env::var_os("ALIA_ONLY_SHARING").is_some() {
+        return sharing::run(&program(), &folder.join("sharing"));
+    }
     let own = Own::start(&parts, &folder.join("provisioner")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let plan =
@@ -105,6 +111,9 @@ fn inside(folder: &Path) {
     assert_eq!((refused.finished, refused.failed), (0, 2));
     assert_eq!(refused.failures[0].stage, Stage::Tftp);
     assert!(refused.failures[0].reason.contains("was not named"), "{:?}", refused.failures);
+
+    drop(own);
+    sharing::run(&program(), &folder.join("sharing"));
 }
 
 fn all_came_through(summary: &Summary) {

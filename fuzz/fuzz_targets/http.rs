@@ -20,6 +20,7 @@ use provisioner::{
     groups::Configured,
     http::{self, App},
     image::Image,
+    peers::{Near, Peers},
     script::Setup,
     store::{Place, Store},
     timeline::Timeline,
@@ -120,6 +121,7 @@ fn app(folder: &Path) -> Arc<App> {
         https: "https://10.77.0.1:8443".into(),
         https_port: 8443,
         watchers: App::places(),
+        peers: Peers::new([].into_iter(), Near::default()),
         miners: None,
     })
 }

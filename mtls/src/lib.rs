@@ -8,7 +8,7 @@
 //! stands at 1970 loses nothing.
 //!
 //! [`server`] and [`client`] are the two configurations, [`certificate`] makes certificates,
-//! [`verify`] judges them. [`client_showing`] is for nodes that speak to their provisioner, which
+//! [`verify`] judges them. [`server_to_anybody`] is for what is public. [`client_showing`] is for nodes that speak to their provisioner, which
 //! they know by its key, and which knows them by a certificate that it made; [`client_of_nobody`] is
 //! for those that it does not know yet.
 //!
@@ -45,6 +45,22 @@ pub fn server(key: &SecretKey, knows: Arc<Knows>) -> Result<ServerConfig, rustls
         .with_client_cert_verifier(Arc::new(verify::Known::new(knows)))
         .with_cert_resolver(Arc::new(identity));
     // Each connection proves its key anew, so that a key that is known no longer has no way in.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![HTTP.to_vec()];
+    Ok(config)
+}
+
+/// A server that is known by `key`, and speaks to anybody: what it gives is public.
+///
+/// # Errors
+/// Where rustls refuses its own settings: a mistake of ours.
+pub fn server_to_anybody(key: &SecretKey) -> Result<ServerConfig, rustls::Error> {
+    let identity = SingleCertAndKey::from(certificate::certified(key));
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(identity));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![HTTP.to_vec()];

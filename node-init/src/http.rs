@@ -232,6 +232,35 @@ pub async fn download(
     Err(server.broken(&told))
 }
 
+/// Gets a part of what is at `path` below `server`, while it does not stand still for longer than
+/// [`STALL`]; each part of it goes to `parts` as it comes. Ends where nobody takes them any more.
+pub async fn part(
+    server: &Base,
+    path: &str,
+    range: std::ops::Range<u64>,
+    parts: tokio::sync::mpsc::Sender<Bytes>,
+) -> Result<(), HttpError> {
+    let slow = || HttpError::Slow(server.clone());
+    let wanted = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+    let request = Request::get(server.below(path)).header(header::RANGE, wanted);
+    let asked = send(server, None, request, Bytes::new());
+    let (answer, connection) = timeout(LIMIT, asked).await.map_err(|_| slow())??;
+    if answer.status() != hyper::StatusCode::PARTIAL_CONTENT {
+        connection.abort();
+        return Err(server.broken(&"it gives no parts of files"));
+    }
+    let mut body = answer.into_body();
+    while let Some(frame) = timeout(STALL, body.frame()).await.map_err(|_| slow())? {
+        let frame = frame.map_err(|error| server.broken(&error))?;
+        let Ok(part) = frame.into_data() else { continue };
+        if parts.send(part).await.is_err() {
+            break;
+        }
+    }
+    connection.abort();
+    Ok(())
+}
+
 async fn exchange(
     server: &Base,
     secured: Option<&Secured>,

@@ -75,6 +75,8 @@ pub struct Machine<N: Network> {
     sought: Cell<bool>,
     /// Which boot in a row this is that none before it came to stand, once the provisioner said so.
     boot_number: Cell<Option<u32>>,
+    /// Where it gives pieces of its root, before the node API takes the port over.
+    giving: RefCell<Option<attempts::Door>>,
 }
 
 impl<N: Network> Machine<N> {
@@ -114,6 +116,7 @@ impl<N: Network> Machine<N> {
             memory_kills: Cell::new(0),
             sought: Cell::default(),
             boot_number: Cell::default(),
+            giving: RefCell::default(),
         }
     }
 

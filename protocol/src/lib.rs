@@ -36,6 +36,7 @@ pub mod nvidia;
 mod openapi;
 pub mod operation;
 pub mod operator;
+pub mod pieces;
 pub mod problem;
 pub mod readiness;
 pub mod receipt;

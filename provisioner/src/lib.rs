@@ -42,6 +42,7 @@ pub mod miners;
 pub mod net;
 pub mod net6;
 pub mod page;
+pub mod peers;
 pub mod progress;
 pub mod quirks;
 pub mod ra;

@@ -19,6 +19,7 @@ use crate::{
     metrics::{Pools, watched},
     miners::{Miners, medium::Medium},
     net,
+    peers::{Near, Peers},
     quirks::Rules,
     script,
     start_error::StartError,
@@ -28,11 +29,11 @@ use crate::{
     tls, unstarted, upstream,
 };
 use listener::{Handshakes, Limits};
-use protocol::{SecretKey, Signed, node::Delegation};
+use protocol::{SecretKey, Signed, node::Delegation, pieces::Subnet};
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
 };
@@ -128,6 +129,8 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let database = options.database.clone().unwrap_or_default();
     let place = database.clone().known_by(options.database_ca.clone());
     let names = names.collect();
+    let ours = IpAddr::from(interface.network.address);
+    let near = Subnet::of(ours, interface.network.mask.to_bits().leading_ones() as u8);
     let images = image.iter().chain(flavours.values());
     let manifests: Vec<_> = images.map(|image| image.manifest.clone()).collect();
     let site = Site {
@@ -248,6 +251,8 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     counters.metrics.tables.show("watchers", most as u64, used);
     let shared = counters.clone();
     let metrics = &shared.metrics;
+    let images = setup.image.iter().chain(setup.flavours.values());
+    let peers = Peers::new(images, Near(vec![near]));
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -274,6 +279,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         https: secure.url.clone(),
         https_port: https.port(),
         watchers,
+        peers,
         miners,
     });
     let http6 = six.as_ref().map(|six| six.http);

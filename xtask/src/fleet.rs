@@ -60,6 +60,9 @@ pub struct Flags {
     /// The number of the first machine, where several fleets share a provisioner
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     first: u32,
+    /// Machines fetch their root from each other too, as real ones do where the provisioner says so
+    #[arg(long)]
+    peers: bool,
     /// Do not digest what is fetched: on one host with the provisioner that takes its processors
     #[arg(long)]
     no_digest: bool,
@@ -119,6 +122,7 @@ fn plan(flags: &Flags, server: Option<u32>) -> Plan {
 fn settings(flags: &Flags, mut site: Site) -> anyhow::Result<Arc<Site>> {
     site.offer_wait = Duration::try_from_secs_f64(flags.offer_wait).context("--offer-wait")?;
     site.digests = !flags.no_digest;
+    site.sharing = flags.peers.then(Default::default);
     Ok(Arc::new(site))
 }
 

@@ -5,10 +5,15 @@ use super::{
     access::Access,
     answer::{self, Asker},
 };
+use crate::stages::share::Giving;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use listener::{Peers, Seat};
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use pieces::{
+    Shop, give,
+    shop::Place,
+};
 use protocol::{PublicKey, SecretKey, node_api::OperatorRole};
 use std::{
     convert::Infallible,
@@ -25,7 +30,8 @@ use tokio::{
     task::spawn_local,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use rustls::server::Acceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 /// How many may speak to the node, and how long they may take.
 #[derive(Clone, Copy, Debug)]
@@ -90,11 +96,20 @@ pub fn acceptor(key: &SecretKey, access: Arc<Access>) -> Result<TlsAcceptor, rus
     Ok(TlsAcceptor::from(Arc::new(mtls::server(key, Arc::new(knows))?)))
 }
 
+/// Who may come in: those who are known, and, for pieces of the root alone, anybody of the site.
+#[derive(Clone)]
+pub struct Doors {
+    /// For those who are known.
+    pub acceptor: TlsAcceptor,
+    /// For whoever wants pieces.
+    pub giving: Option<Giving>,
+}
+
 /// Serves until it is dropped. Runs in a [`tokio::task::LocalSet`].
 pub async fn serve(
     api: Rc<Api>,
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
+    listener: Arc<TcpListener>,
+    doors: Doors,
     limits: Limits,
 ) -> Infallible {
     let handshakes = Arc::new(Semaphore::new(limits.handshakes));
@@ -115,8 +130,8 @@ pub async fn serve(
             continue;
         };
         let guest = Guest { stream, peer, seat, place };
-        let (api, acceptor, connections) = (api.clone(), acceptor.clone(), connections.clone());
-        spawn_local(async move { guest.welcome(api, acceptor, connections, limits).await });
+        let (api, doors, connections) = (api.clone(), doors.clone(), connections.clone());
+        spawn_local(async move { guest.welcome(api, doors, connections, limits).await });
         sleep(limits.pause).await;
     }
 }
@@ -133,7 +148,7 @@ impl Guest {
     async fn welcome(
         self,
         api: Rc<Api>,
-        acceptor: TlsAcceptor,
+        doors: Doors,
         connections: Arc<Semaphore>,
         limits: Limits,
     ) {
@@ -142,12 +157,20 @@ impl Guest {
         let _ = stream.set_nodelay(true);
         let silence = u32::try_from(limits.silence.as_millis()).unwrap_or(u32::MAX);
         let _ = setsockopt(&stream, TcpUserTimeout, &silence);
-        let handshake = acceptor.accept(stream).into_fallible();
-        let stream = match timeout(limits.handshake, handshake).await {
-            Ok(Ok(stream)) => stream,
+        let stream = match timeout(limits.handshake, greet(stream, peer, &doors)).await {
+            Ok(Ok(Greeted::Known(stream))) => stream,
+            Ok(Ok(Greeted::Sharer(stream, shop, sharer))) => {
+                drop(place);
+                give::give(*stream, shop, sharer).await;
+                return drop(seat);
+            }
+            Ok(Ok(Greeted::NoPlace)) => return,
             Ok(Err((error, stream))) => {
                 api.refused(peer, &error.to_string());
-                return part(stream).await;
+                if let Some(stream) = stream {
+                    part(stream).await;
+                }
+                return;
             }
             Err(_) => return api.refused(peer, "it said too little for too long"),
         };
@@ -173,6 +196,40 @@ impl Guest {
         let _ = served.await;
         drop(seat);
     }
+}
+
+/// Who came.
+enum Greeted {
+    /// Somebody who is known.
+    Known(TlsStream<TcpStream>),
+    /// A machine of the site that wants pieces, and has a place.
+    Sharer(Box<TlsStream<TcpStream>>, Arc<Shop>, Place),
+    /// One for which there is none: it asks elsewhere.
+    NoPlace,
+}
+
+/// The handshake: by the door that the first words ask for (ALPN).
+async fn greet(
+    stream: TcpStream,
+    peer: SocketAddr,
+    doors: &Doors,
+) -> Result<Greeted, (io::Error, Option<TcpStream>)> {
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let start = match (&mut hello).await {
+        Ok(start) => start,
+        Err(error) => return Err((error, hello.take_io())),
+    };
+    let for_pieces = start.client_hello().alpn().is_some_and(pieces::is_for_pieces);
+    let back = |(error, stream)| (error, Some(stream));
+    let Some(giving) = doors.giving.as_ref().filter(|_| for_pieces) else {
+        let config = doors.acceptor.config().clone();
+        let stream = start.into_stream(config).into_fallible().await.map_err(back)?;
+        return Ok(Greeted::Known(stream));
+    };
+    let Some(place) = giving.shop.place(peer.ip()) else { return Ok(Greeted::NoPlace) };
+    let stream = start.into_stream(giving.config.clone()).into_fallible().await.map_err(back)?;
+    give::yield_to_all_else(stream.get_ref().0, peer);
+    Ok(Greeted::Sharer(Box::new(stream), giving.shop.clone(), place))
 }
 
 /// Lets a peer hear why it was refused: closing at once, with words of its own unread, would have

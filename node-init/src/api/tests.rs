@@ -2,7 +2,7 @@
 
 use super::{
     processes::tests::STAT,
-    serve::{Limits, acceptor, serve},
+    serve::{Doors, Limits, acceptor, serve},
     *,
 };
 use crate::{
@@ -78,7 +78,8 @@ async fn with_api(limits: Limits, test: impl AsyncFnOnce(&Bench)) {
     let wished = Mutex::new(wished);
     let bench = Bench { address, reporter, screen, wished };
     let local = LocalSet::new();
-    local.spawn_local(async move { serve(api, listener, acceptor, limits).await });
+    let doors = Doors { acceptor, giving: None };
+    local.spawn_local(async move { serve(api, Arc::new(listener), doors, limits).await });
     local.run_until(test(&bench)).await;
 }
 

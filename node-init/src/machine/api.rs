@@ -11,7 +11,7 @@ use crate::{
     supervise,
 };
 use protocol::boot::{STAGE_STANDS, StageState};
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 impl<N: Network> Machine<N> {
     /// The stage `api`: from here on the node answers its operators.
@@ -28,15 +28,23 @@ impl<N: Network> Machine<N> {
             };
             (identity, facts)
         };
-        let listener = serve::listen(self.api_port)
-            .await
-            .map_err(|error| format!("port {} cannot be listened on: {error}", self.api_port))?;
+        let failed = |error| format!("port {} cannot be listened on: {error}", self.api_port);
+        let given = self.giving.borrow().as_ref().map(|door| {
+            // One port for both: from here on the node API takes who wants pieces, too.
+            door.serve.abort();
+            (door.listener.clone(), door.giving.clone())
+        });
+        let (listener, giving) = match given {
+            Some((listener, giving)) => (listener, Some(giving)),
+            None => (Arc::new(serve::listen(self.api_port).await.map_err(failed)?), None),
+        };
         let port = listener.local_addr()?.port();
         let (kernel, reporter) = (self.kernel.clone(), self.reporter.clone());
         let api = Api::new(kernel, reporter, facts, self.wishes.clone());
         let acceptor = serve::acceptor(&identity.node, api.access())?;
         let limits = serve::Limits::USUAL;
-        self.aside("api", async move { serve::serve(api, listener, acceptor, limits).await });
+        let doors = serve::Doors { acceptor, giving };
+        self.aside("api", async move { serve::serve(api, listener, doors, limits).await });
         Ok(format!("listens on port {port}"))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Machine, internal};
 use crate::{
+    api::serve,
     crash,
     firewall::MODULES as FILTER,
     http::Base,
@@ -23,21 +24,27 @@ use crate::{
         modules::{self, ModulesError},
         mounts, network, registration, release,
         root::{self, RootError},
+        share::{self, Giving},
         verified_by,
     },
 };
+use pieces::{fetch::FetchError, give};
 use protocol::{
     Digest, PublicKey,
-    boot::{ImageManifest, NodeConfig, StageState},
+    boot::{ImageManifest, NodeConfig, RootImage, StageState},
     evidence::Held,
     inventory::Inventory,
     medium::Record,
     release::TimeAnswer,
 };
 use std::{
-    convert::Infallible, error::Error, net::Ipv4Addr, path::Path, rc::Rc, thread, time::Duration,
+    convert::Infallible, error::Error, fs::File, net::Ipv4Addr, path::Path, rc::Rc, sync::Arc, thread,
+    time::Duration,
 };
-use tokio::task::spawn_blocking;
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, spawn_blocking, spawn_local},
+};
 
 /// Deaths that no provisioner wants and that stay in firmware's memory, which must not fill.
 const KEPT_CRASHES: usize = 8;
@@ -75,6 +82,22 @@ pub(super) struct Facts {
     pub(super) cards: Option<Cards>,
     /// NTP servers that DHCP named.
     pub(super) time_servers: Vec<Ipv4Addr>,
+}
+
+/// Where pieces of the root are given.
+pub(super) struct Door {
+    pub(super) listener: Arc<TcpListener>,
+    pub(super) giving: Giving,
+    /// What serves there until the node API does.
+    pub(super) serve: AbortHandle,
+    tells: AbortHandle,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serve.abort();
+        self.tells.abort();
+    }
 }
 
 pub(super) type Outcome = Result<String, Box<dyn Error>>;
@@ -311,11 +334,20 @@ impl<N: Network> Machine<N> {
             let manifest = wanted(&facts.manifest, "the release")?;
             (wanted(&facts.arguments, "the command line")?, manifest)
         };
-        let path = release::path(manifest.digest(), &manifest.root.file.file);
-        let (server, root) = (arguments.provisioner, manifest.root);
-        let file = root::fetch(self.kernel.as_ref(), &server, &path, &root).await?;
+        let image = manifest.digest();
+        let path = release::path(image, &manifest.root.file.file);
+        let root = manifest.root;
+        let shared = self.fetch_shared(&arguments, image, &root).await;
+        let (file, how) = match shared {
+            Some((file, how)) => (file, format!(", {how}")),
+            None => {
+                let server = &arguments.provisioner;
+                let file = root::fetch(self.kernel.as_ref(), server, &path, &root).await?;
+                (file, String::new())
+            }
+        };
         let detail = format!(
-            "{:.1} MB, verity root hash {}",
+            "{:.1} MB, verity root hash {}{how}",
             root.file.bytes as f64 / 1e6,
             root.verity.root_hash.short()
         );
@@ -329,6 +361,45 @@ impl<N: Network> Machine<N> {
             return Err(error.into());
         }
         Ok(detail)
+    }
+
+    /// The root by pieces, from other machines too, and how; none where it is to be fetched whole. From
+    /// then on it is given to others.
+    async fn fetch_shared(
+        &self,
+        arguments: &Arguments,
+        image: Digest,
+        root: &RootImage,
+    ) -> Option<(File, String)> {
+        let mac = self.facts.borrow().mac?;
+        // What an earlier attempt gave lies in memory.
+        self.giving.borrow_mut().take();
+        let listener = serve::listen(self.api_port).await.ok().map(Arc::new);
+        let boot_id = self.boot_id;
+        let wanted = share::Wanted { arguments, mac, boot_id, image, root };
+        let fetched = share::fetch(self.kernel.as_ref(), listener.as_ref(), &wanted).await;
+        let sealed = fetched.and_then(|shared| {
+            self.kernel.seal(&shared.file).map_err(FetchError::Keep)?;
+            Ok(shared)
+        });
+        let shared = match sealed {
+            Ok(shared) => shared,
+            Err(FetchError::Off) => return None,
+            Err(error) => {
+                let told = format!("the root is fetched whole: {error}");
+                self.say("peers", StageState::Failed, &told);
+                return None;
+            }
+        };
+        let detail = shared.detail();
+        if let Some(listener) = listener {
+            let giving = shared.giving.clone();
+            let serve = give::serve(listener.clone(), giving.config.clone(), giving.shop.clone());
+            let (serve, tells) = (spawn_local(serve), spawn_local(shared.tells()));
+            let (serve, tells) = (serve.abort_handle(), tells.abort_handle());
+            *self.giving.borrow_mut() = Some(Door { listener, giving, serve, tells });
+        }
+        Some((shared.file, detail))
     }
 
     fn deliver_events(self: &Rc<Self>, provisioner: Base, mac: Mac) {

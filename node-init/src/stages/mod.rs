@@ -18,6 +18,7 @@ pub mod registration;
 pub mod release;
 pub mod root;
 pub mod scratch;
+pub mod share;
 mod sysfs;
 pub mod undriven;
 pub mod verified_by;

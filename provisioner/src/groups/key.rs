@@ -7,7 +7,7 @@ use crate::{
     dhcp::settings::BootMethod,
     tftp::care::Care,
 };
-use protocol::{boot::Scratch, network::NetworkConfig};
+use protocol::{boot::Scratch, network::NetworkConfig, pieces::Subnet};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Write as _;
 
@@ -21,6 +21,8 @@ const MAX_ARGUMENTS_LEN: usize = 512;
 const MAX_LIST: usize = 16;
 const MAX_URL_LEN: usize = 200;
 const MAX_DISK_LEN: usize = 200;
+/// Who gave less would be of no use: a piece of 256 KiB takes three seconds so.
+const MIN_PEER_RATE: u32 = 100_000;
 
 /// What a value is read with.
 pub struct Reading<'a> {
@@ -47,7 +49,7 @@ pub struct Key {
 }
 
 /// All of them, in the order of the documentation.
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 17] = [
     Key {
         name: "name",
         form: "a text of 1 to 64 bytes",
@@ -161,6 +163,31 @@ pub const KEYS: [Key; 14] = [
         about: "the most bytes a second by TFTP",
         machine_alone: false,
         read: rate,
+    },
+    Key {
+        name: "peers",
+        form: "`true` or `false`",
+        default: "`true`",
+        about: "whether it fetches its root from other machines of its site too, and gives to them \
+                ([peers.md](peers.md)); from the next boot on, and within a minute for what it gives",
+        machine_alone: false,
+        read: switch,
+    },
+    Key {
+        name: "peer-rate",
+        form: "at least 100000",
+        default: "67108864",
+        about: "the most bytes a second that it gives to other machines; within a minute",
+        machine_alone: false,
+        read: peer_rate,
+    },
+    Key {
+        name: "site",
+        form: "a network, `10.0.0.0/16`",
+        default: "our own network, else the machine's /24 or /64, if its address is a private one",
+        about: "which machines are one site: with them alone it shares",
+        machine_alone: false,
+        read: subnet,
     },
 ];
 
@@ -309,6 +336,17 @@ fn window(value: &Json, _: &Reading<'_>) -> Result<Json, String> {
 
 fn rate(value: &Json, _: &Reading<'_>) -> Result<Json, String> {
     cared(value, |rate| Care { rate: Some(rate), ..Care::default() })
+}
+
+fn peer_rate(value: &Json, _: &Reading<'_>) -> Result<Json, String> {
+    match typed::<u32>(value) {
+        Ok((MIN_PEER_RATE.., json)) => Ok(json),
+        _ => Err(format!("{MIN_PEER_RATE} bytes a second or more are wanted")),
+    }
+}
+
+fn subnet(value: &Json, _: &Reading<'_>) -> Result<Json, String> {
+    typed::<Subnet>(value).map(|(_, json)| json)
 }
 
 fn cared<T: DeserializeOwned + Serialize + Copy>(

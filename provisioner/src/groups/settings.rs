@@ -5,7 +5,7 @@ use crate::{
     dhcp::settings::BootMethod,
     quirks::{Hand, Set},
 };
-use protocol::{boot::Scratch, network::NetworkConfig};
+use protocol::{boot::Scratch, network::NetworkConfig, pieces::Subnet};
 use serde::{Deserialize, Serialize};
 
 /// What holds for a machine. None and empty: what holds for all of them.
@@ -40,6 +40,12 @@ pub struct Settings {
     pub window: Option<u16>,
     /// The most bytes a second by TFTP.
     pub rate: Option<u32>,
+    /// Whether it fetches from other machines of its site, and gives to them.
+    pub peers: Option<bool>,
+    /// The most bytes a second that it gives.
+    pub peer_rate: Option<u32>,
+    /// The network that is its site.
+    pub site: Option<Subnet>,
 }
 
 /// Whose work a machine takes.

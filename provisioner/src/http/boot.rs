@@ -63,6 +63,7 @@ pub(super) async fn machine(
         boot_mode: None,
         address: seen_at(peer),
     };
+    app.peers.tracker().gone(mac, None);
     // A store that fails says so elsewhere, and is no reason to boot nothing.
     let life = app.store.run(move |store| store.life(mac)).await.ok().flatten();
     if let Some(life) = life.filter(|life| life::is_barred(life.state)) {

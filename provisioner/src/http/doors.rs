@@ -59,9 +59,11 @@ const DOORS: &[(&str, Door)] = &[
     ("/v1/machines/{mac}/crashes/{id}", Door::Both),
     ("/v1/machines/{mac}/enrol", Door::Both),
     ("/v1/machines/{mac}/events", Door::Both),
+    ("/v1/machines/{mac}/pieces", Door::Both),
     // Reading is open; who acts shows a token, and that travels by TLS alone.
     ("/v1/machines/{mac}/state", Door::Read),
     ("/v1/openapi.json", Door::Both),
+    ("/v1/pieces/{file}", Door::Both),
     ("/v1/status", Door::Both),
     ("/v1/time", Door::Both),
 ];

@@ -16,6 +16,8 @@
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
 //! | `POST /v1/machines/{mac}/certificate` | node-init | its certificate for TLS |
 //! | `POST /v1/machines/{mac}/alive` | node-init | that it is there, by that certificate alone |
+//! | `POST /v1/machines/{mac}/pieces` | node-init | who at its site has pieces of its root |
+//! | `GET /v1/pieces/{file}` | node-init | what verifies a root's pieces |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `GET, POST /v1/machines/{mac}/state` | operators | where a machine stands, and to move it on |
 //! | `POST /v1/machines/{mac}/revoke` | operators | to put a machine's node key out |
@@ -54,6 +56,7 @@ mod openapi;
 mod operators;
 mod ops;
 mod pages;
+mod pieces;
 mod precondition;
 mod session;
 mod time;
@@ -65,6 +68,7 @@ use crate::{
     groups::Configured,
     machine::Mac,
     miners::Miners,
+    peers::Peers,
     script,
     store::{Store, StoreError},
     timeline::Timeline,
@@ -120,6 +124,8 @@ pub struct App {
     pub https_port: u16,
     /// Places for watchers.
     pub watchers: Arc<Semaphore>,
+    /// Who of the machines has which pieces of what they boot.
+    pub peers: Arc<Peers>,
     /// What miners are served, where they are.
     pub miners: Option<Miners>,
 }
@@ -186,6 +192,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
+        .route("/v1/machines/{mac}/pieces", post(pieces::ask))
+        .route("/v1/pieces/{file}", get(pieces::outline))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines/{mac}/claim", post(media::claim))
         .route("/v1/media", get(media::offer).post(media::register))

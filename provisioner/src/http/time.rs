@@ -30,6 +30,7 @@ pub(super) async fn time(
                     --delegation and --chain";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
     };
+    app.peers.tracker().gone(mac, Some(boot_id));
     let boot = (!scripted).then_some(boot_id);
     let attempt = app
         .attempt(move |store, image| match boot {
