@@ -7,11 +7,8 @@ use crate::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::HeaderValue,
-    server::conn::http1,
-    service::service_fn,
+    Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue,
+    server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -97,11 +94,7 @@ pub fn yield_to_all_else(stream: &TcpStream, peer: SocketAddr) {
 }
 
 /// Gives pieces on a connection whose handshake is done.
-pub async fn give(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    shop: Arc<Shop>,
-    place: Place,
-) {
+pub async fn give(stream: impl AsyncRead + AsyncWrite + Unpin, shop: Arc<Shop>, place: Place) {
     let service = service_fn(move |request: Request<Incoming>| {
         let shop = shop.clone();
         async move { Ok::<_, Infallible>(answer(&shop, &request).await) }

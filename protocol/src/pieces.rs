@@ -5,11 +5,7 @@
 //! `GET /v1/pieces/{file}` gives the file's outline, 32 bytes for each piece, which whoever has it
 //! holds against the file's digest. What a piece is, and how an outline is checked, is member `pieces`'.
 
-use crate::{
-    digest::Digest,
-    key::PublicKey,
-    signed::SignedBody,
-};
+use crate::{digest::Digest, key::PublicKey, signed::SignedBody};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -116,8 +112,18 @@ pub struct Run {
 
 /// A network: `10.0.0.0/16`, `fd00::/64`.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
-    Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(into = "String", try_from = "String")]
 pub struct Subnet {
@@ -127,7 +133,9 @@ pub struct Subnet {
 
 /// A text is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network: one like 10.0.0.0/16 or fd00::/64 is wanted, with nothing set behind its prefix")]
+#[error(
+    "{0:?} is no network: one like 10.0.0.0/16 or fd00::/64 is wanted, with nothing set behind its prefix"
+)]
 pub struct NotASubnet(String);
 
 impl Subnet {

@@ -10,11 +10,9 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use listener::{Peers, Seat};
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
-use pieces::{
-    Shop, give,
-    shop::Place,
-};
+use pieces::{Shop, give, shop::Place};
 use protocol::{PublicKey, SecretKey, node_api::OperatorRole};
+use rustls::server::Acceptor;
 use std::{
     convert::Infallible,
     io,
@@ -30,7 +28,6 @@ use tokio::{
     task::spawn_local,
     time::{sleep, timeout},
 };
-use rustls::server::Acceptor;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 /// How many may speak to the node, and how long they may take.

@@ -38,8 +38,8 @@ use protocol::{
     release::TimeAnswer,
 };
 use std::{
-    convert::Infallible, error::Error, fs::File, net::Ipv4Addr, path::Path, rc::Rc, sync::Arc, thread,
-    time::Duration,
+    convert::Infallible, error::Error, fs::File, net::Ipv4Addr, path::Path, rc::Rc, sync::Arc,
+    thread, time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -339,11 +339,11 @@ impl<N: Network> Machine<N> {
         let root = manifest.root;
         let shared = self.fetch_shared(&arguments, image, &root).await;
         let (file, how) = match shared {
-            Some((file, how)) => (file, format!(", {how}")),
-            None => {
+            Ok((file, how)) => (file, format!(", {how}")),
+            Err(why) => {
                 let server = &arguments.provisioner;
                 let file = root::fetch(self.kernel.as_ref(), server, &path, &root).await?;
-                (file, String::new())
+                (file, format!(", whole from the provisioner: {why}"))
             }
         };
         let detail = format!(
@@ -363,34 +363,27 @@ impl<N: Network> Machine<N> {
         Ok(detail)
     }
 
-    /// The root by pieces, from other machines too, and how; none where it is to be fetched whole. From
-    /// then on it is given to others.
+    /// The root by pieces, from other machines too, and how; else why it is to be fetched whole. From then
+    /// on it is given to others.
     async fn fetch_shared(
         &self,
         arguments: &Arguments,
         image: Digest,
         root: &RootImage,
-    ) -> Option<(File, String)> {
-        let mac = self.facts.borrow().mac?;
-        // What an earlier attempt gave lies in memory.
-        self.giving.borrow_mut().take();
-        let listener = serve::listen(self.api_port).await.ok().map(Arc::new);
+    ) -> Result<(File, String), FetchError> {
+        let mac = self.facts.borrow().mac.ok_or(FetchError::Off)?;
+        // What an earlier attempt gave lies in memory, and its port is taken.
+        let earlier = self.giving.borrow_mut().take();
+        let listener = match earlier.as_ref().map(|door| door.listener.clone()) {
+            Some(listener) => Some(listener),
+            None => serve::listen(self.api_port).await.ok().map(Arc::new),
+        };
+        drop(earlier);
         let boot_id = self.boot_id;
         let wanted = share::Wanted { arguments, mac, boot_id, image, root };
         let fetched = share::fetch(self.kernel.as_ref(), listener.as_ref(), &wanted).await;
-        let sealed = fetched.and_then(|shared| {
-            self.kernel.seal(&shared.file).map_err(FetchError::Keep)?;
-            Ok(shared)
-        });
-        let shared = match sealed {
-            Ok(shared) => shared,
-            Err(FetchError::Off) => return None,
-            Err(error) => {
-                let told = format!("the root is fetched whole: {error}");
-                self.say("peers", StageState::Failed, &told);
-                return None;
-            }
-        };
+        let shared = fetched?;
+        self.kernel.seal(&shared.file).map_err(FetchError::Keep)?;
         let detail = shared.detail();
         if let Some(listener) = listener {
             let giving = shared.giving.clone();
@@ -399,7 +392,7 @@ impl<N: Network> Machine<N> {
             let (serve, tells) = (serve.abort_handle(), tells.abort_handle());
             *self.giving.borrow_mut() = Some(Door { listener, giving, serve, tells });
         }
-        Some((shared.file, detail))
+        Ok((shared.file, detail))
     }
 
     fn deliver_events(self: &Rc<Self>, provisioner: Base, mac: Mac) {

@@ -134,6 +134,9 @@ impl Servers {
                 other => panic!("{other}"),
             };
         }
+        if path.ends_with("/pieces") || path.starts_with("/v1/pieces/") {
+            return (404, b"a provisioner of before there were any".to_vec());
+        }
         if path == "/v1/time" {
             let TimeRequest { nonce, .. } = serde_json::from_slice(body).unwrap();
             let attempt = self.attempt;

@@ -135,11 +135,15 @@ impl Shared {
     pub fn detail(&self) -> String {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let Fetched { origin, peers, givers, .. } = self.fetched;
-        format!("{:.1} MB of it from the provisioner, {:.1} MB from {givers} other machines", megabytes(origin), megabytes(peers))
+        format!(
+            "{:.1} MB of it from the provisioner, {:.1} MB from {givers} other machines",
+            megabytes(origin),
+            megabytes(peers)
+        )
     }
 
     /// Goes on telling the provisioner that we have all of it, and gives as it says.
-    pub fn tells(&self) -> impl Future<Output = ()> + 'static {
+    pub fn tells(&self) -> impl Future<Output = ()> + use<> {
         let (side, shop) = (self.side.clone(), self.giving.shop.clone());
         // Questions of the fetch come before.
         let mut number = 1 << 20;

@@ -150,18 +150,16 @@ struct Fetch<E> {
 ///
 /// # Errors
 /// Where it did not come, and whether that leaves a download.
-pub async fn run<E: Edge>(
-    edge: Arc<E>,
-    shop: Arc<Shop>,
-    seed: u64,
-) -> Result<Fetched, FetchError> {
+pub async fn run<E: Edge>(edge: Arc<E>, shop: Arc<Shop>, seed: u64) -> Result<Fetched, FetchError> {
     let late = |_| Err("no answer in time".to_owned());
     let held = shop.held();
     let first = Asked { number: 0, held: held.clone(), avoid: Vec::new(), stuck: Duration::ZERO };
-    let (swarm, outline) = tokio::join!(
-        async { timeout(FIRST, edge.ask(first)).await.unwrap_or_else(late) },
-        async { timeout(FIRST, edge.outline()).await.unwrap_or_else(|_| Err("no outline in time".into())) },
-    );
+    let (swarm, outline) =
+        tokio::join!(async { timeout(FIRST, edge.ask(first)).await.unwrap_or_else(late) }, async {
+            timeout(FIRST, edge.outline())
+                .await
+                .unwrap_or_else(|_| Err("no outline in time".into()))
+        },);
     let swarm = swarm.map_err(FetchError::Untold)?;
     if swarm.site.is_none() {
         return Err(FetchError::Off);
@@ -217,9 +215,10 @@ impl<E: Edge> Fetch<E> {
             self.addresses.insert(giver.key, giver.address);
             givers.push((giver.key, Held::read(count, &giver.held)));
         }
-        let pieces = swarm.granted.iter().flat_map(|run| {
-            run.first..run.first.saturating_add(run.count).min(count)
-        });
+        let pieces = swarm
+            .granted
+            .iter()
+            .flat_map(|run| run.first..run.first.saturating_add(run.count).min(count));
         let again = Duration::from_millis(swarm.again_ms.into());
         Event::Told { givers, granted: pieces.take(count as usize).collect(), again }
     }
@@ -305,9 +304,7 @@ impl<E: Edge> Fetch<E> {
                 }
                 Some(Event::Came { from, piece })
             }
-            Said::Of { from, turn, event } => {
-                current(&self.tasks, &from, turn).then_some(event)
-            }
+            Said::Of { from, turn, event } => current(&self.tasks, &from, turn).then_some(event),
         })
     }
 }

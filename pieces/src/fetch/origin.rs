@@ -32,10 +32,8 @@ pub(super) async fn fetch<E: Edge>(
     let last = first + count.saturating_sub(1);
     let range = layout.range(first).start..layout.range(last).end;
     let (parts, taken) = mpsc::channel(PARTS);
-    let (fetched, whole) = tokio::join!(
-        edge.origin(range, parts),
-        take(&outline, asked, taken, &says)
-    );
+    let (fetched, whole) =
+        tokio::join!(edge.origin(range, parts), take(&outline, asked, taken, &says));
     let how = match (whole, fetched) {
         (End::Whole, Err(_)) => End::Failed,
         (how, _) => how,

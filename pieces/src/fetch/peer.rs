@@ -138,9 +138,10 @@ impl Connection {
         let Ok(answer) = self.sender.send_request(request).await else {
             return (End::Failed, None);
         };
-        let held = answer.headers().get(wire::HELD).and_then(|held| {
-            Held::from_hex(outline.layout().count(), held.to_str().ok()?)
-        });
+        let held = answer
+            .headers()
+            .get(wire::HELD)
+            .and_then(|held| Held::from_hex(outline.layout().count(), held.to_str().ok()?));
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => return (End::Busy, held),

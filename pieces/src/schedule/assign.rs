@@ -63,7 +63,9 @@ impl Schedule {
     /// How many of those that we know have each piece.
     fn rarity(&self) -> Vec<u32> {
         let count = |piece| self.peers.values().filter(|peer| peer.held.has(piece)).count() as u32;
-        (0..self.held.count()).map(|piece| if self.held.has(piece) { 0 } else { count(piece) }).collect()
+        (0..self.held.count())
+            .map(|piece| if self.held.has(piece) { 0 } else { count(piece) })
+            .collect()
     }
 
     fn is_free(&self, now: Duration, key: &PublicKey) -> bool {
@@ -74,27 +76,26 @@ impl Schedule {
 
     /// Of those who are free and have a piece, one.
     fn giver(&self, now: Duration, piece: u32) -> Option<PublicKey> {
-        let has = self.peers.iter().filter(|(key, peer)| peer.held.has(piece) && self.is_free(now, key));
+        let has =
+            self.peers.iter().filter(|(key, peer)| peer.held.has(piece) && self.is_free(now, key));
         has.map(|(key, _)| *key).min_by_key(|key| self.mix(piece, &key.0))
     }
 
     /// The piece that is on its way from nobody and that the fewest have, and who is to bring it.
     fn rarest(&self, now: Duration, rarity: &[u32]) -> Option<(PublicKey, u32)> {
         let known = |piece: &u32| rarity.get(*piece as usize).is_some_and(|count| *count > 0);
-        let mut open: Vec<u32> = self
-            .held
-            .missing()
-            .filter(|piece| known(piece) && !self.is_coming(*piece))
-            .collect();
+        let mut open: Vec<u32> =
+            self.held.missing().filter(|piece| known(piece) && !self.is_coming(*piece)).collect();
         open.sort_by_key(|piece| (rarity.get(*piece as usize).copied(), self.mix(*piece, &[])));
         open.into_iter().find_map(|piece| Some((self.giver(now, piece)?, piece)))
     }
 
     /// Where nothing else is left to ask for: a piece that takes long, from somebody else.
     fn slowest(&self, now: Duration, rarity: &[u32]) -> Option<(PublicKey, u32)> {
-        let slow = self.flights.iter().filter(|(from, flight)| {
-            flight.until.saturating_sub(stall(**from)) + SLOW <= now
-        });
+        let slow = self
+            .flights
+            .iter()
+            .filter(|(from, flight)| flight.until.saturating_sub(stall(**from)) + SLOW <= now);
         let mut pieces = slow.flat_map(|(_, flight)| flight.pieces()).filter(|piece| {
             let alone = self.flights.values().filter(|flight| flight.pieces().contains(piece));
             !self.held.has(*piece)
@@ -107,7 +108,8 @@ impl Schedule {
     /// A number that is another one on each machine (splitmix64's last step).
     fn mix(&self, piece: u32, key: &[u8]) -> u64 {
         let key = key.iter().take(8).fold(0u64, |all, byte| all << 8 | u64::from(*byte));
-        let mut mixed = self.seed ^ key ^ (u64::from(piece) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mixed =
+            self.seed ^ key ^ (u64::from(piece) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31

@@ -308,9 +308,8 @@ impl Schedule {
 
     /// Makes room: of the peers that are not being asked, the one that helps least.
     fn forget_one(&mut self) {
-        let idle = self.peers.iter().filter(|(key, _)| {
-            !self.flights.contains_key(&Source::Peer(**key))
-        });
+        let idle =
+            self.peers.iter().filter(|(key, _)| !self.flights.contains_key(&Source::Peer(**key)));
         let useless = |peer: &Peer| (peer.held.helps(&self.held), peer.held.len());
         let worst = idle.min_by_key(|(_, peer)| useless(peer)).map(|(key, _)| *key);
         if let Some(worst) = worst {

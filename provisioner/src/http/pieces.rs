@@ -16,11 +16,7 @@ use protocol::{
     Digest, Signed,
     pieces::{MAX_AVOIDED, PiecesAsk, Swarm},
 };
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// `POST /v1/machines/{mac}/pieces`. Whoever asks is told: addresses of machines at his own site, and
 /// which pieces to fetch that anybody may fetch. What machines say of themselves counts for as much as it
@@ -37,9 +33,10 @@ pub(super) async fn ask(
     let asked = body(posted)?;
     let authority = authority(&app)?;
     let wrong = |text: &str| Problem::new(StatusCode::BAD_REQUEST, text);
-    let bytes = app.peers.bytes(asked.file).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "no image here has such a root")
-    })?;
+    let bytes = app
+        .peers
+        .bytes(asked.file)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no image here has such a root"))?;
     let layout = Layout::of(bytes)
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let held = Held::from_hex(layout.count(), &asked.held)

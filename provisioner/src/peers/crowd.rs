@@ -99,7 +99,11 @@ impl Crowd {
     }
 
     /// What somebody is told who asks, and when to ask again.
-    pub(super) fn ask(&mut self, now: Duration, question: &Question<'_>) -> (Vec<Giver>, Vec<Run>, Duration) {
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        question: &Question<'_>,
+    ) -> (Vec<Giver>, Vec<Run>, Duration) {
         self.seen = now;
         self.sweep(now);
         self.accuse(question);
@@ -216,8 +220,11 @@ impl Crowd {
     /// that nobody has whom it could ask.
     fn grant(&mut self, now: Duration, question: &Question<'_>) -> Vec<u32> {
         let mine = |grant: &Option<Grant>| grant.is_some_and(|grant| grant.to == question.mac);
-        let mut granted: Vec<u32> =
-            question.held.missing().filter(|p| self.granted.get(*p as usize).is_some_and(mine)).collect();
+        let mut granted: Vec<u32> = question
+            .held
+            .missing()
+            .filter(|p| self.granted.get(*p as usize).is_some_and(mine))
+            .collect();
         let others = self.fetching.max(1);
         let batch = (question.held.count() / others).clamp(1, BATCH) as usize;
         let most = granted.len().min(batch) + batch;
@@ -226,9 +233,10 @@ impl Crowd {
             if granted.len() >= most {
                 break;
             }
-            let (Some(grant), free) =
-                (self.granted.get(piece as usize).copied(), self.holders_for(piece, question.avoid) == 0)
-            else {
+            let (Some(grant), free) = (
+                self.granted.get(piece as usize).copied(),
+                self.holders_for(piece, question.avoid) == 0,
+            ) else {
                 break;
             };
             if grant.is_some_and(|grant| grant.to == question.mac) {
