@@ -7,6 +7,8 @@
 //! **Never** looks at a request: what it asks for is the router's.
 
 #[cfg(feature = "serve")]
+mod lane;
+#[cfg(feature = "serve")]
 mod load;
 mod peers;
 #[cfg(feature = "serve")]
@@ -14,6 +16,8 @@ mod serve;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(feature = "serve")]
+pub use lane::{Lane, file_body};
 #[cfg(feature = "serve")]
 pub use load::Load;
 pub use peers::{Peers, Seat};

@@ -1,6 +1,6 @@
 //! The service of an axum router.
 
-use crate::{Load, Peers};
+use crate::{Lane, Load, Peers, lane::Sending};
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,7 +35,8 @@ impl Limits {
     pub const USUAL: Self = Self { connections: 4_096, of_one_peer: 1_024, silence: SILENCE };
 }
 
-/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
+/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`, and find a
+/// [`Lane`] among a request's extensions.
 pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
     serve_counted(listener, limits, Load::default(), router).await
 }
@@ -47,7 +48,10 @@ pub async fn serve_counted(
     load: Load,
     router: Router,
 ) -> Infallible {
-    let each = move |stream, peer| connection(stream, peer, router.clone(), limits.silence);
+    let each = move |stream, peer| {
+        let (lane, router) = (Lane::default(), router.clone());
+        connection(Sending::new(stream, lane.clone()), peer, Some(lane), router, limits.silence)
+    };
     accept(listener, limits, load, each).await
 }
 
@@ -94,12 +98,16 @@ where
 pub(crate) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
+    lane: Option<Lane>,
     router: Router,
     silence: Duration,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(lane) = &lane {
+            request.extensions_mut().insert(lane.clone());
+        }
         // A router is always ready.
         router.clone().call(request)
     });

@@ -78,7 +78,7 @@ pub async fn serve_tls_counted(
             };
             let Some((stream, secured)) = shaken else { return };
             let router = router.layer(Extension(secured));
-            connection(stream, peer, router, limits.silence).await;
+            connection(stream, peer, None, router, limits.silence).await;
         }
     };
     accept(listener, limits, load, each).await

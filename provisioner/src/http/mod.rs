@@ -43,6 +43,7 @@ mod ca;
 mod cache;
 mod configuration;
 mod doors;
+mod file;
 mod listing;
 mod live;
 mod media;
