@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// The most that is sent in one go.
-const STRETCH: usize = 1 << 20;
+const STRETCH: usize = 8 << 20;
 /// What is read at a time where bytes have to be seen.
 const CHUNK: usize = 128 << 10;
 

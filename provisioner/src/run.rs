@@ -161,11 +161,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         let settings = settings(&options, mode, interface.network, base_url, url)?;
         four = Some(settings.pool).filter(|_| mode == Mode::Full);
         let server = Arc::new(dhcp::server::Server {
-            answerer: dhcp::answerer::Answerer {
-                settings,
-                rules: rules.clone(),
-                store: store.clone(),
-            },
+            answerer: dhcp::answerer::Answerer::new(settings, rules.clone(), store.clone()),
             timeline: timeline.clone(),
             counters: counters.clone(),
         });

@@ -109,7 +109,7 @@ fn firmware_is_offered_an_address_and_its_own_platforms_file() {
         assert_eq!(reply.address, Some(FREE));
         let name = format!("52-54-00-aa-00-09/{file}");
         assert_eq!(reply.boot, Some(Boot::File { name: name.clone(), direct: true }));
-        assert_eq!(answer.lease, LeaseChange::Hold(FREE, NOW + 60));
+        assert_eq!(answer.lease, LeaseChange::Offer(FREE, NOW + 60));
         let bytes = bytes(&answer, Mode::Full, &request(DISCOVER, client));
         assert_eq!(&bytes[20..24], &US, "next server");
         assert_eq!(&bytes[108..108 + name.len()], name.as_bytes());
@@ -234,10 +234,12 @@ fn a_client_is_offered_what_it_holds_before_what_it_asks_and_that_before_any_oth
 }
 
 #[test]
-fn an_offer_never_shortens_a_lease_that_runs() {
+fn an_offer_changes_nothing_of_a_lease_that_runs() {
     let mut facts = holding(FREE);
     facts.lease = facts.lease.map(|lease| Lease { expires: NOW + 3_000, ..lease });
-    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Hold(FREE, NOW + 3_000));
+    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Keep);
+    facts.lease = facts.lease.map(|lease| Lease { expires: NOW, ..lease });
+    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Offer(FREE, NOW + 60));
 }
 
 #[test]
@@ -527,11 +529,8 @@ fn every_architecture_of_ianas_list_is_answered_or_refused_with_a_reason() {
 fn packets_that_come_together_are_answered_each_in_its_place_and_get_an_address_each() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("p.sqlite"));
-    let answerer = Answerer {
-        settings: settings(Mode::Full),
-        rules: Rules::default(),
-        store: Arc::new(Store::open(&place, BTreeMap::new()).unwrap()),
-    };
+    let store = Arc::new(Store::open(&place, BTreeMap::new()).unwrap());
+    let answerer = Answerer::new(settings(Mode::Full), Rules::default(), store);
     let from = |last: u8| {
         let mut bytes = request(DISCOVER, UEFI);
         bytes[33] = last;

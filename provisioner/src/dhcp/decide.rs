@@ -233,10 +233,13 @@ impl Decision<'_> {
         };
         let marks = if boot.is_some() { vec![Mark::Asks(self.asker())] } else { vec![] };
         reply.boot = boot;
-        // A lease that still runs is not cut short by a new offer of the same address.
-        let until = (facts.now + OFFER_SECONDS)
-            .max(facts.lease.filter(|lease| lease.address == address).map_or(0, |l| l.expires));
-        self.answer(reply, LeaseChange::Hold(address, until), text, marks)
+        // A lease that still runs is neither cut short nor made longer by a new offer of its address.
+        let runs = |lease: Lease| lease.address == address && lease.expires > facts.now;
+        let lease = match facts.lease.is_some_and(runs) {
+            true => LeaseChange::Keep,
+            false => LeaseChange::Offer(address, facts.now + OFFER_SECONDS),
+        };
+        self.answer(reply, lease, text, marks)
     }
 
     fn request(&self) -> Answer {

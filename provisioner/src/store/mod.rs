@@ -101,6 +101,9 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("the database holds a value that cannot be read: {0}")]
     Value(#[from] serde_json::Error),
+    /// No thread can be had.
+    #[error("the database's thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The task that ran it was cancelled.
     #[error("the program is stopping")]
     Stopping,
