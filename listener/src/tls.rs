@@ -5,18 +5,25 @@
 
 use crate::{
     Limits, Load, Peers,
+    moving::Moving,
     serve::{accept, connection},
+    table::Table,
 };
 use axum::{Extension, Router};
 use rustls::{ServerConfig, pki_types::CertificateDer};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
+
+/// Where there is no room for one more handshake, one that lasts for so long goes: firmware computes
+/// its part in a second or two.
+const LASTING: Duration = Duration::from_secs(3);
 
 /// How many handshakes there may be, and how long one may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshakes {
-    /// In all. One more waits until one ends.
+    /// In all. For one more, one that lasts for 3 s already ends, of the peer that has most; where
+    /// there is none, it waits.
     pub at_once: usize,
     /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
     pub of_one_peer: usize,
@@ -65,19 +72,18 @@ pub async fn serve_tls_counted(
     let counted = load.clone();
     let door = Arc::new(Door {
         acceptor: TlsAcceptor::from(config),
-        places: Semaphore::new(handshakes.at_once),
+        table: Table::new(handshakes.at_once, LASTING),
         peers: Peers::default(),
         handshakes,
     });
-    let each = move |stream, peer| {
+    let each = move |stream, peer, progress| {
         let (door, router, counted) = (door.clone(), router.clone(), counted.clone());
         async move {
-            let shaken = {
-                let _counted = counted.handshake();
-                door.handshake(stream, peer).await
+            let Some((stream, secured)) = door.handshake(stream, peer, &counted).await else {
+                return;
             };
-            let Some((stream, secured)) = shaken else { return };
             let router = router.layer(Extension(secured));
+            let stream = Moving::new(stream, progress);
             connection(stream, peer, None, router, limits.silence).await;
         }
     };
@@ -86,7 +92,7 @@ pub async fn serve_tls_counted(
 
 struct Door {
     acceptor: TlsAcceptor,
-    places: Semaphore,
+    table: Arc<Table>,
     peers: Peers,
     handshakes: Handshakes,
 }
@@ -94,14 +100,26 @@ struct Door {
 type Stream = tokio_rustls::server::TlsStream<TcpStream>;
 
 impl Door {
-    async fn handshake(&self, stream: TcpStream, peer: SocketAddr) -> Option<(Stream, Secured)> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        load: &Load,
+    ) -> Option<(Stream, Secured)> {
         let Some(_seat) = self.peers.seat(peer.ip(), self.handshakes.of_one_peer) else {
             tracing::debug!(%peer, "it has {} handshakes already", self.handshakes.of_one_peer);
             return None;
         };
-        // None of those that are waited for takes longer than its patience.
-        let _place = self.places.acquire().await.ok()?;
-        let shaken = timeout(self.handshakes.patience, self.acceptor.accept(stream)).await;
+        let place = self.table.place(self.table.room().await?, peer.ip());
+        let _counted = load.handshake();
+        let shaking = timeout(self.handshakes.patience, self.acceptor.accept(stream));
+        let shaken = tokio::select! {
+            shaken = shaking => shaken,
+            () = place.wanted() => {
+                tracing::debug!(%peer, "no TLS: the handshake made room for another");
+                return None;
+            }
+        };
         let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {

@@ -13,6 +13,7 @@ mod living;
 mod page;
 mod reproducible;
 mod secure_boot;
+mod siege;
 mod syscalls;
 mod tpm;
 mod trust;
@@ -104,6 +105,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "page",
         "the page in a real Chromium: each task, by mouse and by keys, on a telephone, light and dark",
         page::run,
+    ),
+    (
+        "siege",
+        "a provisioner that strangers attack, each way at its full rate, while machines boot from it",
+        siege::run,
     ),
     (
         "living",

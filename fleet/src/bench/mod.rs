@@ -18,7 +18,7 @@ pub mod peers;
 pub mod row;
 pub mod storm;
 pub mod tftp;
-mod tls;
+pub(crate) mod tls;
 
 use crate::{
     sample::{self, Sizes},

@@ -11,7 +11,7 @@ use std::{fs, path::Path, sync::Arc};
 use tokio_rustls::TlsConnector;
 
 /// A client of TLS 1.3; no session is taken up again, so that each connection has its handshake.
-pub(super) fn connector() -> anyhow::Result<TlsConnector> {
+pub(crate) fn connector() -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(default_provider());
     let schemes = provider.signature_verification_algorithms.supported_schemes();
     let mut config = ClientConfig::builder_with_provider(provider)

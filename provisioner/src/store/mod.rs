@@ -49,6 +49,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicI64},
 };
+use tokio::sync::Semaphore;
 
 /// The store failed. Nothing that a machine sends is the cause.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +168,11 @@ pub struct Store {
     /// How long it takes.
     pub meter: Meter,
     ahead: AtomicI64,
+    at_once: Semaphore,
 }
+
+/// How many tasks ask at a time: more would be threads that wait for each other.
+const AT_ONCE: usize = 8;
 
 impl Store {
     /// Opens, and where need be makes, the database. Machines in `names` are called so.
@@ -184,7 +189,8 @@ impl Store {
                 Backend::Postgres(server)
             }
         };
-        let store = Self { backend, names, meter: Meter::default(), ahead: AtomicI64::new(0) };
+        let (meter, ahead) = (Meter::default(), AtomicI64::new(0));
+        let store = Self { backend, names, meter, ahead, at_once: Semaphore::new(AT_ONCE) };
         store.rename()?;
         Ok(store)
     }
@@ -227,6 +233,7 @@ impl Store {
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
+        let _turn = self.at_once.acquire().await.map_err(|_| StoreError::Stopping)?;
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
     }
 }

@@ -30,6 +30,9 @@ const CARRY: Duration = Duration::from_secs(1);
 /// while they never rest, it would grow for ever.
 const MOST_PAGES: i64 = 16_384;
 
+/// Statements kept prepared: all that the program has, so that none is parsed twice.
+const STATEMENTS: usize = 256;
+
 /// A file.
 pub(in crate::store) struct Sqlite {
     writer: Mutex<Connection>,
@@ -48,6 +51,7 @@ impl Sqlite {
             // No files elsewhere: where we are confined there is no elsewhere.
             connection.pragma_update(None, "temp_store", "MEMORY")?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(connection)
         };
         let opened = |source| StoreError::Open { path: path.into(), source };
