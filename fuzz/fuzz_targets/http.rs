@@ -113,6 +113,7 @@ fn app(folder: &Path) -> Arc<App> {
             approval: provisioner::config::Approval::Automatic,
             time_servers: vec![],
         }),
+        ledger: provisioner::ledger::Work::new(tokio::sync::watch::channel(Arc::default()).1),
         upstream: tokio::sync::watch::channel(Arc::default()).1,
         dhcp: "off",
         ca: Arc::new(Ca::open_or_make(&folder.join("tls"), &Names::default()).expect("a CA")),

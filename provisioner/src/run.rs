@@ -15,7 +15,7 @@ use crate::{
     groups::{Configured, Site},
     http::{self, App},
     image::Image,
-    ipv6,
+    ipv6, ledger,
     metrics::{Pools, watched},
     miners::{Miners, medium::Medium},
     net,
@@ -244,6 +244,11 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     counters.metrics.tables.show("watchers", most as u64, used);
     let shared = counters.clone();
     let metrics = &shared.metrics;
+    let upstream = upstream::watch(
+        options.ledger.clone(),
+        options.parameter_server.clone(),
+        timeline.clone(),
+    )?;
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -259,11 +264,8 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         ),
         uki: options.uki,
         authority,
-        upstream: upstream::watch(
-            options.ledger.clone(),
-            options.parameter_server.clone(),
-            timeline.clone(),
-        )?,
+        ledger: ledger::Work::new(ledger::watch(upstream.clone())?),
+        upstream,
         dhcp: part.as_str(),
         ca: secure.ca.clone(),
         own_certificate: secure.own,

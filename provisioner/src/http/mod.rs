@@ -16,6 +16,9 @@
 //! | `POST /v1/machines/{mac}/enrol` | node-init | to be taken in |
 //! | `POST /v1/machines/{mac}/certificate` | node-init | its certificate for TLS |
 //! | `POST /v1/machines/{mac}/alive` | node-init | that it is there, by that certificate alone |
+//! | `POST /v1/machines/{mac}/lines` | node-init | its console's lines, by that certificate alone |
+//! | `GET /v1/machines/{mac}/console`, `…/console/live` | people, programs | what is kept of them |
+//! | `GET /v1/machines/{mac}/work` | people, programs | its receipts, as the ledger told of them |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `GET, POST /v1/machines/{mac}/state` | operators | where a machine stands, and to move it on |
 //! | `POST /v1/machines/{mac}/revoke` | operators | to put a machine's node key out |
@@ -42,6 +45,7 @@ mod boot;
 mod ca;
 mod cache;
 mod configuration;
+mod console;
 mod doors;
 mod file;
 mod listing;
@@ -64,6 +68,7 @@ use crate::{
     counters::Counters,
     enrol::Authority,
     groups::Configured,
+    ledger::Work,
     machine::Mac,
     miners::Miners,
     script,
@@ -109,6 +114,8 @@ pub struct App {
     pub authority: Option<Authority>,
     /// What ledger and parameter servers said last.
     pub upstream: watch::Receiver<Arc<UpstreamStatus>>,
+    /// What the ledger said last of nodes and receipts.
+    pub ledger: Work,
     /// `full`, `proxy` or `off`.
     pub dhcp: &'static str,
     /// Our CA.
@@ -164,6 +171,9 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(api::machine))
         .routes(routes!(api::life))
         .routes(routes!(api::crash))
+        .routes(routes!(api::work))
+        .routes(routes!(console::page))
+        .routes(routes!(console::live))
         .routes(routes!(api::status))
         .routes(routes!(live::events))
         .routes(routes!(operators::list, operators::add))
@@ -187,6 +197,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
         .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
+        .route("/v1/machines/{mac}/lines", post(console::lines))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines/{mac}/claim", post(media::claim))
         .route("/v1/media", get(media::offer).post(media::register))

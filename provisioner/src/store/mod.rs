@@ -9,6 +9,7 @@
 mod answers;
 mod attempts;
 mod configuration;
+mod console;
 mod crashes;
 mod events;
 mod figures;
@@ -28,6 +29,7 @@ mod sql;
 
 pub use answers::Asked;
 pub use configuration::{Draft, Drafted, Mark};
+pub use console::Lines;
 pub use figures::Figures;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
