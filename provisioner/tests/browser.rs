@@ -85,10 +85,10 @@ impl Site {
     /// A machine says lines of its console.
     fn says(&self, mac: &str, numbers: std::ops::Range<u64>) {
         let line = |sequence: u64| ConsoleLine {
-            source: if sequence % 7 == 0 { ConsoleSource::Init } else { ConsoleSource::Kernel },
+            source: if sequence.is_multiple_of(7) { ConsoleSource::Init } else { ConsoleSource::Kernel },
             sequence,
             at_ms: 1_234 * sequence,
-            level: Some(if sequence % 11 == 0 { 3 } else { 6 }),
+            level: Some(if sequence.is_multiple_of(11) { 3 } else { 6 }),
             text: format!("usb 1-{sequence}: new high-speed <b>device</b> number {sequence}"),
         };
         let batch = ConsoleBatch { boot_id: Digest([1; 32]), lines: numbers.map(line).collect() };
