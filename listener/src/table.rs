@@ -107,6 +107,12 @@ impl Table {
         })
     }
 
+    /// Whether there is no room.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
     /// Room for one more, made where there is none.
     pub(crate) async fn room(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = self.places.clone().try_acquire_owned() {

@@ -18,6 +18,9 @@ use tokio_rustls::TlsAcceptor;
 /// Where there is no room for one more handshake, one that lasts for so long goes: firmware computes
 /// its part in a second or two.
 const LASTING: Duration = Duration::from_secs(3);
+/// How many a peer may have then, those that wait among them: a few who say hello and no more are not to
+/// keep all others waiting.
+const OF_ONE_WHERE_FULL: usize = 4;
 
 /// How many handshakes there may be, and how long one may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +109,16 @@ impl Door {
         peer: SocketAddr,
         load: &Load,
     ) -> Option<(Stream, Secured)> {
-        let Some(_seat) = self.peers.seat(peer.ip(), self.handshakes.of_one_peer) else {
-            tracing::debug!(%peer, "it has {} handshakes already", self.handshakes.of_one_peer);
+        // Who says nothing has no place yet; his connection is bounded as all are.
+        if !matches!(timeout(self.handshakes.patience, stream.readable()).await, Ok(Ok(()))) {
+            tracing::debug!(%peer, "no TLS: it says nothing");
+            return None;
+        }
+        let most = self.handshakes.of_one_peer;
+        let most = if self.table.is_full() { most.min(OF_ONE_WHERE_FULL) } else { most };
+        let Some(_seat) = self.peers.seat(peer.ip(), most) else {
+            tracing::debug!(%peer, "it has {most} handshakes already");
+            load.turn_away();
             return None;
         };
         let place = self.table.place(self.table.room().await?, peer.ip());
@@ -197,6 +208,13 @@ mod tests {
             TcpStream::connect(self.address).await.unwrap()
         }
 
+        /// Says that a hello follows, and no more.
+        async fn held(&self) -> TcpStream {
+            let mut stream = self.silent().await;
+            stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            stream
+        }
+
         /// What is answered, where something is, within a time.
         async fn asked(&self, limit: Duration) -> Option<String> {
             let stream = self.silent().await;
@@ -243,7 +261,10 @@ mod tests {
     async fn no_more_handshakes_than_there_are_places_and_who_waits_gets_one() {
         let few = Handshakes { at_once: 2, patience: 4 * SOON, ..Handshakes::USUAL };
         let site = served(Limits::USUAL, few).await;
-        let _held = [site.silent().await, site.silent().await];
+        let _silent = [site.silent().await, site.silent().await];
+        tokio::time::sleep(SOON / 4).await;
+        assert!(site.asked(LATE).await.is_some(), "who says nothing takes no place");
+        let _held = [site.held().await, site.held().await];
         tokio::time::sleep(SOON / 4).await;
         assert_eq!(site.asked(SOON).await, None, "both places are taken");
         tokio::time::sleep(4 * SOON).await;
@@ -254,7 +275,7 @@ mod tests {
     async fn one_peer_has_its_share_of_handshakes_and_no_more() {
         let one = Handshakes { of_one_peer: 1, ..Handshakes::USUAL };
         let site = served(Limits::USUAL, one).await;
-        let held = site.silent().await;
+        let held = site.held().await;
         tokio::time::sleep(SOON / 4).await;
         assert_eq!(site.asked(SOON).await, None);
         drop(held);

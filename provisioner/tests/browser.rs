@@ -85,7 +85,11 @@ impl Site {
     /// A machine says lines of its console.
     fn says(&self, mac: &str, numbers: std::ops::Range<u64>) {
         let line = |sequence: u64| ConsoleLine {
-            source: if sequence.is_multiple_of(7) { ConsoleSource::Init } else { ConsoleSource::Kernel },
+            source: if sequence.is_multiple_of(7) {
+                ConsoleSource::Init
+            } else {
+                ConsoleSource::Kernel
+            },
             sequence,
             at_ms: 1_234 * sequence,
             level: Some(if sequence.is_multiple_of(11) { 3 } else { 6 }),

@@ -10,6 +10,18 @@ use rustls::{
 use std::{fs, path::Path, sync::Arc};
 use tokio_rustls::TlsConnector;
 
+/// The first bytes of such a client; none where it cannot be made.
+pub(crate) fn hello() -> Vec<u8> {
+    let made = || -> anyhow::Result<Vec<u8>> {
+        let name = ServerName::from(std::net::IpAddr::from(lab::net::SERVER));
+        let mut client = rustls::ClientConnection::new(connector()?.config().clone(), name)?;
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes)?;
+        Ok(bytes)
+    };
+    made().unwrap_or_default()
+}
+
 /// A client of TLS 1.3; no session is taken up again, so that each connection has its handshake.
 pub(crate) fn connector() -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(default_provider());

@@ -125,7 +125,8 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "slow-handshakes",
-        what: "2,000 connections of 200 addresses to HTTPS that never say hello",
+        what: "2,000 connections of 200 addresses to HTTPS, half of which say nothing, the others hello and \
+               nothing more",
         before: USUAL,
         new_are_refused: false,
         run: |field| Box::pin(connections(field, HTTPS_PORT, 10, Holds::Hello)),
@@ -286,8 +287,9 @@ enum Holds {
 /// So many connections of each attacker, opened again as they are closed.
 async fn connections(field: Field, port: u16, of_each: u32, holds: Holds) {
     let kernel = format!("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", kernel().await);
+    let hello = crate::bench::tls::hello();
     keep(ATTACKERS * of_each, move |number| {
-        let (field, kernel) = (field.clone(), kernel.clone());
+        let (field, kernel, hello) = (field.clone(), kernel.clone(), hello.clone());
         async move {
             let Ok(mut stream) = connect(attacker(number), port).await else {
                 return sleep(Duration::from_millis(200)).await;
@@ -308,8 +310,12 @@ async fn connections(field: Field, port: u16, of_each: u32, holds: Holds) {
                     }
                 }
                 Holds::Hello => {
-                    let mut nothing = [0; 1];
-                    let _ = stream.read(&mut nothing).await;
+                    if number % 2 == 0 {
+                        let _ = stream.write_all(&hello).await;
+                    }
+                    // What is answered is taken, and nothing comes of it.
+                    let mut answer = [0; 4_096];
+                    while matches!(stream.read(&mut answer).await, Ok(1..)) {}
                 }
             }
         }
