@@ -339,8 +339,12 @@ pub fn settings(
         None => Pool::single(address),
     };
     let (first, last) = pool.ends();
-    if mode == Mode::Full && !(network.contains(first) && network.contains(last)) {
+    let link = pool.link(network);
+    if mode == Mode::Full && !(link.contains(first) && link.contains(last)) {
         return Err(StartError::PoolElsewhere { pool, address });
+    }
+    if mode == Mode::Full && !link.contains(address) && options.router.is_empty() {
+        return Err(StartError::NoRouter(pool));
     }
     let (bios_file, uefi_file) = ipxe_files(options);
     Ok(Settings {
