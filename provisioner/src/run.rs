@@ -270,6 +270,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         )?,
         dhcp: part.as_str(),
         ca: secure.ca.clone(),
+        ca_rsa: secure.ca_rsa.clone(),
         own_certificate: secure.own,
         https: secure.url.clone(),
         https_port: https.port(),
@@ -298,7 +299,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
             Limits::USUAL,
             Handshakes::USUAL,
             load,
-            secure.config.clone(),
+            secure.spoken.clone(),
             router.clone(),
         );
         tokio::spawn(watched::while_it_listens(&metrics.listening, "https", served));
