@@ -117,6 +117,7 @@ fn app(folder: &Path) -> Arc<App> {
         upstream: tokio::sync::watch::channel(Arc::default()).1,
         dhcp: "off",
         ca: Arc::new(Ca::open_or_make(&folder.join("tls"), &Names::default()).expect("a CA")),
+        ca_rsa: None,
         own_certificate: true,
         https: "https://10.77.0.1:8443".into(),
         https_port: 8443,

@@ -28,4 +28,4 @@ pub use peers::{Peers, Seat};
 #[cfg(feature = "serve")]
 pub use serve::{Limits, serve, serve_counted};
 #[cfg(feature = "tls")]
-pub use tls::{Handshakes, Secured, serve_tls, serve_tls_counted};
+pub use tls::{Handshakes, Other, Secured, Spoken, serve_tls, serve_tls_counted};

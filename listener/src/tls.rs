@@ -10,10 +10,14 @@ use crate::{
     table::Table,
 };
 use axum::{Extension, Router};
-use rustls::{ServerConfig, pki_types::CertificateDer};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, net::TcpStream, time::timeout};
-use tokio_rustls::TlsAcceptor;
+use rustls::{
+    ServerConfig,
+    pki_types::CertificateDer,
+    server::{Acceptor, ClientHello},
+};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio_rustls::LazyConfigAcceptor;
 
 /// Where there is no room for one more handshake, one that lasts for so long goes: firmware computes
 /// its part in a second or two.
@@ -42,6 +46,35 @@ impl Handshakes {
         Self { at_once: 512, of_one_peer: 64, patience: Duration::from_secs(20) };
 }
 
+/// What is spoken.
+#[derive(Clone)]
+pub struct Spoken {
+    /// With everybody.
+    pub usual: Arc<ServerConfig>,
+    /// But for those.
+    pub other: Option<Other>,
+}
+
+impl From<Arc<ServerConfig>> for Spoken {
+    fn from(usual: Arc<ServerConfig>) -> Self {
+        Self { usual, other: None }
+    }
+}
+
+/// What is spoken with those who cannot do better, and costs more: its handshakes are bounded apart,
+/// so that they keep nobody else waiting.
+#[derive(Clone)]
+pub struct Other {
+    /// Who they are, by their first message.
+    pub whose: fn(&ClientHello<'_>) -> bool,
+    /// What is spoken with them.
+    pub config: Arc<ServerConfig>,
+    /// How many such handshakes there are in all. One more waits, as long as its patience is.
+    pub at_once: usize,
+    /// From one address, or one IPv6 network of 64 bits. One more is closed.
+    pub of_one_peer: usize,
+}
+
 /// Stands in a request's extensions where it came over TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secured {
@@ -57,10 +90,10 @@ pub async fn serve_tls(
     listener: TcpListener,
     limits: Limits,
     handshakes: Handshakes,
-    config: Arc<ServerConfig>,
+    spoken: impl Into<Spoken>,
     router: Router,
 ) -> Infallible {
-    serve_tls_counted(listener, limits, handshakes, Load::default(), config, router).await
+    serve_tls_counted(listener, limits, handshakes, Load::default(), spoken, router).await
 }
 
 /// The same, and `load` tells how full it is.
@@ -69,12 +102,15 @@ pub async fn serve_tls_counted(
     limits: Limits,
     handshakes: Handshakes,
     load: Load,
-    config: Arc<ServerConfig>,
+    spoken: impl Into<Spoken>,
     router: Router,
 ) -> Infallible {
     let counted = load.clone();
+    let spoken = spoken.into();
     let door = Arc::new(Door {
-        acceptor: TlsAcceptor::from(config),
+        others: Semaphore::new(spoken.other.as_ref().map_or(0, |other| other.at_once)),
+        other_peers: Peers::default(),
+        spoken,
         table: Table::new(handshakes.at_once, LASTING),
         peers: Peers::default(),
         handshakes,
@@ -94,7 +130,9 @@ pub async fn serve_tls_counted(
 }
 
 struct Door {
-    acceptor: TlsAcceptor,
+    spoken: Spoken,
+    others: Semaphore,
+    other_peers: Peers,
     table: Arc<Table>,
     peers: Peers,
     handshakes: Handshakes,
@@ -123,7 +161,7 @@ impl Door {
         };
         let place = self.table.place(self.table.room().await?, peer.ip());
         let _counted = load.handshake();
-        let shaking = timeout(self.handshakes.patience, self.acceptor.accept(stream));
+        let shaking = timeout(self.handshakes.patience, self.shaken(stream, peer));
         let shaken = tokio::select! {
             shaken = shaking => shaken,
             () = place.wanted() => {
@@ -146,6 +184,18 @@ impl Door {
         let certificate = shown.map(|certificate| certificate.clone().into_owned());
         Some((stream, Secured { certificate }))
     }
+
+    async fn shaken(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let Some(other) = self.spoken.other.as_ref().filter(|o| (o.whose)(&start.client_hello()))
+        else {
+            return start.into_stream(self.spoken.usual.clone()).await;
+        };
+        let seat = self.other_peers.seat(peer.ip(), other.of_one_peer);
+        let _seat = seat.ok_or_else(|| io::Error::other("it has its share of costly ones"))?;
+        let _place = self.others.acquire().await.map_err(io::Error::other)?;
+        start.into_stream(other.config.clone()).await
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +204,7 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, ClientConnection, RootCertStore,
         crypto::aws_lc_rs::default_provider,
         pki_types::{PrivateKeyDer, ServerName},
         version::TLS13,
@@ -173,6 +223,14 @@ mod tests {
     }
 
     async fn served(limits: Limits, handshakes: Handshakes) -> Site {
+        served_as(limits, handshakes, Spoken::from).await
+    }
+
+    async fn served_as(
+        limits: Limits,
+        handshakes: Handshakes,
+        spoken: impl FnOnce(Arc<ServerConfig>) -> Spoken,
+    ) -> Site {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let certificate = made.cert.der().clone();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -199,7 +257,7 @@ mod tests {
             }
         };
         let router = Router::new().route("/", get(how));
-        tokio::spawn(serve_tls(listener, limits, handshakes, Arc::new(server), router));
+        tokio::spawn(serve_tls(listener, limits, handshakes, spoken(Arc::new(server)), router));
         Site { address, client: Arc::new(client) }
     }
 
@@ -212,6 +270,17 @@ mod tests {
         async fn held(&self) -> TcpStream {
             let mut stream = self.silent().await;
             stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            stream
+        }
+
+        /// One that says hello, and no more.
+        async fn greets(&self) -> TcpStream {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut hello = Vec::new();
+            let mut client = ClientConnection::new(self.client.clone(), name).unwrap();
+            client.write_tls(&mut hello).unwrap();
+            let mut stream = self.silent().await;
+            stream.write_all(&hello).await.unwrap();
             stream
         }
 
@@ -281,5 +350,29 @@ mod tests {
         drop(held);
         tokio::time::sleep(SOON / 4).await;
         assert!(site.asked(LATE).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn costly_handshakes_are_bounded_apart_from_the_others() {
+        let costly = |of_one_peer, at_once, whose: fn(&ClientHello<'_>) -> bool| {
+            move |config: Arc<ServerConfig>| Spoken {
+                usual: config.clone(),
+                other: Some(Other { whose, config, at_once, of_one_peer }),
+            }
+        };
+        let all = |_: &ClientHello<'_>| true;
+        let patience = Handshakes { patience: 4 * SOON, ..Handshakes::USUAL };
+        for spoken in [costly(1, 9, all), costly(9, 1, all)] {
+            let site = served_as(Limits::USUAL, patience, spoken).await;
+            let held = site.greets().await;
+            tokio::time::sleep(SOON / 4).await;
+            assert_eq!(site.asked(SOON).await, None);
+            drop(held);
+            tokio::time::sleep(SOON / 4).await;
+            assert!(site.asked(LATE).await.is_some());
+        }
+        let site = served_as(Limits::USUAL, patience, costly(0, 0, |_| false)).await;
+        let _held = site.greets().await;
+        assert!(site.asked(LATE).await.is_some(), "these are none of them");
     }
 }

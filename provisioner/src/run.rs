@@ -268,6 +268,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         upstream,
         dhcp: part.as_str(),
         ca: secure.ca.clone(),
+        ca_rsa: secure.ca_rsa.clone(),
         own_certificate: secure.own,
         https: secure.url.clone(),
         https_port: https.port(),
@@ -296,7 +297,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
             Limits::USUAL,
             Handshakes::USUAL,
             load,
-            secure.config.clone(),
+            secure.spoken.clone(),
             router.clone(),
         );
         tokio::spawn(watched::while_it_listens(&metrics.listening, "https", served));
@@ -337,8 +338,12 @@ pub fn settings(
         None => Pool::single(address),
     };
     let (first, last) = pool.ends();
-    if mode == Mode::Full && !(network.contains(first) && network.contains(last)) {
+    let link = pool.link(network);
+    if mode == Mode::Full && !(link.contains(first) && link.contains(last)) {
         return Err(StartError::PoolElsewhere { pool, address });
+    }
+    if mode == Mode::Full && !link.contains(address) && options.router.is_empty() {
+        return Err(StartError::NoRouter(pool));
     }
     let (bios_file, uefi_file) = ipxe_files(options);
     Ok(Settings {

@@ -349,6 +349,40 @@ fn through_a_relay_the_answer_goes_to_it_with_its_own_option_last() {
 }
 
 #[test]
+fn a_pool_of_a_relays_network_is_for_machines_behind_that_relay_alone() {
+    let relayed = Settings {
+        pool: "10.78.0.100-10.78.0.200/23".parse().unwrap(),
+        routers: vec![[10, 78, 0, 1].into()],
+        ..settings(Mode::Full)
+    };
+    let (us, theirs) = (Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 78, 0, 150));
+    let facts = Facts { free: Some(theirs), ..free() };
+    let ask = |message, options: &[_], relay: [u8; 4], renewed: [u8; 4]| {
+        let mut asked = request(message, &[UEFI, options].concat());
+        asked[24..28].copy_from_slice(&relay);
+        asked[12..16].copy_from_slice(&renewed);
+        let read = parse(&asked).unwrap();
+        let answer = decide(&relayed, &facts, &read, classify(&read), Port::Dhcp);
+        let bytes = answer.reply.as_ref().map(|reply| reply.bytes(&relayed, &read));
+        (answer, bytes)
+    };
+    let (answer, bytes) = ask(DISCOVER, &[], [10, 78, 1, 1], [0; 4]);
+    let bytes = bytes.unwrap();
+    assert_eq!(answer.reply.unwrap().to, To::Relay([10, 78, 1, 1].into()));
+    assert_eq!(bytes[16..20], theirs.octets());
+    assert_eq!(option(&bytes, 1).unwrap(), [255, 255, 254, 0]);
+    assert_eq!(option(&bytes, 28).unwrap(), [10, 78, 1, 255]);
+    assert_eq!((option(&bytes, 3).unwrap(), option(&bytes, 54).unwrap()), (vec![10, 78, 0, 1], US.into()));
+    // Who renews comes by itself.
+    let (answer, _) = ask(REQUEST, &[], [0; 4], theirs.octets());
+    assert_eq!(answer.reply.unwrap().to, To::Address(theirs));
+    for (relay, renewed) in [([0; 4], [0; 4]), ([0; 4], us.octets()), ([10, 77, 0, 9], [0; 4])] {
+        let (answer, _) = ask(DISCOVER, &[], relay, renewed);
+        assert!(answer.reply.is_none() && text(&answer).contains("not served"), "{relay:?}");
+    }
+}
+
+#[test]
 fn a_proxy_gives_no_address_and_leaves_all_else_to_the_other_server() {
     let answer = proxy(Port::Dhcp, &free(), DISCOVER, UEFI);
     assert_eq!(answer.lease, LeaseChange::Keep);

@@ -37,6 +37,8 @@ const DOORS: &[(&str, Door)] = &[
     ("/approvals", Door::Both),
     ("/boot.ipxe", Door::Both),
     ("/boot/{name}", Door::Both),
+    ("/ca-rsa.der", Door::Both),
+    ("/ca-rsa.pem", Door::Both),
     ("/ca.der", Door::Both),
     ("/ca.pem", Door::Both),
     ("/healthz", Door::Both),

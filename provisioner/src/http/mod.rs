@@ -4,6 +4,7 @@
 //! | path | for | what |
 //! |---|---|---|
 //! | `GET /ca.pem`, `/ca.der` | firmware's menus, browsers | our CA |
+//! | `GET /ca-rsa.pem`, `/ca-rsa.der` | menus of firmware without elliptic curves | our CA of RSA keys |
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
@@ -120,6 +121,8 @@ pub struct App {
     pub dhcp: &'static str,
     /// Our CA.
     pub ca: Arc<Ca>,
+    /// The one of RSA keys, where there is one.
+    pub ca_rsa: Option<Arc<Ca>>,
     /// Whether it vouches for us, and not the operator's.
     pub own_certificate: bool,
     /// Base of our URLs by TLS.
@@ -186,6 +189,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(cache::tag))
         .route("/ca.pem", get(ca::pem))
         .route("/ca.der", get(ca::der))
+        .route("/ca-rsa.pem", get(ca::rsa_pem))
+        .route("/ca-rsa.der", get(ca::rsa_der))
         .route("/boot.ipxe", get(boot::entry))
         .route("/boot/{name}", get(boot::machine))
         .route("/ipxe/{file}", get(boot::ipxe))
