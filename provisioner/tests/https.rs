@@ -193,7 +193,7 @@ async fn a_client_without_curves_is_served_by_rsa_keys_where_firmware_boots_by_h
     assert!(!file("ca-rsa.pem").exists(), "nobody waits for keys that nobody needs");
     let for_firmware = Options { http_boot: Some(HttpBoot::Https), ..options(folder.path()) };
     let running = run::start(for_firmware).await.unwrap();
-    let served = |ca: &'static str, suites: &'static str| openssl(running.https, &file(ca), suites);
+    let served = async |ca: &str, suites: &str| openssl(running.https, &file(ca), suites).await;
     for (suites, key) in [
         ("DHE-RSA-AES128-GCM-SHA256", "DH, 3072 bits"),
         ("DHE-RSA-AES256-GCM-SHA384", "DH, 3072 bits"),
