@@ -48,15 +48,8 @@ pub enum Family {
     V6,
 }
 
-const WAYS: [Way; 7] = [
-    Way::BiosRom,
-    Way::Pxe,
-    Way::Http,
-    Way::Https,
-    Way::Stick,
-    Way::EfiFile,
-    Way::BiosStick,
-];
+const WAYS: [Way; 7] =
+    [Way::BiosRom, Way::Pxe, Way::Http, Way::Https, Way::Stick, Way::EfiFile, Way::BiosStick];
 const NETWORKS: [Network; 4] = [Network::Ours, Network::Proxy, Network::Relay, Network::Silent];
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -176,7 +169,9 @@ impl fmt::Display for Nothing {
                 "b: DHCPv6 has no proxy: a server's answer is taken whole or not at all \
                  ([ipv6.md](ipv6.md) says what another server has to name)."
             }
-            Self::OldBios => "c: BIOS has no IPv6. The iPXE in a card's ROM may; it is not counted on.",
+            Self::OldBios => {
+                "c: BIOS has no IPv6. The iPXE in a card's ROM may; it is not counted on."
+            }
             Self::NoLoader => {
                 "d: not yet: the medium has no loader for BIOS ([home.md](home.md), \"Left\")."
             }

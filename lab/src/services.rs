@@ -299,17 +299,14 @@ pub fn relay6(folder: &Path) -> ServiceSpec {
 
 fn dnsmasq(name: &str, namespace: &str, interface: &str, folder: &Path) -> ServiceSpec {
     let leases = folder.join(format!("{name}.leases"));
-    ServiceSpec {
-        namespace: Some(namespace.into()),
-        ..ServiceSpec::new(name, "dnsmasq", folder)
-    }
-    // Its debug mode stays in the foreground and changes no user: in a user namespace there is no
-    // other one, and no group may be given up.
-    .args(["--no-daemon", "--conf-file=/dev/null", "--log-dhcp", "--bind-interfaces"])
-    // No DNS.
-    .arg("--port=0")
-    .arg(format!("--interface={interface}"))
-    .arg(format!("--dhcp-leasefile={}", leases.display()))
+    ServiceSpec { namespace: Some(namespace.into()), ..ServiceSpec::new(name, "dnsmasq", folder) }
+        // Its debug mode stays in the foreground and changes no user: in a user namespace there is no
+        // other one, and no group may be given up.
+        .args(["--no-daemon", "--conf-file=/dev/null", "--log-dhcp", "--bind-interfaces"])
+        // No DNS.
+        .arg("--port=0")
+        .arg(format!("--interface={interface}"))
+        .arg(format!("--dhcp-leasefile={}", leases.display()))
 }
 
 #[cfg(test)]

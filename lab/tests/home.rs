@@ -154,7 +154,8 @@ impl Bed {
         let before = work.receipts(first, 0, &self.runtime);
         let second = self.boots(&mut machine, &address.to_string());
         assert_eq!(first, second, "the second boot is another node");
-        let listed: Vec<TokenStatus> = stick::ask(&self.runtime, medium::list(&server, miner.public().address()));
+        let listed: Vec<TokenStatus> =
+            stick::ask(&self.runtime, medium::list(&server, miner.public().address()));
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].state, listed[0].node), (TokenState::Bound, Some(first)));
         self.copied(stick);

@@ -370,7 +370,10 @@ fn a_pool_of_a_relays_network_is_for_machines_behind_that_relay_alone() {
     assert_eq!(bytes[16..20], theirs.octets());
     assert_eq!(option(&bytes, 1).unwrap(), [255, 255, 254, 0]);
     assert_eq!(option(&bytes, 28).unwrap(), [10, 78, 1, 255]);
-    assert_eq!((option(&bytes, 3).unwrap(), option(&bytes, 54).unwrap()), (vec![10, 78, 0, 1], US.into()));
+    assert_eq!(
+        (option(&bytes, 3).unwrap(), option(&bytes, 54).unwrap()),
+        (vec![10, 78, 0, 1], US.into())
+    );
     // Who renews comes by itself.
     let (answer, _) = ask(REQUEST, &[], [0; 4], theirs.octets());
     assert_eq!(answer.reply.unwrap().to, To::Address(theirs));
