@@ -3,6 +3,7 @@
 
 use crate::error::{At, Error};
 use std::{
+    fs,
     io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
@@ -94,6 +95,9 @@ pub fn make(plan: &Plan) -> Result<(), Error> {
 /// A second network with those TAP devices, behind a router; the server knows the way there.
 pub fn make_far(taps: &[String]) -> Result<(), Error> {
     ip(&far_commands(taps))?;
+    // The server is not on it, and must not hear its router: a route of its own would lead there.
+    let off = format!("/proc/sys/net/ipv6/conf/{FAR_BRIDGE}/disable_ipv6");
+    fs::write(&off, "1").at(off)?;
     let near = "near";
     let lines = [
         "link set lo up".to_string(),
@@ -124,8 +128,6 @@ fn far_commands(taps: &[String]) -> Vec<String> {
     let mut lines = vec![
         format!("netns add {ROUTER_NAMESPACE}"),
         format!("link add {FAR_BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"),
-        // The server is not on it.
-        format!("link set {FAR_BRIDGE} addrgenmode none"),
         format!("link set {FAR_BRIDGE} up"),
     ];
     for (port, peer, bridge) in [("near0", "near", BRIDGE), ("far0", ROUTER_FAR, FAR_BRIDGE)] {
