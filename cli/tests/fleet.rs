@@ -160,6 +160,104 @@ async fn a_token_is_shown_to_nobody_whom_the_pinned_authority_does_not_vouch_for
     assert!(Fleet::new(&site).is_err(), "no plain HTTP");
 }
 
+fn lines(from: u64, texts: &[&str]) -> protocol::console::ConsoleBatch {
+    let line = |(sequence, text): (u64, &&str)| protocol::console::ConsoleLine {
+        source: protocol::console::ConsoleSource::Kernel,
+        sequence,
+        at_ms: 1_500,
+        level: Some(4),
+        text: (*text).into(),
+    };
+    let boot_id = protocol::Digest([1; 32]);
+    protocol::console::ConsoleBatch { boot_id, lines: (from..).zip(texts).map(line).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_shown_searched_and_followed() {
+    let place = start().await;
+    place.login().await;
+    place.boots(MAC).await;
+    let says = |from, texts: &[&str]| {
+        let batch = lines(from, texts);
+        let add = || place.running.store.add_console(MAC.parse().unwrap(), batch, 5).unwrap();
+        tokio::task::block_in_place(add)
+    };
+    assert_eq!(place.says(&["fleet", "console", MAC]).await, "");
+    says(0, &["usb 1-1: new", "eth0: up", "usb 1-1: gone"]);
+    says(9, &["late"]);
+    let text = place.says(&["fleet", "console", "node-aa0001"]).await;
+    assert!(text.starts_with("       1.500  kernel  usb 1-1: new\n"), "{text}");
+    assert!(text.contains("(6 lines are missing)\n       1.500  kernel  late\n"), "{text}");
+    let few = place.says(&["fleet", "console", MAC, "--search", "USB", "-n", "1"]).await;
+    assert_eq!(few, "       1.500  kernel  usb 1-1: gone\n", "the last ones");
+    let page = place.says(&["--json", "fleet", "console", MAC, "-n", "2"]).await;
+    let page: protocol::console::ConsolePage = serde_json::from_str(&page).unwrap();
+    assert_eq!((page.lines.len(), page.boots[0].lines), (2, 4));
+    let other = place.says(&["fleet", "console", MAC, "--boot", &"ab".repeat(32)]).await;
+    assert_eq!(other, "");
+
+    let mut command = place.alia();
+    command.args(["--json", "fleet", "console", MAC, "--follow", "--search", "usb"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let heard = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (send, seen) = mpsc::channel();
+    std::thread::spawn(move || {
+        heard.map_while(Result::ok).try_for_each(|line| send.send(line)).ok();
+    });
+    let next = || {
+        let line = seen.recv_timeout(Duration::from_secs(20)).unwrap();
+        serde_json::from_str::<protocol::console::ConsoleEntry>(&line).unwrap().text
+    };
+    let (first, second) = tokio::task::block_in_place(|| (next(), next()));
+    assert_eq!((first.as_str(), second.as_str()), ("usb 1-1: new", "usb 1-1: gone"));
+    says(10, &["eth0: down", "usb 2-1: new"]);
+    assert_eq!(tokio::task::block_in_place(next), "usb 2-1: new");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_set_compared_and_rolled_back() {
+    let place = start().await;
+    place.login().await;
+    let groups = |arguments: &[&'static str]| {
+        let all: Vec<&str> = ["fleet", "groups"].iter().chain(arguments).copied().collect();
+        let place = &place;
+        async move { place.says(&all).await }
+    };
+    let set = ["fleet", "groups", "set", "rack-7", "window=2", "labels.site=berlin"];
+    assert!(place.refuses(&set).await.contains("--yes"), "nobody can be asked");
+    let dry = groups(&["set", "rack-7", "window=2", "--dry-run"]).await;
+    assert_eq!(dry, "+ group.rack-7.window = 2\n");
+    let done =
+        groups(&["set", "rack-7", "window=2", "labels.site=berlin", "--yes", "--why", "a & b"]);
+    assert!(done.await.contains("revision 1 holds now"));
+    assert!(groups(&["list"]).await.contains("rack-7  window"));
+    assert_eq!(
+        groups(&["show", "rack-7"]).await,
+        "group rack-7\nlabels.site = \"berlin\"\nwindow = 2\n"
+    );
+    let wrong = ["fleet", "groups", "set", "rack-7", "windw=2", "--yes"];
+    assert!(place.refuses(&wrong).await.contains("window"), "the nearest key is named");
+    groups(&["set", "rack-7", "window=", "about=the one by the door", "--yes"]).await;
+    let history = groups(&["history"]).await;
+    assert!(history.contains("a & b") && history.contains("first"), "{history}");
+    let diff = groups(&["diff", "1", "2"]).await;
+    assert_eq!(diff, "+ group.rack-7.about = \"the one by the door\"\n- group.rack-7.window = 2\n");
+    assert!(groups(&["rollback", "1", "--yes"]).await.contains("revision 3 holds now"));
+    let file = place.folder.path().join("fleet.toml");
+    fs::write(&file, groups(&["export"]).await).unwrap();
+    assert!(groups(&["remove", "rack-7", "--yes"]).await.contains("- group.rack-7.window = 2"));
+    assert!(
+        place.refuses(&["fleet", "groups", "show", "rack-7"]).await.contains("no group rack-7")
+    );
+    let file = file.display().to_string();
+    place.says(&["fleet", "groups", "import", &file, "--yes"]).await;
+    assert!(groups(&["show", "rack-7"]).await.contains("window = 2"));
+    let shown = place.says(&["--json", "fleet", "groups", "export", "--format", "json"]).await;
+    assert!(shown.contains("\"rack-7\""), "{shown}");
+}
+
 async fn port(place: &Place) -> u16 {
     let text = cli::fleet::client::plain_text(&place.url(), "/v1/status").await.unwrap();
     let status: protocol::fleet::ProvisionerStatus = serde_json::from_str(&text).unwrap();

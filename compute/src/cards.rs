@@ -3,7 +3,7 @@
 
 use nvml_wrapper::{
     Device, Nvml,
-    enum_wrappers::device::{EccCounter, MemoryError},
+    enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor},
     error::NvmlError,
 };
 use protocol::nvidia::{Ecc, Reading};
@@ -48,6 +48,11 @@ fn reading(card: &Device<'_>) -> Result<Reading, CardsError> {
         memory_bytes: card.memory_info()?.total,
         persistent: card.is_in_persistent_mode().ok(),
         ecc: ecc(),
+        milliwatts: card.power_usage().ok().map(u64::from),
+        millidegrees: card
+            .temperature(TemperatureSensor::Gpu)
+            .ok()
+            .map(|degrees| i64::from(degrees) * 1_000),
     })
 }
 

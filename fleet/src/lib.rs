@@ -30,6 +30,7 @@ pub mod process;
 pub mod run;
 pub mod sample;
 pub mod script;
+pub mod siege;
 pub mod site;
 pub mod summary;
 pub mod swarm;

@@ -260,6 +260,10 @@ fn reports(seeds: &Seeds) -> Anything<()> {
     let machine = "/v1/machines/52:54:00:12:34:56";
     seeds.put("http", format!("{machine}/events\x001\0{events}"))?;
     seeds.put("http", format!("{machine}/enrol\x001\0{signed}"))?;
+    let console = r#"{"boot_id":"BOOT","lines":[{"source":"kernel","sequence":0,"at_ms":5,"level":4,
+        "text":"usb 1-1: \u001b[31mred\u001b[0m"},{"source":"init","sequence":3,"at_ms":6,"text":"x"}]}"#;
+    let console = console.replace("BOOT", &Digest([1; 32]).to_string());
+    seeds.put("console", format!("{console}\0a\u{1b}]0;title\u{7}b wifi.psk=hush"))?;
     let crash = CrashReport {
         boot_id: Digest([1; 32]),
         reason: "Kernel panic - not syncing".into(),
@@ -740,6 +744,8 @@ fn machine(seeds: &Seeds) -> Anything<()> {
             memory_bytes: 1 << 34,
             persistent: Some(true),
             ecc: Some(Ecc { corrected, uncorrected }),
+            milliwatts: Some(250_000),
+            millidegrees: Some(61_000),
         };
         serde_json::to_string(&reading)
     };

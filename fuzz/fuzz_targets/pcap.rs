@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     let scene = Scene::of(&datagrams, &options);
     let Ok(settings) = scene.settings(&options) else { return };
     let rules = Rules::load(None, BTreeMap::new()).expect("the built-in table");
-    let answerer = Answerer { settings, rules, store: store() };
+    let answerer = Answerer::new(settings, rules, store());
     let report = walk::walk(&capture, &datagrams, &scene, &answerer, None);
     assert!(report.steps.len() <= datagrams.len());
     let text = report.to_string();

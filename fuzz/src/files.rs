@@ -3,8 +3,8 @@
 use node_init::{
     firewall::Firewall,
     kernel::{
-        End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
-        Started, Stop, TextScreen, Uevents, Watchdog,
+        End, Entry, Exit, Kept, Kernel, KernelLog, LoopDevice, Mapping, Mount, Pid, Pixels, Probe,
+        Program, Started, Stop, TextScreen, Uevents, Watchdog,
     },
 };
 use std::{
@@ -89,6 +89,10 @@ impl Kernel for Files {
     }
 
     fn kernel_log(&self, _: usize) -> io::Result<Vec<Vec<u8>>> {
+        none()
+    }
+
+    fn open_kernel_log(&self) -> io::Result<Box<dyn KernelLog>> {
         none()
     }
 

@@ -5,6 +5,7 @@
 //! - [`sandbox`]: the calling program run again in namespaces of its own, which end with it
 //!   however it ends; TCP ports inside are relayed to 127.0.0.1 outside.
 //! - [`net`]: a bridge, TAP devices, and a second network namespace for a foreign DHCP server.
+//! - [`matrix`]: every way to boot on every kind of network, as a table.
 //! - [`machine`]: QEMU machines that boot over that network from real firmware.
 //! - [`swtpm`]: TPM chips for them, each a process.
 //! - [`postgres`]: a real PostgreSQL in a folder, for front-ends that share one.
@@ -34,6 +35,7 @@ pub mod disk;
 pub mod efi_variables;
 pub mod error;
 pub mod machine;
+pub mod matrix;
 pub mod net;
 pub mod postgres;
 pub mod relay;

@@ -74,8 +74,12 @@ pub enum BootsFrom {
     Network6,
     /// The network by IPv6 and UEFI HTTP boot alone.
     Http6,
+    /// The same, with CAs as [`BootsFrom::Https`] has them.
+    Https6(PathBuf),
     /// A stick with this content. What is written to it is lost with the machine.
     Stick(PathBuf),
+    /// A SATA disk, likewise.
+    Disk(PathBuf),
 }
 
 /// What a machine's processor says of itself.
@@ -176,6 +180,8 @@ impl MachineSpec {
             BootsFrom::Network => "bootindex=1,",
             BootsFrom::Http | BootsFrom::Https(_) => {
                 add("-fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=no");
+                // Or PXE would be tried by IPv6 first.
+                add("-fw_cfg name=opt/org.tianocore/IPv6Support,string=no");
                 "bootindex=1,"
             }
             // Without IPv4 altogether, or each of its ways would be tried for a minute.
@@ -183,7 +189,7 @@ impl MachineSpec {
                 add("-fw_cfg name=opt/org.tianocore/IPv4Support,string=no");
                 "bootindex=1,"
             }
-            BootsFrom::Http6 => {
+            BootsFrom::Http6 | BootsFrom::Https6(_) => {
                 add("-fw_cfg name=opt/org.tianocore/IPv4Support,string=no");
                 add("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no");
                 // OVMF 2025.02 does not wait until its address is known to be its own, and fails
@@ -191,7 +197,7 @@ impl MachineSpec {
                 add("-boot menu=on,splash-time=8000");
                 "bootindex=1,"
             }
-            BootsFrom::Stick(_) => "",
+            BootsFrom::Stick(_) | BootsFrom::Disk(_) => "",
         };
         let card = format!("-device virtio-net-pci,netdev=net,{index}mac={}", self.mac);
         match &self.firmware {
@@ -208,7 +214,10 @@ impl MachineSpec {
         if let BootsFrom::Stick(_) = &self.boots {
             add("-device qemu-xhci -device usb-storage,drive=stick,bootindex=1");
         }
-        if let BootsFrom::Https(cas) = &self.boots {
+        if let BootsFrom::Disk(_) = &self.boots {
+            add("-device ide-hd,drive=stick,bus=ide.0,bootindex=1");
+        }
+        if let BootsFrom::Https(cas) | BootsFrom::Https6(cas) = &self.boots {
             words.push("-fw_cfg".into());
             let cas = cas.to_string_lossy().replace(',', ",,");
             words.push(format!("name=etc/edk2/https/cacerts,file={cas}").into());
@@ -249,7 +258,7 @@ impl MachineSpec {
             words.extend(drive("if=pflash,unit=0,readonly=on", code));
             words.extend(drive("if=pflash,unit=1", &self.variables()));
         }
-        if let BootsFrom::Stick(path) = &self.boots {
+        if let BootsFrom::Stick(path) | BootsFrom::Disk(path) = &self.boots {
             words.extend(drive("if=none,id=stick,snapshot=on", path));
         }
         words

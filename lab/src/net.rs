@@ -3,6 +3,7 @@
 
 use crate::error::{At, Error};
 use std::{
+    fs,
     io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
@@ -20,6 +21,21 @@ pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub const FOREIGN_NAMESPACE: &str = "foreign";
 /// The foreign server's interface in it.
 pub const FOREIGN_INTERFACE: &str = "uplink";
+
+/// The network behind the router, where there is one; of machines alone.
+pub const FAR_BRIDGE: &str = "lab1";
+/// The router's address there; the network is its /24.
+pub const FAR_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+/// Its IPv6 address there; the network is its /64.
+pub const FAR_ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x78, 0, 0, 0, 0, 0, 1);
+/// The router's address on the server's network.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
+/// Its IPv6 address there.
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 3);
+/// The router's network namespace.
+pub const ROUTER_NAMESPACE: &str = "router";
+/// The router's interface on the far network.
+pub const ROUTER_FAR: &str = "far";
 
 /// What the network has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +90,65 @@ pub fn make(plan: &Plan) -> Result<(), Error> {
         ip_in(FOREIGN_NAMESPACE, &lines)?;
     }
     Ok(())
+}
+
+/// A second network with those TAP devices, behind a router; the server knows the way there.
+pub fn make_far(taps: &[String]) -> Result<(), Error> {
+    ip(&far_commands(taps))?;
+    // The server is not on it, and must not hear its router: a route of its own would lead there.
+    let off = format!("/proc/sys/net/ipv6/conf/{FAR_BRIDGE}/disable_ipv6");
+    fs::write(&off, "1").at(off)?;
+    let near = "near";
+    let lines = [
+        "link set lo up".to_string(),
+        format!("address add {ROUTER}/24 dev {near}"),
+        format!("address add {ROUTER6}/64 dev {near} nodad"),
+        format!("address add {FAR_ROUTER}/24 dev {ROUTER_FAR}"),
+        format!("address add {FAR_ROUTER6}/64 dev {ROUTER_FAR} nodad"),
+        format!("link set {near} up"),
+        format!("link set {ROUTER_FAR} up"),
+    ];
+    ip_in(ROUTER_NAMESPACE, &lines)?;
+    for forwarding in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        let output = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{ROUTER_NAMESPACE}"))
+            .args(["sh", "-c", &format!("echo 1 > /proc/sys/{forwarding}")])
+            .output()
+            .at("nsenter")?;
+        if !output.status.success() {
+            let detail = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            return Err(Error::Tool { tool: "forwarding", detail });
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of `ip`, line by line, that make it but for the router's inside. Pure.
+fn far_commands(taps: &[String]) -> Vec<String> {
+    let mut lines = vec![
+        format!("netns add {ROUTER_NAMESPACE}"),
+        format!("link add {FAR_BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"),
+        format!("link set {FAR_BRIDGE} up"),
+    ];
+    for (port, peer, bridge) in [("near0", "near", BRIDGE), ("far0", ROUTER_FAR, FAR_BRIDGE)] {
+        lines.extend([
+            format!("link add {port} type veth peer name {peer} netns {ROUTER_NAMESPACE}"),
+            format!("link set {port} master {bridge}"),
+            format!("link set {port} up"),
+        ]);
+    }
+    for tap in taps {
+        lines.extend([
+            format!("tuntap add dev {tap} mode tap"),
+            format!("link set {tap} master {FAR_BRIDGE}"),
+            format!("link set {tap} up"),
+        ]);
+    }
+    lines.extend([
+        format!("route add 10.78.0.0/24 via {ROUTER}"),
+        format!("route add fd00:78::/64 via {ROUTER6}"),
+    ]);
+    lines
 }
 
 /// As [`ip`], in another network namespace.

@@ -3,7 +3,10 @@
 
 use crate::{
     error::{At, Error},
-    net::{BRIDGE, FOREIGN_INTERFACE, FOREIGN_NAMESPACE, SERVER},
+    net::{
+        BRIDGE, FAR_ROUTER, FAR_ROUTER6, FOREIGN_INTERFACE, FOREIGN_NAMESPACE, ROUTER_FAR,
+        ROUTER_NAMESPACE, SERVER, SERVER6,
+    },
     service::{Ready, ServiceSpec},
 };
 use protocol::{ChainId, PublicKey, SecretKey, Signed, fleet::MachineDetail, node::Delegation};
@@ -264,22 +267,46 @@ impl Provisioner {
 /// A DHCP server as a home router has it: addresses, and not a word about booting. Runs beside
 /// the provisioner in ProxyDHCP mode, in the network namespace made for it.
 pub fn foreign_dhcp(folder: &Path) -> ServiceSpec {
-    let leases = folder.join("foreign-dhcp.leases");
-    ServiceSpec {
-        namespace: Some(FOREIGN_NAMESPACE.into()),
-        ..ServiceSpec::new("foreign-dhcp", "dnsmasq", folder)
-    }
-    // Its debug mode stays in the foreground and changes no user: in a user namespace there is no
-    // other one, and no group may be given up.
-    .args(["--no-daemon", "--conf-file=/dev/null", "--log-dhcp", "--bind-interfaces"])
-    // No DNS.
-    .arg("--port=0")
-    .arg(format!("--interface={FOREIGN_INTERFACE}"))
-    .arg("--dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h")
-    // It is the only one that gives addresses here: it answers at once.
-    .args(["--dhcp-authoritative", "--no-ping"])
-    .arg(format!("--dhcp-leasefile={}", leases.display()))
-    .ready(Ready::Line("DHCP, IP range".into()))
+    dnsmasq("foreign-dhcp", FOREIGN_NAMESPACE, FOREIGN_INTERFACE, folder)
+        .arg("--dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h")
+        // It is the only one that gives addresses here: it answers at once.
+        .args(["--dhcp-authoritative", "--no-ping"])
+        .ready(Ready::Line("DHCP, IP range".into()))
+}
+
+/// A router as a home has it for IPv6: it advertises a prefix, from the foreign server's place.
+pub fn foreign_router6(folder: &Path) -> ServiceSpec {
+    dnsmasq("foreign-router", FOREIGN_NAMESPACE, FOREIGN_INTERFACE, folder)
+        .args(["--enable-ra", "--dhcp-range=fd00:77::,ra-only,64,1h"])
+        .ready(Ready::Line("router advertisement on".into()))
+}
+
+/// A relay on the router ([`crate::net::make_far`]) that asks the provisioner.
+pub fn relay(folder: &Path) -> ServiceSpec {
+    dnsmasq("relay", ROUTER_NAMESPACE, ROUTER_FAR, folder)
+        .arg(format!("--dhcp-relay={FAR_ROUTER},{SERVER}"))
+        .ready(Ready::Line("DHCP relay from".into()))
+}
+
+/// The same by IPv6. It advertises the network's prefix and itself as the way out; addresses are by
+/// DHCPv6 (flag M), which it relays, and by the prefix too (flag A).
+pub fn relay6(folder: &Path) -> ServiceSpec {
+    dnsmasq("relay6", ROUTER_NAMESPACE, ROUTER_FAR, folder)
+        .args(["--enable-ra", "--dhcp-range=fd00:78::,static,slaac,64,1h"])
+        .arg(format!("--dhcp-relay={FAR_ROUTER6},{SERVER6}"))
+        .ready(Ready::Line("DHCP relay from".into()))
+}
+
+fn dnsmasq(name: &str, namespace: &str, interface: &str, folder: &Path) -> ServiceSpec {
+    let leases = folder.join(format!("{name}.leases"));
+    ServiceSpec { namespace: Some(namespace.into()), ..ServiceSpec::new(name, "dnsmasq", folder) }
+        // Its debug mode stays in the foreground and changes no user: in a user namespace there is no
+        // other one, and no group may be given up.
+        .args(["--no-daemon", "--conf-file=/dev/null", "--log-dhcp", "--bind-interfaces"])
+        // No DNS.
+        .arg("--port=0")
+        .arg(format!("--interface={interface}"))
+        .arg(format!("--dhcp-leasefile={}", leases.display()))
 }
 
 #[cfg(test)]

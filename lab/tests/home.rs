@@ -8,14 +8,12 @@
 
 mod bed;
 mod common;
+mod stick;
 mod work;
 
 use bed::given;
 use cli::medium;
-use image::{
-    medium as image_medium,
-    uki::{self, Site},
-};
+use image::medium as image_medium;
 use lab::{
     Accelerator, Machine, MachineSpec, Service, accel,
     machine::BootsFrom,
@@ -25,10 +23,9 @@ use lab::{
 };
 use protocol::{
     PublicKey, SecretKey,
-    boot::ImageManifest,
     medium::{TokenState, TokenStatus},
 };
-use std::{fs, future::Future, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 use work::{PARAMETER_SERVER, RPC, Work};
 
 /// From power-on to enrolment; 40 s under software emulation on an idle machine of two cores.
@@ -108,15 +105,7 @@ impl Bed {
 
     /// A provisioner that takes nobody in by itself, but for who comes by a medium of it.
     fn serve(&self, served: &Provisioner) -> Service {
-        let site = |manifest: &ImageManifest| Site {
-            provisioner: URL.into(),
-            key: served.key().unwrap(),
-            chain: served.chain.clone(),
-            release: manifest.digest(),
-            consoles: vec!["ttyS0,115200".into()],
-            arguments: Vec::new(),
-        };
-        let uki = uki::of_image(&self.image, &self.stub, false, site).unwrap().bytes;
+        let uki = stick::uki(&self.image, &self.stub, served, URL);
         let nobodys = image_medium::owned(&uki).unwrap();
         println!("  the medium has {:.1} MB", nobodys.len() as f64 / 1e6);
         let path = self.folder.path().join("nobodys.img");
@@ -148,24 +137,14 @@ impl Bed {
         .unwrap()
     }
 
-    fn ask<T>(&self, asked: impl Future<Output = Result<T, medium::MediumError>>) -> T {
-        self.runtime.block_on(asked).unwrap_or_else(|error| panic!("{error}"))
-    }
-
     fn works(&self) {
         let served = self.served();
         let work = Work::start(self.folder.path(), &served.chain, &served.owner, &self.runtime);
         let _provisioner = self.serve(&served);
         let server = medium::Provisioner::new(URL, served.key().unwrap()).unwrap();
-        // What `alia medium get` does.
         let miner = SecretKey::generate().unwrap();
-        let (chain, address) = (&served.chain, miner.public().address());
-        let offer = self.ask(medium::offer(&server, chain));
-        let record = medium::sign(chain, &miner, server.key(), offer.unix_time, 3_600).unwrap();
-        let content = self.ask(medium::fetch(&server, &offer, |_| ()));
-        self.ask(medium::register(&server, &record));
-        let stick = self.folder.path().join("mine.img");
-        medium::write(&stick, content, &record).unwrap();
+        let address = miner.public().address();
+        let stick = stick::get(&self.runtime, &served, &server, &miner, self.folder.path());
 
         let mut machine = self.machine(1, stick.clone());
         let first = self.boots(&mut machine, &address.to_string());
@@ -175,7 +154,8 @@ impl Bed {
         let before = work.receipts(first, 0, &self.runtime);
         let second = self.boots(&mut machine, &address.to_string());
         assert_eq!(first, second, "the second boot is another node");
-        let listed: Vec<TokenStatus> = self.ask(medium::list(&server, miner.public().address()));
+        let listed: Vec<TokenStatus> =
+            stick::ask(&self.runtime, medium::list(&server, miner.public().address()));
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].state, listed[0].node), (TokenState::Bound, Some(first)));
         self.copied(stick);

@@ -27,7 +27,8 @@ impl Load {
         self.0.handshakes.load(Ordering::Relaxed)
     }
 
-    /// Connections that were closed at once since the start, their peer having its share.
+    /// Connections that were closed at once since the start, their peer having its share, or later, to
+    /// make room for others.
     pub fn turned_away(&self) -> usize {
         self.0.turned_away.load(Ordering::Relaxed)
     }

@@ -1,14 +1,18 @@
 //! The service of an axum router.
 
-use crate::{Load, Peers};
+use crate::{
+    Lane, Load, Peers,
+    lane::Sending,
+    moving::Moving,
+    table::{Progress, Table},
+};
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
 };
 use tower_service::Service;
 
@@ -17,11 +21,17 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A connection on which no request's head arrives for so long is closed. Clients that keep idle
 /// ones for later give them up sooner: 90 s is usual.
 const SILENCE: Duration = Duration::from_secs(120);
+/// Where there is no room for one more, who got nothing for so long goes.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest head, and what waits to be written besides files: so much memory a stranger can have
+/// for nothing, 4,096 times.
+const BUFFER: usize = 32 << 10;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// In all. One more waits in the kernel's queue until one ends.
+    /// In all. For one more, one that got nothing for 5 s ends, of the peer that has most; where
+    /// there is none, it waits in the kernel's queue.
     pub connections: usize,
     /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
     pub of_one_peer: usize,
@@ -35,7 +45,8 @@ impl Limits {
     pub const USUAL: Self = Self { connections: 4_096, of_one_peer: 1_024, silence: SILENCE };
 }
 
-/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`.
+/// Serves until it is dropped. Handlers may ask for [`ConnectInfo`]`<`[`SocketAddr`]`>`, and find a
+/// [`Lane`] among a request's extensions.
 pub async fn serve(listener: TcpListener, limits: Limits, router: Router) -> Infallible {
     serve_counted(listener, limits, Load::default(), router).await
 }
@@ -47,7 +58,11 @@ pub async fn serve_counted(
     load: Load,
     router: Router,
 ) -> Infallible {
-    let each = move |stream, peer| connection(stream, peer, router.clone(), limits.silence);
+    let each = move |stream, peer, progress| {
+        let (lane, router) = (Lane::default(), router.clone());
+        let stream = Moving::new(Sending::new(stream, lane.clone()), progress);
+        connection(stream, peer, Some(lane), router, limits.silence)
+    };
     accept(listener, limits, load, each).await
 }
 
@@ -56,15 +71,16 @@ pub(crate) async fn accept<F>(
     listener: TcpListener,
     limits: Limits,
     load: Load,
-    each: impl Fn(TcpStream, SocketAddr) -> F,
+    each: impl Fn(TcpStream, SocketAddr, Progress) -> F,
 ) -> Infallible
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let table = Table::new(limits.connections, PATIENCE);
     let peers = Peers::default();
     loop {
-        let place = places.clone().acquire_owned().await.ok();
+        // The semaphore is never closed.
+        let Some(room) = table.room().await else { continue };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -81,10 +97,17 @@ where
         };
         // Answers are small: no waiting for more to send.
         let _ = stream.set_nodelay(true);
-        let connection = each(stream, peer);
-        let counted = load.connection();
+        let place = table.place(room, peer.ip());
+        let connection = each(stream, peer, place.progress.clone());
+        let (counted, load) = (load.connection(), load.clone());
         tokio::spawn(async move {
-            connection.await;
+            tokio::select! {
+                () = connection => {}
+                () = place.wanted() => {
+                    tracing::debug!(%peer, "the connection made room for another");
+                    load.turn_away();
+                }
+            }
             drop((place, seat, counted));
         });
     }
@@ -94,18 +117,23 @@ where
 pub(crate) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
+    lane: Option<Lane>,
     router: Router,
     silence: Duration,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(lane) = &lane {
+            request.extensions_mut().insert(lane.clone());
+        }
         // A router is always ready.
         router.clone().call(request)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(silence)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

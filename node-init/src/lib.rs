@@ -15,6 +15,7 @@
 //!   service, both pure: `step(state, event) -> actions`, with times as values;
 //! - [`stages`] holds one file for each stage; [`kernel`] and [`net`] are the tables of functions
 //!   behind which the kernel stands, so that each stage is tested without one;
+//! - [`relay`] sends the console's lines to the provisioner, [`readings`] what sensors say;
 //! - [`api`] is the only way in, [`status`] what it tells; [`screen`] is what the display shows;
 //! - [`machine`] is the edge that carries out what was decided; [`report`] tells console and
 //!   provisioner.
@@ -71,6 +72,8 @@ pub mod outbox;
 pub mod owner;
 pub mod plan;
 pub mod power;
+pub mod readings;
+pub mod relay;
 pub mod report;
 pub mod rescue;
 pub mod ring;

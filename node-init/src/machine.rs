@@ -25,6 +25,7 @@ use protocol::{
     Digest,
     boot::{STAGE_POWER, STAGE_STANDS, StageState},
     node_api::NODE_API_PORT,
+    nvidia::Reading,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -67,6 +68,8 @@ pub struct Machine<N: Network> {
     appearing: RefCell<Option<Box<dyn Uevents>>>,
     standing: RefCell<Option<settled::Standing>>,
     settled: Cell<bool>,
+    /// What NVIDIA's library said of the cards last.
+    readings: RefCell<Vec<Reading>>,
     /// The service's last sign of progress.
     sign: Rc<Cell<Duration>>,
     /// How often the kernel killed it for want of memory.
@@ -112,6 +115,7 @@ impl<N: Network> Machine<N> {
             appearing: RefCell::default(),
             standing: RefCell::default(),
             settled: Cell::new(false),
+            readings: RefCell::default(),
             sign: Rc::default(),
             memory_kills: Cell::new(0),
             sought: Cell::default(),

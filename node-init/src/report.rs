@@ -111,10 +111,14 @@ impl Reporter {
         *self.secured.borrow_mut() = secured;
     }
 
+    /// How the provisioner is spoken to by TLS, once it took the node in.
+    pub fn secured(&self) -> Option<Secured> {
+        self.secured.borrow().clone()
+    }
+
     /// Posts to the provisioner as it is spoken to now.
     async fn post(&self, provisioner: &Base, path: &str, body: Vec<u8>) -> Result<(), HttpError> {
-        let secured = self.secured.borrow().clone();
-        http::post_by(provisioner, secured.as_ref(), path, body).await.map(drop)
+        http::post_by(provisioner, self.secured().as_ref(), path, body).await.map(drop)
     }
 
     /// Delivers events for as long as the machine runs.

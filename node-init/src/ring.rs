@@ -61,7 +61,8 @@ impl Ring {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).next
     }
 
-    fn from(&self, from: u64, most: usize) -> Vec<LogLine> {
+    /// The lines from the number `from` on, at most `most`; none where there are none yet.
+    pub fn from(&self, from: u64, most: usize) -> Vec<LogLine> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let first = kept.lines.front().map_or(kept.next, |line| line.sequence);
         let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);

@@ -9,7 +9,7 @@ use crate::{
 };
 use protocol::{
     Digest, PublicKey, Signed,
-    certificate::{Alive, CertificateRequest, NodeCertificate},
+    certificate::{Alive, CertificateRequest, NodeCertificate, Readings},
     signed::SignedError,
 };
 use std::{io, sync::Arc, time::Duration};
@@ -79,16 +79,23 @@ fn check(
     Ok(answer.body)
 }
 
-/// Says that the node is alive.
+/// Says that the node is alive, and what its sensors say.
 pub async fn alive(
     arguments: &Arguments,
     identity: &Identity,
     mac: Mac,
     secured: &Secured,
+    readings: Option<Readings>,
 ) -> Result<(), SecuredError> {
-    let body = serde_json::to_vec(&Alive { boot_id: identity.boot_id })?;
     let path = format!("/v1/machines/{mac}/alive");
-    http::post_by(&arguments.provisioner, Some(secured), &path, body).await?;
+    let says = readings.is_some();
+    let body = |readings| serde_json::to_vec(&Alive { boot_id: identity.boot_id, readings });
+    let post = |body| http::post_by(&arguments.provisioner, Some(secured), &path, body);
+    match post(body(readings)?).await {
+        // It is of a version that knows of no sensors.
+        Err(HttpError::Refused { status: 422, .. }) if says => post(body(None)?).await?,
+        answer => answer?,
+    };
     Ok(())
 }
 

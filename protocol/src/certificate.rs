@@ -61,4 +61,42 @@ impl SignedBody for NodeCertificate {
 pub struct Alive {
     /// The boot.
     pub boot_id: Digest,
+    /// What its sensors say, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readings: Option<Readings>,
+}
+
+/// What a machine's sensors say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Readings {
+    /// What its sensors of power say together, in thousandths of watts: GPUs' boards, and the
+    /// processor's package where it counts its energy. Not what the wall gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliwatts: Option<u64>,
+    /// The processor's hottest sensor, in thousandths of degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millidegrees: Option<i64>,
+    /// Its cards, at most [`MAX_CARDS_READ`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<CardReading>,
+}
+
+/// The most cards of [`Readings`].
+pub const MAX_CARDS_READ: usize = 32;
+
+/// What a card's sensors say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CardReading {
+    /// Its PCI address as the kernel has it: `0000:01:00.0`.
+    pub address: String,
+    /// Its name.
+    pub name: String,
+    /// What its board draws, in thousandths of watts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliwatts: Option<u64>,
+    /// Its temperature, in thousandths of degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millidegrees: Option<i64>,
 }

@@ -6,8 +6,8 @@
 //! [`UpstreamStatus`].
 
 use crate::{
-    api::JobStatus, boot::ImageManifest, boot::StageState, digest::Digest, inventory::Inventory,
-    key::PublicKey, signed::ChainId,
+    api::JobStatus, boot::ImageManifest, boot::StageState, certificate::Readings, digest::Digest,
+    earnings::FleetWork, inventory::Inventory, key::PublicKey, signed::ChainId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,20 @@ pub struct MachineStatus {
     pub pending: Option<PublicKey>,
     /// Its latest boot.
     pub boot: Option<BootStatus>,
+    /// What its sensors said last.
+    #[serde(default)]
+    pub readings: Option<Read>,
+}
+
+/// What a machine's sensors said, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Read {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// What they said.
+    #[serde(flatten)]
+    pub said: Readings,
 }
 
 /// Where a machine stands in its life.
@@ -214,6 +228,9 @@ pub struct ProvisionerStatus {
     pub counters: std::collections::BTreeMap<String, u64>,
     /// The ledger and the parameter servers.
     pub upstream: UpstreamStatus,
+    /// The work of all machines, as the ledger told of it last, and what they draw.
+    #[serde(default)]
+    pub work: FleetWork,
 }
 
 /// What is asked of a machine: `POST /v1/machines/{mac}/state`.

@@ -38,6 +38,12 @@ pub struct Reading {
     pub persistent: Option<bool>,
     /// Errors of its memory since the driver was loaded; none where it does not check it.
     pub ecc: Option<Ecc>,
+    /// What its board draws, in thousandths of watts; none where it does not say.
+    #[serde(default)]
+    pub milliwatts: Option<u64>,
+    /// Its temperature, in thousandths of degrees Celsius; none where it does not say.
+    #[serde(default)]
+    pub millidegrees: Option<i64>,
 }
 
 /// Errors of a card's memory.

@@ -55,8 +55,10 @@ pub struct Options {
     /// router at home), we only say what to boot. off: machines find us by other means
     #[arg(long, value_enum, value_name = "PART", help_heading = "Network")]
     pub dhcp: Option<Part>,
-    /// Addresses to give out in full mode [default: the upper half of the network]
-    #[arg(long, value_name = "FIRST-LAST", help_heading = "Network")]
+    /// Addresses to give out in full mode [default: the upper half of the network]. With the prefix
+    /// of a network that is not ours (10.1.0.100-10.1.0.199/24) they are for the machines behind a
+    /// relay there, and for those alone
+    #[arg(long, value_name = "FIRST-LAST[/PREFIX]", help_heading = "Network")]
     #[serde(deserialize_with = "as_text")]
     pub pool: Option<Pool>,
     /// The way out of the network, told in full mode

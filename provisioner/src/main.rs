@@ -17,7 +17,10 @@ use provisioner::{
     store::{Added, FIRST_OPERATOR, Place, Revocation, Store},
     tftp::server::{Report, Server},
     timeline::{Kind, Record, unix_ms},
-    tls::{ca::Ca, start},
+    tls::{
+        ca::{self, Ca},
+        start,
+    },
 };
 use sd_notify::NotifyState;
 use std::{
@@ -80,7 +83,9 @@ The exit status is 0 where nothing is a problem, else 1.")]
     /// Show our CA: where its certificate is, and its fingerprint to compare in firmware's menus
     #[command(after_help = "A machine's firmware boots by HTTPS from us once it knows this \
 certificate: enrol it in the firmware's menu (TLS Auth Configuration, Server CA Configuration), as \
-PEM or DER, from a stick. The running provisioner gives both by HTTP: /ca.pem and /ca.der.")]
+PEM or DER, from a stick. The running provisioner gives both by HTTP: /ca.pem and /ca.der. Firmware \
+that knows no elliptic curves takes another one: /ca-rsa.pem and /ca-rsa.der, where `serve` was told \
+to boot firmware by HTTPS (--http-boot https).")]
     Ca {
         /// The database that `serve` uses: the CA is beside it
         #[arg(long, value_name = "FILE or URL", default_value_t)]
@@ -218,8 +223,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Ca { database, tls } => {
-            let ca = Ca::open(&start::folder(tls.as_deref(), &database))?;
+            let folder = start::folder(tls.as_deref(), &database);
+            let ca = Ca::open(&folder)?;
             println!("{}\nSHA-256 {}", ca.path().display(), ca.fingerprint());
+            if folder.join(ca::Kind::Rsa.files().0).exists() {
+                let ca = Ca::open_of(ca::Kind::Rsa, &folder)?;
+                println!("for firmware without elliptic curves:");
+                println!("{}\nSHA-256 {}", ca.path().display(), ca.fingerprint());
+            }
             Ok(())
         }
         Command::Check(arguments) => return check(*arguments),

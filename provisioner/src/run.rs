@@ -15,7 +15,7 @@ use crate::{
     groups::{Configured, Site},
     http::{self, App},
     image::Image,
-    ipv6,
+    ipv6, ledger,
     metrics::{Pools, watched},
     miners::{Miners, medium::Medium},
     net,
@@ -164,11 +164,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         let settings = settings(&options, mode, interface.network, base_url, url)?;
         four = Some(settings.pool).filter(|_| mode == Mode::Full);
         let server = Arc::new(dhcp::server::Server {
-            answerer: dhcp::answerer::Answerer {
-                settings,
-                rules: rules.clone(),
-                store: store.clone(),
-            },
+            answerer: dhcp::answerer::Answerer::new(settings, rules.clone(), store.clone()),
             timeline: timeline.clone(),
             counters: counters.clone(),
         });
@@ -253,6 +249,11 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let metrics = &shared.metrics;
     let images = setup.image.iter().chain(setup.flavours.values());
     let peers = Peers::new(images, Near(vec![near]));
+    let upstream = upstream::watch(
+        options.ledger.clone(),
+        options.parameter_server.clone(),
+        timeline.clone(),
+    )?;
     let app = Arc::new(App {
         store: store.clone(),
         timeline: timeline.clone(),
@@ -268,13 +269,11 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
         ),
         uki: options.uki,
         authority,
-        upstream: upstream::watch(
-            options.ledger.clone(),
-            options.parameter_server.clone(),
-            timeline.clone(),
-        )?,
+        ledger: ledger::Work::new(ledger::watch(upstream.clone())?),
+        upstream,
         dhcp: part.as_str(),
         ca: secure.ca.clone(),
+        ca_rsa: secure.ca_rsa.clone(),
         own_certificate: secure.own,
         https: secure.url.clone(),
         https_port: https.port(),
@@ -304,7 +303,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
             Limits::USUAL,
             Handshakes::USUAL,
             load,
-            secure.config.clone(),
+            secure.spoken.clone(),
             router.clone(),
         );
         tokio::spawn(watched::while_it_listens(&metrics.listening, "https", served));
@@ -345,8 +344,12 @@ pub fn settings(
         None => Pool::single(address),
     };
     let (first, last) = pool.ends();
-    if mode == Mode::Full && !(network.contains(first) && network.contains(last)) {
+    let link = pool.link(network);
+    if mode == Mode::Full && !(link.contains(first) && link.contains(last)) {
         return Err(StartError::PoolElsewhere { pool, address });
+    }
+    if mode == Mode::Full && !link.contains(address) && options.router.is_empty() {
+        return Err(StartError::NoRouter(pool));
     }
     let (bios_file, uefi_file) = ipxe_files(options);
     Ok(Settings {

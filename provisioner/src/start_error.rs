@@ -75,13 +75,22 @@ pub enum StartError {
     #[error("the network {0} has no room for an address pool: name one by --pool")]
     NoPool(Ipv4Addr),
     /// The pool is elsewhere.
-    #[error("the pool {pool} is not within our network, that of {address}: name another by --pool")]
+    #[error(
+        "the pool {pool} is not within our network, that of {address}: name another by --pool, or, \
+         where a relay is in its network, that network's prefix too (FIRST-LAST/24)"
+    )]
     PoolElsewhere {
         /// The pool.
         pool: Pool,
         /// Our address.
         address: Ipv4Addr,
     },
+    /// Nobody there would find us.
+    #[error(
+        "the pool {0} is of a network that is not ours, and its machines reach us through a router \
+         alone: name its address there by --router"
+    )]
+    NoRouter(Pool),
     /// The IPv6 network has no room for a pool.
     #[error("the network {0} has no room for a pool of IPv6 addresses: name one by --pool6")]
     NoPool6(Network6),

@@ -29,7 +29,7 @@ use tokio::sync::broadcast;
 /// Records that wait for the store: a thousand machines' burst of eight each.
 const QUEUE: usize = 8_192;
 /// Records written in one transaction: one commit for many, none held back long.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 /// News that a slow watcher may be behind; then it misses some, and its next look at the whole
 /// mends that.
 const NEWS: usize = 1_024;

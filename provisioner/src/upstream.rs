@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For one question.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer read: some hundred jobs with their workers.
 const MAX_ANSWER: usize = 4 << 20;
 
@@ -109,7 +109,7 @@ fn height(status: &serde_json::Value) -> Result<u64, String> {
         .ok_or_else(|| "it answers, but not as CometBFT's RPC does: check the address".into())
 }
 
-async fn get<T: DeserializeOwned>(client: &Client, url: &str) -> Result<T, String> {
+pub(crate) async fn get<T: DeserializeOwned>(client: &Client, url: &str) -> Result<T, String> {
     let plain = |error: reqwest::Error| {
         if error.is_timeout() {
             format!("no answer within {} s", PATIENCE.as_secs())

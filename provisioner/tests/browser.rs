@@ -12,6 +12,8 @@ use driver::{Browser, Driver};
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
     boot::Enrol,
+    certificate::{CardReading, Readings},
+    console::{ConsoleBatch, ConsoleLine, ConsoleSource},
     evidence::Held,
     inventory::{Inventory, Nic, System},
     node::Delegation,
@@ -19,6 +21,7 @@ use protocol::{
 use provisioner::{
     config::{Approval, Options, Part},
     run::{self, Running},
+    timeline::unix_ms,
 };
 use reqwest::{Client, StatusCode};
 use std::{fs, time::Duration};
@@ -77,6 +80,42 @@ impl Site {
     async fn boots(&self, mac: &str) {
         let url = format!("http://{}/boot/{mac}.ipxe?arch=x86_64&platform=efi", self.running.http);
         self.client.get(url).send().await.unwrap().error_for_status().unwrap();
+    }
+
+    /// A machine says lines of its console.
+    fn says(&self, mac: &str, numbers: std::ops::Range<u64>) {
+        let line = |sequence: u64| ConsoleLine {
+            source: if sequence.is_multiple_of(7) {
+                ConsoleSource::Init
+            } else {
+                ConsoleSource::Kernel
+            },
+            sequence,
+            at_ms: 1_234 * sequence,
+            level: Some(if sequence.is_multiple_of(11) { 3 } else { 6 }),
+            text: format!("usb 1-{sequence}: new high-speed <b>device</b> number {sequence}"),
+        };
+        let batch = ConsoleBatch { boot_id: Digest([1; 32]), lines: numbers.map(line).collect() };
+        let add = || self.running.store.add_console(mac.parse().unwrap(), batch, unix_ms());
+        tokio::task::block_in_place(add).unwrap();
+    }
+
+    /// What a machine's sensors say.
+    fn measures(&self, mac: &str) {
+        let card = CardReading {
+            address: "0000:01:00.0".into(),
+            name: "NVIDIA H100 PCIe".into(),
+            milliwatts: Some(248_000),
+            millidegrees: Some(61_000),
+        };
+        let readings = Readings {
+            milliwatts: Some(312_000),
+            cpu_millidegrees: Some(47_000),
+            cards: vec![card],
+        };
+        let mac = mac.parse().unwrap();
+        let alive = || self.running.store.alive(mac, Some(&readings), unix_ms());
+        tokio::task::block_in_place(alive).unwrap();
     }
 
     /// A machine asks to be taken in, and waits.
@@ -174,6 +213,72 @@ async fn an_operator_does_each_task_with_a_mouse() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "wants Chromium: cargo xtask test --long page"]
+async fn an_operator_reads_a_console_and_changes_a_group() {
+    let site = Site::start().await;
+    site.boots(MAC).await;
+    site.running.timeline.flush(Duration::from_secs(5));
+    site.says(MAC, 0..250);
+    site.measures(MAC);
+    let driver = Driver::start(site.folder.path()).await;
+    let browser = driver.browser((1280, 900)).await;
+    let base = site.secure().await;
+    browser.open(&base).await;
+    browser.until("of 1 machines that measure it").await;
+    browser.open(&format!("{base}/machines/{MAC}")).await;
+    browser.until("usb 1-249: new high-speed <b>device</b>").await;
+    // What comes is there by itself.
+    site.says(MAC, 252..260);
+    browser.until("usb 1-259:").await;
+    assert!(browser.text().await.contains("lines are missing here"));
+    browser.script("document.getElementById('console').scrollIntoView()").await;
+    browser.shot("console").await;
+    is_whole(&browser, "console").await;
+    browser.type_into("#console input[name=search]", "number 24").await;
+    browser.click("#console button").await;
+    browser.until("usb 1-24:").await;
+    assert!(browser.address().await.contains("search=number+24"));
+    assert!(!browser.text().await.contains("usb 1-239:"));
+    browser.open(&format!("{base}/machines/{MAC}")).await;
+    browser.click("a[rel=prev]").await;
+    browser.until("usb 1-1:").await;
+    browser.script("scrollTo(0, 0)").await;
+    browser.shot("machine-sensors").await;
+
+    browser.open(&format!("{base}/sign-in?to=/groups")).await;
+    browser.type_into("#token", site.token()).await;
+    browser.click("main button").await;
+    browser.until("New group").await;
+    browser.click("summary").await;
+    browser.type_into("#name", "rack-7").await;
+    browser.click("details[open] button").await;
+    browser.until("Group rack-7").await;
+    browser.click("summary").await;
+    browser.type_into("#table", "windw = 2").await;
+    browser.click("details[open] button").await;
+    browser.until("windw").await;
+    browser.shot("group-mistake").await;
+    browser.type_into("#table", "about = \"the one by the window\"\nwindow = 2\n").await;
+    browser.type_into("#why", "it is slow").await;
+    browser.click("details[open] button").await;
+    browser.until("the one by the window").await;
+    browser.shot("group").await;
+    browser.open(&format!("{base}/groups")).await;
+    browser.shot("groups").await;
+    browser.open(&format!("{base}/history")).await;
+    browser.until("it is slow").await;
+    browser.shot("history").await;
+    browser.click("tbody a").await;
+    browser.until("group.rack-7.window").await;
+    browser.shot("revision").await;
+    browser.open(&format!("{base}/history/1")).await;
+    browser.click("summary").await;
+    browser.click("details[open] button").await;
+    browser.until("rolled back to revision 1").await;
+    is_whole(&browser, "history").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants Chromium: cargo xtask test --long page"]
 async fn keys_alone_do_and_a_telephone_shows_all_of_it_light_and_dark() {
     let site = Site::start().await;
     site.waits(MAC, 1).await;
@@ -192,12 +297,16 @@ async fn keys_alone_do_and_a_telephone_shows_all_of_it_light_and_dark() {
     browser.shot("telephone-focus").await;
     browser.keys("\u{E007}").await;
     browser.until("Nobody waits").await;
+    site.says(MAC, 0..40);
+    site.measures(MAC);
     for scheme in ["light", "dark"] {
         browser.prefers(scheme).await;
         let pages = [
             ("", "overview"),
             ("/approvals", "approvals"),
             ("/jobs", "jobs"),
+            ("/groups", "groups"),
+            ("/history", "history"),
             ("/sign-in", "sign-in"),
         ];
         for (path, name) in pages {

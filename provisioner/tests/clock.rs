@@ -34,7 +34,7 @@ impl Network {
         let rules = Rules::load(None, BTreeMap::new()).unwrap();
         let mut settings = settings(Mode::Full);
         settings.pool = "10.77.0.100-10.77.0.101".parse().unwrap();
-        Self { answerer: Answerer { settings, rules, store }, _folder: folder }
+        Self { answerer: Answerer::new(settings, rules, store), _folder: folder }
     }
 
     /// The address that a machine is told, if any, where it asks at that time.

@@ -109,7 +109,7 @@ fn firmware_is_offered_an_address_and_its_own_platforms_file() {
         assert_eq!(reply.address, Some(FREE));
         let name = format!("52-54-00-aa-00-09/{file}");
         assert_eq!(reply.boot, Some(Boot::File { name: name.clone(), direct: true }));
-        assert_eq!(answer.lease, LeaseChange::Hold(FREE, NOW + 60));
+        assert_eq!(answer.lease, LeaseChange::Offer(FREE, NOW + 60));
         let bytes = bytes(&answer, Mode::Full, &request(DISCOVER, client));
         assert_eq!(&bytes[20..24], &US, "next server");
         assert_eq!(&bytes[108..108 + name.len()], name.as_bytes());
@@ -234,10 +234,12 @@ fn a_client_is_offered_what_it_holds_before_what_it_asks_and_that_before_any_oth
 }
 
 #[test]
-fn an_offer_never_shortens_a_lease_that_runs() {
+fn an_offer_changes_nothing_of_a_lease_that_runs() {
     let mut facts = holding(FREE);
     facts.lease = facts.lease.map(|lease| Lease { expires: NOW + 3_000, ..lease });
-    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Hold(FREE, NOW + 3_000));
+    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Keep);
+    facts.lease = facts.lease.map(|lease| Lease { expires: NOW, ..lease });
+    assert_eq!(full(&facts, DISCOVER, &[]).lease, LeaseChange::Offer(FREE, NOW + 60));
 }
 
 #[test]
@@ -344,6 +346,43 @@ fn through_a_relay_the_answer_goes_to_it_with_its_own_option_last() {
     let answer = ask(Mode::Full, Port::Dhcp, &free(), &asked);
     assert!(answer.reply.is_none());
     assert!(text(&answer).contains("10.99.0.254"), "{}", text(&answer));
+}
+
+#[test]
+fn a_pool_of_a_relays_network_is_for_machines_behind_that_relay_alone() {
+    let relayed = Settings {
+        pool: "10.78.0.100-10.78.0.200/23".parse().unwrap(),
+        routers: vec![[10, 78, 0, 1].into()],
+        ..settings(Mode::Full)
+    };
+    let (us, theirs) = (Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 78, 0, 150));
+    let facts = Facts { free: Some(theirs), ..free() };
+    let ask = |message, options: &[_], relay: [u8; 4], renewed: [u8; 4]| {
+        let mut asked = request(message, &[UEFI, options].concat());
+        asked[24..28].copy_from_slice(&relay);
+        asked[12..16].copy_from_slice(&renewed);
+        let read = parse(&asked).unwrap();
+        let answer = decide(&relayed, &facts, &read, classify(&read), Port::Dhcp);
+        let bytes = answer.reply.as_ref().map(|reply| reply.bytes(&relayed, &read));
+        (answer, bytes)
+    };
+    let (answer, bytes) = ask(DISCOVER, &[], [10, 78, 1, 1], [0; 4]);
+    let bytes = bytes.unwrap();
+    assert_eq!(answer.reply.unwrap().to, To::Relay([10, 78, 1, 1].into()));
+    assert_eq!(bytes[16..20], theirs.octets());
+    assert_eq!(option(&bytes, 1).unwrap(), [255, 255, 254, 0]);
+    assert_eq!(option(&bytes, 28).unwrap(), [10, 78, 1, 255]);
+    assert_eq!(
+        (option(&bytes, 3).unwrap(), option(&bytes, 54).unwrap()),
+        (vec![10, 78, 0, 1], US.into())
+    );
+    // Who renews comes by itself.
+    let (answer, _) = ask(REQUEST, &[], [0; 4], theirs.octets());
+    assert_eq!(answer.reply.unwrap().to, To::Address(theirs));
+    for (relay, renewed) in [([0; 4], [0; 4]), ([0; 4], us.octets()), ([10, 77, 0, 9], [0; 4])] {
+        let (answer, _) = ask(DISCOVER, &[], relay, renewed);
+        assert!(answer.reply.is_none() && text(&answer).contains("not served"), "{relay:?}");
+    }
 }
 
 #[test]
@@ -527,11 +566,8 @@ fn every_architecture_of_ianas_list_is_answered_or_refused_with_a_reason() {
 fn packets_that_come_together_are_answered_each_in_its_place_and_get_an_address_each() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::File(folder.path().join("p.sqlite"));
-    let answerer = Answerer {
-        settings: settings(Mode::Full),
-        rules: Rules::default(),
-        store: Arc::new(Store::open(&place, BTreeMap::new()).unwrap()),
-    };
+    let store = Arc::new(Store::open(&place, BTreeMap::new()).unwrap());
+    let answerer = Answerer::new(settings(Mode::Full), Rules::default(), store);
     let from = |last: u8| {
         let mut bytes = request(DISCOVER, UEFI);
         bytes[33] = last;

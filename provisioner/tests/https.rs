@@ -6,6 +6,7 @@
 use listener::{Handshakes, Limits, serve_tls};
 use provisioner::{
     config::{Options, Part},
+    dhcp::settings::HttpBoot,
     net,
     run::{self, Running},
     store::Place,
@@ -29,6 +30,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -91,7 +93,11 @@ fn shown(stream: &TlsStream<TcpStream>) -> String {
 }
 
 async fn running(folder: &Path) -> Running {
-    let options = Options {
+    run::start(options(folder)).await.unwrap()
+}
+
+fn options(folder: &Path) -> Options {
+    Options {
         interface: Some("lo".into()),
         dhcp: Some(Part::Off),
         http_port: Some(0),
@@ -99,8 +105,7 @@ async fn running(folder: &Path) -> Running {
         database: Some(Place::File(folder.join("p.sqlite"))),
         name: vec!["boot.example.org".into()],
         ..Options::default()
-    };
-    run::start(options).await.unwrap()
+    }
 }
 
 fn our_ca(folder: &Path) -> CertificateDer<'static> {
@@ -156,6 +161,65 @@ async fn our_ca_is_given_out_by_plain_http_is_kept_over_restarts_and_is_ours_to_
     fs::remove_file(folder.path().join("p.tls/ca.key")).unwrap();
     let error = Ca::open_or_make(&folder.path().join("p.tls"), &Names::default()).err().unwrap();
     assert!(matches!(error, TlsError::NoCaKey { .. }), "{error}");
+}
+
+/// A client that is not ours: `openssl s_client` of TLS 1.2 with these suites, which asks for a page
+/// and says what it was served by. It trusts one CA.
+async fn openssl(to: SocketAddr, ca: &Path, suites: &str) -> String {
+    let (to, ca) = (to.to_string(), ca.to_str().unwrap().to_owned());
+    let fixed = ["s_client", "-tls1_2", "-verify_return_error", "-verify_ip", "127.0.0.1"];
+    let mut child = tokio::process::Command::new("openssl")
+        .args(fixed)
+        .args(["-ign_eof", "-connect", &to, "-CAfile", &ca, "-cipher", suites])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    child.stdin.take().unwrap().write_all(request).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_curves_is_served_by_rsa_keys_where_firmware_boots_by_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join("p.tls").join(name);
+    let usual = running(folder.path()).await;
+    let refused = openssl(usual.https, &file("ca.pem"), "DHE-RSA-AES128-GCM-SHA256").await;
+    assert!(refused.contains("alert handshake failure"), "{refused}");
+    assert!(!file("ca-rsa.pem").exists(), "nobody waits for keys that nobody needs");
+    let for_firmware = Options { http_boot: Some(HttpBoot::Https), ..options(folder.path()) };
+    let running = run::start(for_firmware).await.unwrap();
+    let served = async |ca: &str, suites: &str| openssl(running.https, &file(ca), suites).await;
+    for (suites, key) in [
+        ("DHE-RSA-AES128-GCM-SHA256", "DH, 3072 bits"),
+        ("DHE-RSA-AES256-GCM-SHA384", "DH, 3072 bits"),
+        ("DHE-RSA-AES128-SHA:DHE-RSA-AES256-GCM-SHA384:AES256-GCM-SHA384", "DH, 3072 bits"),
+    ] {
+        let said = served("ca-rsa.pem", suites).await;
+        for text in [key, "Server public key is 3072 bit", "HTTP/1.1 200 OK"] {
+            assert!(said.contains(text), "{suites}: no {text}: {said}");
+        }
+    }
+    // Who knows curves is served as ever, whatever else it offers.
+    let both = "DHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256";
+    let said = served("ca.pem", both).await;
+    assert!(said.contains("ECDHE-ECDSA-AES128-GCM-SHA256") && said.contains(" 200 OK"), "{said}");
+    // Forward secrecy and a cipher that authenticates are not given up for anybody.
+    for suites in ["AES256-GCM-SHA384", "DHE-RSA-AES256-SHA256"] {
+        let said = served("ca-rsa.pem", suites).await;
+        assert!(said.contains("alert handshake failure"), "{suites}: {said}");
+    }
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |http| format!("http://{http}/ca-rsa.der");
+    let given = client.get(url(running.http)).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(given[..], CertificateDer::from_pem_file(file("ca-rsa.pem")).unwrap()[..]);
+    assert_eq!(client.get(url(usual.http)).send().await.unwrap().status(), 404);
+    let mode = fs::metadata(file("ca-rsa.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 fn names(hosts: &[&str]) -> Names {

@@ -295,6 +295,8 @@ async fn what_is_over_or_for_another_provisioner_is_not_registered() {
 #[tokio::test]
 async fn the_page_says_what_to_do_and_its_form_gives_the_one_file() {
     let site = site(true).await;
+    let (_, overview) = site.get("/").await;
+    assert!(overview.contains("href=\"/miners/medium\""), "operators find it: {overview}");
     let (status, page) = site.get("/miners").await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains(&key(PROVISIONER).public().to_string()), "the key to pin");

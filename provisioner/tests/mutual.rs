@@ -6,7 +6,10 @@
 use protocol::{
     ChainId, Digest, PublicKey, SecretKey, Signed,
     boot::{BootEvent, Enrol, StageState},
-    certificate::{Alive, CertificateRequest, NodeCertificate},
+    certificate::{Alive, CardReading, CertificateRequest, NodeCertificate, Readings},
+    console::{
+        ConsoleBatch, ConsoleEntry, ConsoleLine, ConsolePage, ConsoleSource, MAX_CONSOLE_LINES,
+    },
     evidence::Held,
     fleet::MachineDetail,
     inventory::Inventory,
@@ -171,7 +174,9 @@ async fn say<T: serde::Serialize>(
 }
 
 async fn alive(stream: &mut TlsStream<TcpStream>) -> (u16, String) {
-    say(stream, &format!("/v1/machines/{MAC}/alive"), &Alive { boot_id: BOOT }).await.unwrap()
+    say(stream, &format!("/v1/machines/{MAC}/alive"), &Alive { boot_id: BOOT, readings: None })
+        .await
+        .unwrap()
 }
 
 fn event() -> BootEvent {
@@ -210,7 +215,7 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
 
     // By plain HTTP nobody is alive.
     let path = format!("/v1/machines/{MAC}/alive");
-    let (status, text) = site.post(&path, &Alive { boot_id: BOOT }).await;
+    let (status, text) = site.post(&path, &Alive { boot_id: BOOT, readings: None }).await;
     assert!(status == StatusCode::FORBIDDEN && text.contains("for nodes"), "{status} {text}");
     // A provisioner of another key is none.
     assert!(site.connect(&node, certificate.clone(), key(5).public()).await.is_err());
@@ -223,7 +228,7 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
     ] {
         let mut stream = site.connect(&by, shown, pinned()).await.unwrap();
         let path = format!("/v1/machines/{MAC}/alive");
-        let said = say(&mut stream, &path, &Alive { boot_id: BOOT }).await;
+        let said = say(&mut stream, &path, &Alive { boot_id: BOOT, readings: None }).await;
         assert!(said.is_err(), "{said:?}");
     }
 }
@@ -268,7 +273,222 @@ async fn another_boot_or_another_key_in_its_place_ends_a_certificate() {
     let second = site.certificate(&node, LATER).await;
     let mut stream = site.connect(&node, second, pinned()).await.unwrap();
     let path = format!("/v1/machines/{MAC}/alive");
-    assert_eq!(say(&mut stream, &path, &Alive { boot_id: LATER }).await.unwrap().0, 204);
+    assert_eq!(
+        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None }).await.unwrap().0,
+        204
+    );
     assert_eq!(site.enrol(MAC, &key(4), LATER).await.0, StatusCode::OK);
-    assert_eq!(say(&mut stream, &path, &Alive { boot_id: LATER }).await.unwrap().0, 403);
+    assert_eq!(
+        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None }).await.unwrap().0,
+        403
+    );
+}
+
+impl Site {
+    async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let url = format!("http://{}{path}", self.running.http);
+        let client = Client::builder().no_proxy().build().unwrap();
+        client.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    async fn console(&self, query: &str) -> ConsolePage {
+        self.json(&format!("/v1/machines/{MAC}/console?{query}")).await
+    }
+}
+
+fn plain() -> Client {
+    Client::builder().no_proxy().build().unwrap()
+}
+
+fn batch(boot_id: Digest, numbers: std::ops::Range<u64>) -> ConsoleBatch {
+    let line = |sequence| ConsoleLine {
+        source: ConsoleSource::Kernel,
+        sequence,
+        at_ms: sequence,
+        level: Some(6),
+        text: format!("line {sequence} \u{1b}[31m<b>red</b>\u{1b}[0m"),
+    };
+    ConsoleBatch { boot_id, lines: numbers.map(line).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_console_is_taken_by_its_certificate_alone_kept_once_and_found() {
+    let site = site().await;
+    let node = key(3);
+    assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
+    let mut stream =
+        site.connect(&node, site.certificate(&node, BOOT).await, pinned()).await.unwrap();
+    let path = format!("/v1/machines/{MAC}/lines");
+    let (status, text) = site.post(&path, &batch(BOOT, 0..3)).await;
+    assert!(status == StatusCode::FORBIDDEN && text.contains("for nodes"), "{text}");
+    for (wanted, path, batch) in [
+        (200, path.clone(), batch(BOOT, 0..3)),
+        // Its answer was lost, and it is sent again.
+        (200, path.clone(), batch(BOOT, 0..3)),
+        (200, path.clone(), batch(BOOT, 2..8)),
+        (200, path.clone(), batch(BOOT, 18..20)),
+        (403, format!("/v1/machines/{OTHER}/lines"), batch(BOOT, 0..1)),
+        (400, path.clone(), batch(LATER, 0..1)),
+        (413, path.clone(), batch(BOOT, 0..MAX_CONSOLE_LINES as u64 + 1)),
+    ] {
+        let (status, text) = say(&mut stream, &path, &batch).await.unwrap();
+        assert_eq!(status, wanted, "{text}");
+    }
+    let page = site.console("").await;
+    let told: Vec<(u64, u64)> = page.lines.iter().map(|l| (l.sequence, l.missing)).collect();
+    let whole = (0..8).map(|n| (n, 0)).chain([(18, 10), (19, 0)]);
+    assert_eq!(told, whole.collect::<Vec<_>>());
+    assert_eq!(page.lines[0].text, "line 0 <b>red</b>", "no escape code is left");
+    assert_eq!((page.boots.len(), page.boots[0].lines, page.gone), (1, 10, 0));
+    assert_eq!(site.console("search=LINE%201").await.lines.len(), 3);
+    assert_eq!(site.console("search=%1b").await.lines.len(), 0);
+    assert_eq!(site.console(&format!("boot={LATER}")).await.lines.len(), 0);
+    // As HTML it is text.
+    let url = format!("http://{}/machines/{MAC}?search=line%202", site.running.http);
+    let html = plain().get(url).send().await.unwrap().text().await.unwrap();
+    assert!(html.contains("line 2 &lt;b&gt;red&lt;/b&gt;") && !html.contains("<b>red"), "{html}");
+    // Page by page, forwards and backwards.
+    for (first, relation, wanted) in
+        [("limit=4", "next", 3), ("limit=4&before=9007199254740991", "prev", 3)]
+    {
+        let mut path = format!("/v1/machines/{MAC}/console?{first}");
+        let (mut pages, mut seen) = (0, 0);
+        loop {
+            let url = format!("http://{}{path}", site.running.http);
+            let answer = plain().get(url).send().await.unwrap();
+            let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_string());
+            let page: ConsolePage = answer.json().await.unwrap();
+            (pages, seen) = (pages + 1, seen + page.lines.len());
+            let Some(link) = link else { break };
+            assert!(link.ends_with(&format!("rel=\"{relation}\"")), "{link}");
+            path = link[1..link.find('>').unwrap()].to_string();
+        }
+        assert_eq!((pages, seen), (wanted, 10), "{first}");
+    }
+    for bad in ["limit=0", "limit=4001", "after=-1", "boot=x", "line=1", "search=%00"] {
+        let url = format!("http://{}/v1/machines/{MAC}/console?{bad}", site.running.http);
+        assert_eq!(
+            plain().get(url).send().await.unwrap().status(),
+            StatusCode::BAD_REQUEST,
+            "{bad}"
+        );
+    }
+    let url = format!("http://{}/v1/machines/{OTHER}/console", site.running.http);
+    assert_eq!(plain().get(url).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_followed_live_from_the_last_line_that_was_had() {
+    let site = site().await;
+    let node = key(3);
+    assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
+    let mut stream =
+        site.connect(&node, site.certificate(&node, BOOT).await, pinned()).await.unwrap();
+    let path = format!("/v1/machines/{MAC}/lines");
+    say(&mut stream, &path, &batch(BOOT, 0..3)).await.unwrap();
+    let first = site.console("").await.lines[0].id;
+    let url = format!("http://{}/v1/machines/{MAC}/console/live", site.running.http);
+    let client = Client::builder().no_proxy().build().unwrap();
+    let request = client.get(url).header("last-event-id", first.to_string());
+    let mut live = request.send().await.unwrap();
+    say(&mut stream, &path, &batch(BOOT, 3..5)).await.unwrap();
+    let mut text = String::new();
+    while text.matches("data: ").count() < 4 {
+        let chunk = tokio::time::timeout(Duration::from_secs(10), live.chunk()).await;
+        text += &String::from_utf8_lossy(&chunk.unwrap().unwrap().unwrap());
+    }
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let lines: Vec<ConsoleEntry> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(text.contains(&format!("id: {}", lines[3].id)) && text.contains("event: line"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_nodes_sensors_say_is_shown_and_kept_until_they_say_something_else() {
+    let site = site().await;
+    let node = key(3);
+    assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
+    let mut stream =
+        site.connect(&node, site.certificate(&node, BOOT).await, pinned()).await.unwrap();
+    let path = format!("/v1/machines/{MAC}/alive");
+    let card = CardReading {
+        address: "0000:01:00.0".into(),
+        name: "NVIDIA <b>\u{1b}[2J".into(),
+        milliwatts: Some(250_000),
+        millidegrees: Some(61_400),
+    };
+    let readings = Readings {
+        milliwatts: Some(312_500),
+        cpu_millidegrees: Some(47_000),
+        cards: vec![card; 40],
+    };
+    let said = Alive { boot_id: BOOT, readings: Some(readings) };
+    for said in [said, Alive { boot_id: BOOT, readings: None }] {
+        assert_eq!(say(&mut stream, &path, &said).await.unwrap().0, 204);
+    }
+    let detail: MachineDetail = site.json(&format!("/v1/machines/{MAC}")).await;
+    let read = detail.machine.readings.unwrap().said;
+    assert_eq!((read.milliwatts, read.cards.len()), (Some(312_500), 32));
+    assert!(!read.cards[0].name.contains(char::is_control));
+    let status: protocol::fleet::ProvisionerStatus = site.json("/v1/status").await;
+    assert_eq!((status.work.milliwatts, status.work.measured), (312_500, 1));
+    let html = async |path: String| {
+        let url = format!("http://{}{path}", site.running.http);
+        plain().get(url).send().await.unwrap().text().await.unwrap()
+    };
+    let machine = html(format!("/machines/{MAC}")).await;
+    for told in ["312 W", "47 °C", "61 °C", "NVIDIA &lt;b&gt;", "No ledger is configured"] {
+        assert!(machine.contains(told), "{told}: {machine}");
+    }
+    assert!(html("/".into()).await.contains("of 1 machines that measure it"));
+    let work: protocol::earnings::MachineWork =
+        site.json(&format!("/v1/machines/{MAC}/work")).await;
+    assert_eq!((work.ledger, work.node), (None, Some(node.public())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_sends_its_console_from_before_it_was_taken_in() {
+    struct Log(std::ops::Range<u64>);
+    impl node_init::kernel::KernelLog for Log {
+        fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+            let record = |n| format!("6,{n},{},-;kernel says {n} token=hush\n", n * 1_000);
+            Ok(self.0.next().map(|n| record(n).into_bytes()))
+        }
+    }
+    let site = site().await;
+    let node = key(3);
+    let ring = node_init::ring::Ring::default();
+    (0..3).for_each(|n| ring.push(&format!("alia says {n}")));
+    assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
+    let certificate = site.certificate(&node, BOOT).await;
+    let config = Arc::new(mtls::client_showing(&node, certificate, pinned()).unwrap());
+    let port = site.running.https.port();
+    let way = node_init::relay::Way {
+        provisioner: format!("http://{}", site.running.http).parse().unwrap(),
+        mac: node_init::mac::Mac(Site::mac().0),
+        boot_id: BOOT,
+    };
+    let secured = move || Some(node_init::http::Secured { config: config.clone(), port });
+    // The kernel's ring overtook its first records.
+    let log: Box<dyn node_init::kernel::KernelLog> = Box::new(Log(5..9));
+    let relay = tokio::spawn(node_init::relay::run(Some(log), ring.clone(), way, secured));
+    let kept = async |lines: usize| {
+        for _ in 0..200 {
+            let page = site.console("").await;
+            if page.lines.len() >= lines {
+                return page.lines;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("they do not come");
+    };
+    let lines = kept(7).await;
+    let of = |source| lines.iter().filter(move |line| line.source == source);
+    let kernel: Vec<_> = of(ConsoleSource::Kernel).map(|l| (l.sequence, l.missing)).collect();
+    assert_eq!(kernel, [(5, 5), (6, 0), (7, 0), (8, 0)], "those that are gone are told");
+    assert_eq!(of(ConsoleSource::Init).map(|line| line.sequence).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(lines.iter().all(|line| !line.text.contains("hush")));
+    ring.push("later");
+    assert_eq!(kept(8).await[7].text, "later");
+    relay.abort();
 }

@@ -7,12 +7,13 @@ mod fuzz;
 mod hardware;
 mod home;
 mod hostile;
-mod ipv6;
 mod kernel;
 mod living;
+mod matrix;
 mod page;
 mod reproducible;
 mod secure_boot;
+mod siege;
 mod syscalls;
 mod tpm;
 mod trust;
@@ -81,14 +82,18 @@ const CAMPAIGNS: &[Campaign] = &[
     ),
     (
         "ipv6",
-        "OVMF boots by IPv6 alone, by PXE and by HTTP: our DHCPv6 and router advertisements",
-        ipv6::run,
+        "of the matrix what boots by IPv6 alone: our DHCPv6 and router advertisements",
+        matrix::ipv6,
     ),
     (
         "https",
-        "OVMF boots by HTTPS with our CA in it, and fetches nothing from whom it does not know; fails \
-         with an OVMF that has no elliptic curves, as Debian's",
-        ipv6::https,
+        "of the matrix what boots by HTTPS; and OVMF fetches nothing from whom it does not know",
+        matrix::https,
+    ),
+    (
+        "matrix",
+        "every way to boot on every kind of network, some 40 minutes; writes docs/matrix.md",
+        matrix::run,
     ),
     (
         "home",
@@ -104,6 +109,11 @@ const CAMPAIGNS: &[Campaign] = &[
         "page",
         "the page in a real Chromium: each task, by mouse and by keys, on a telephone, light and dark",
         page::run,
+    ),
+    (
+        "siege",
+        "a provisioner that strangers attack, each way at its full rate, while machines boot from it",
+        siege::run,
     ),
     (
         "living",

@@ -10,6 +10,7 @@ use fleet::{
     dhcp::Wire,
     run::{self, Beats},
     sample::{self, Sizes},
+    siege,
     site::{self, Own, Parts},
     target::Server,
 };
@@ -72,6 +73,10 @@ pub struct Flags {
     /// The image of the fleet's own provisioner [default: one of random bytes, as large as a real one]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["server", "interface"])]
     image: Option<PathBuf>,
+    /// Attack the fleet's own provisioner in all the ways known while machines boot, and tell what held
+    /// (the count of machines is not looked at)
+    #[arg(long, conflicts_with_all = ["server", "interface", "image"])]
+    siege: bool,
     /// One JSON object, for scripts
     #[arg(long)]
     json: bool,
@@ -85,6 +90,9 @@ pub struct Flags {
 /// # Errors
 /// Where it cannot begin, or not every machine came through.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
+    if flags.inside && flags.siege {
+        return besieged(&flags);
+    }
     if flags.inside {
         return told(&flags, &inside(&flags)?);
     }
@@ -97,9 +105,37 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     let mut sandbox = sandbox::enter(sandbox::privilege()?, &words, Vec::new())?;
     let status = sandbox.wait()?;
     if !status.success() {
-        bail!("not every machine came through");
+        bail!(
+            "{}",
+            if flags.siege { "not all of it held" } else { "not every machine came through" }
+        );
     }
     Ok(())
+}
+
+/// The image of a provisioner that is attacked: a kernel that does not fit into a socket's buffers.
+const BESIEGED: Sizes = Sizes { kernel: 12 << 20, ..Sizes::SMALL };
+
+fn besieged(flags: &Flags) -> anyhow::Result<()> {
+    site::network()?;
+    let folder = tempfile::Builder::new().prefix("alia-siege-").tempdir()?;
+    let (image, ipxe) = (folder.path().join("image"), folder.path().join("ipxe"));
+    sample::image(&image, &BESIEGED)?;
+    sample::boot_files(&ipxe)?;
+    let parts = Parts { program: workspace::program("provisioner"), image, ipxe };
+    let own = Own::start(&parts, &folder.path().join("provisioner"))?;
+    let mut show = |row: &siege::report::Row| {
+        if flags.json {
+            println!("{}", serde_json::to_string(row).unwrap_or_default());
+        } else {
+            println!("{row}");
+        }
+    };
+    let rows = Runtime::new()?.block_on(siege::run(&own, &mut show))?;
+    match rows.iter().filter(|row| !row.held()).count() {
+        0 => Ok(()),
+        some => bail!("{some} of {} attacks did not hold", rows.len()),
+    }
 }
 
 fn told(flags: &Flags, summary: &Summary) -> anyhow::Result<()> {

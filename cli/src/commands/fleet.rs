@@ -1,6 +1,6 @@
 //! `alia fleet`: a provisioner's machines, as its operator.
 
-use super::{HomeFlag, now};
+use super::{HomeFlag, fleet_groups::Groups, now};
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use cli::{
@@ -10,8 +10,12 @@ use cli::{
         site::{fingerprint, is_same},
     },
 };
-use protocol::fleet::{
-    Command, Life, MachineState, NewOperator, OperatorStatus, OperatorToken, ProvisionerStatus,
+use protocol::{
+    Digest,
+    console::ConsoleEntry,
+    fleet::{
+        Command, Life, MachineState, NewOperator, OperatorStatus, OperatorToken, ProvisionerStatus,
+    },
 };
 use serde_json::json;
 use std::{
@@ -66,6 +70,27 @@ asked, and nothing has to be compared.")]
         /// Of this machine alone.
         machine: Option<String>,
     },
+    /// What a machine's kernel, its PID 1 and its service said: the last lines.
+    #[command(after_help = "Example: alia fleet console bear --search usb --follow")]
+    Console {
+        /// Which machine.
+        machine: String,
+        /// Then those to come, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+        /// Those that contain this, whatever its case.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// Those of this boot alone.
+        #[arg(long, value_name = "ID")]
+        boot: Option<Digest>,
+        /// So many at the most.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
+        most: u32,
+    },
+    /// What machines have in common, and its history.
+    #[command(subcommand)]
+    Groups(Groups),
     /// The log of a kernel that died; `alia fleet show` has its number.
     #[command(after_help = "Example: alia fleet crash bear 3")]
     Crash {
@@ -191,6 +216,17 @@ impl FleetCommand {
                 Ok(Exit::Ok)
             }
             Self::Watch { machine } => watch(&folder, output, machine).await,
+            Self::Console { machine, follow, search, boot, most } => {
+                let query = [
+                    ("before", u64::to_string(&NEWEST)),
+                    ("limit", most.clamp(1, MOST_LINES).to_string()),
+                ];
+                let mut query = query.to_vec();
+                query.extend(search.clone().map(|search| ("search", search)));
+                query.extend(boot.map(|boot| ("boot", boot.to_string())));
+                console(&folder, output, &machine, (&query, search.as_deref()), follow).await
+            }
+            Self::Groups(command) => command.run(&folder, output).await,
             Self::Crash { machine, number } => {
                 let fleet = open(&folder)?;
                 let mac = found(&fleet, &machine).await?;
@@ -223,11 +259,11 @@ fn state(text: &str) -> Result<MachineState, String> {
     })
 }
 
-fn open(home: &Path) -> Result<Fleet, Error> {
+pub(super) fn open(home: &Path) -> Result<Fleet, Error> {
     Ok(Fleet::new(&Site::open(home)?)?)
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -254,6 +290,51 @@ async fn watch(home: &Path, output: &Output, machine: Option<String>) -> Result<
         }
     };
     fleet.follow(one, |text| output.note(text)).await?;
+    Ok(Exit::Ok)
+}
+
+/// Behind every line: what the newest ones stand before.
+const NEWEST: u64 = 9_007_199_254_740_991;
+/// The most lines that a provisioner gives at once.
+const MOST_LINES: u32 = 4_000;
+
+async fn console(
+    home: &Path,
+    output: &Output,
+    machine: &str,
+    (query, search): (&[(&str, String)], Option<&str>),
+    follow: bool,
+) -> Result<Exit, Error> {
+    let fleet = open(home)?;
+    let mac = found(&fleet, machine).await?;
+    let page = fleet.console(&mac, query).await?;
+    let say = |entry: &ConsoleEntry| {
+        show::line(entry).into_iter().for_each(|line| output.say(line));
+    };
+    if !follow {
+        output.give(&page);
+        if page.gone > 0 {
+            output.note(format_args!("{} older lines went, to make room", page.gone));
+        }
+        page.lines.iter().for_each(say);
+        return Ok(Exit::Ok);
+    }
+    // One JSON value a line: nobody knows where they end.
+    let each = |entry: &ConsoleEntry| {
+        output.give(entry);
+        say(entry);
+    };
+    page.lines.iter().for_each(each);
+    let after = match page.lines.last() {
+        Some(last) => last.id,
+        // Nothing fits so far: what is there already is not what is to come.
+        None => {
+            let newest = [("before", NEWEST.to_string()), ("limit", "1".into())];
+            fleet.console(&mac, &newest).await?.lines.last().map_or(0, |last| last.id)
+        }
+    };
+    let note = |text| output.note(text);
+    fleet.follow_console(&mac, search, after, |entry| each(&entry), note).await?;
     Ok(Exit::Ok)
 }
 
@@ -450,7 +531,7 @@ impl Login {
 }
 
 /// Asks on a terminal; elsewhere nobody can answer.
-fn meant(question: &str) -> Result<bool, Error> {
+pub(super) fn meant(question: &str) -> Result<bool, Error> {
     if !stdin().is_terminal() {
         let text =
             format!("{question} Say --yes (of login: --fingerprint) where nobody can be asked");

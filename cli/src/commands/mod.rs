@@ -1,6 +1,7 @@
 //! The commands, a file each: flags, a call into the library, and what is shown of it.
 
 pub(crate) mod fleet;
+mod fleet_groups;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use protocol::{
+    console::ConsolePage,
     fleet::{Command, Life, MachineDetail, MachineStatus, Revoked},
     plain,
     problem::ProblemDetails,
@@ -69,6 +70,31 @@ pub struct Fleet {
     host: String,
     port: u16,
     token: String,
+}
+
+/// A change of the configuration.
+#[derive(Clone, Debug)]
+pub struct Change {
+    method: Method,
+    path: String,
+    body: String,
+}
+
+impl Change {
+    /// Changes some values of a table, by a merge patch (RFC 7396).
+    pub fn patch(path: String, patch: &serde_json::Value) -> Self {
+        Self { method: Method::PATCH, path, body: patch.to_string() }
+    }
+
+    /// Takes a table away.
+    pub fn delete(path: String) -> Self {
+        Self { method: Method::DELETE, path, body: String::new() }
+    }
+
+    /// Asks for something else.
+    pub fn post(path: String, body: String) -> Self {
+        Self { method: Method::POST, path, body }
+    }
 }
 
 /// Headers of a request.
@@ -168,6 +194,57 @@ impl Fleet {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// What stands at a path, and the tag that says so.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn tagged<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<(T, Option<String>), FleetError> {
+        let answer = self.send(Method::GET, path, &[], None).await?;
+        let tag = answer.headers().get(header::ETAG);
+        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok((self.read(answer).await?, tag))
+    }
+
+    /// Changes the configuration, or only says what would change; with a tag, the revision of that.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        change: &Change,
+        why: &str,
+        dry_run: bool,
+        tag: Option<&str>,
+    ) -> Result<T, FleetError> {
+        let why = Some(("why", why)).filter(|(_, why)| !why.is_empty());
+        let dry_run = ("dry-run", if dry_run { "true" } else { "false" });
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(why.into_iter().chain([dry_run]))
+            .finish();
+        let joint = if change.path.contains('?') { '&' } else { '?' };
+        let path = format!("{}{joint}{query}", change.path);
+        let mut headers: Vec<(&str, &str)> = Vec::new();
+        headers.extend(tag.map(|tag| (header::IF_MATCH.as_str(), tag)));
+        let body = Some(change.body.clone().into_bytes());
+        self.read(self.send(change.method.clone(), &path, &headers, body).await?).await
+    }
+
+    /// A page of a machine's console: what a query (`search`, `boot`, `before`, …) lets through.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn console(
+        &self,
+        mac: &str,
+        query: &[(&str, String)],
+    ) -> Result<ConsolePage, FleetError> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        self.get(&format!("/v1/machines/{mac}/console?{query}")).await
+    }
+
     /// Those machines that a query (`state`, `search` and so on) lets through, page by page; at most
     /// `most`.
     ///
@@ -210,11 +287,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub async fn life(&self, mac: &str) -> Result<(Life, Option<String>), FleetError> {
-        let path = format!("/v1/machines/{mac}/state");
-        let answer = self.send(Method::GET, &path, &[], None).await?;
-        let tag = answer.headers().get(header::ETAG);
-        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        Ok((self.read(answer).await?, tag))
+        self.tagged(&format!("/v1/machines/{mac}/state")).await
     }
 
     /// Asks something of a machine; with a tag, of one that stands where that says.

@@ -4,9 +4,11 @@
 use super::{Fleet, FleetError};
 use http_body_util::BodyExt;
 use hyper::Method;
-use protocol::{fleet::TimelineEvent, told};
+use protocol::{console::ConsoleEntry, fleet::TimelineEvent, told};
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
+use url::form_urlencoded;
 
 /// The server says something at least each fifteen seconds; after this it is gone.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -70,10 +72,42 @@ impl Fleet {
         mut show: impl FnMut(TimelineEvent),
         mut note: impl FnMut(String),
     ) -> Result<(), FleetError> {
-        let mut last: Option<u64> = None;
+        self.follow_at("/v1/events", "timeline", None, &mut show, &mut note).await
+    }
+
+    /// Shows each line of a machine's console behind that one, without end; of those that contain a
+    /// text alone, where one is given.
+    ///
+    /// # Errors
+    /// [`FleetError`], where the first connection fails.
+    pub async fn follow_console(
+        &self,
+        mac: &str,
+        search: Option<&str>,
+        after: u64,
+        mut show: impl FnMut(ConsoleEntry),
+        mut note: impl FnMut(String),
+    ) -> Result<(), FleetError> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(search.map(|search| ("search", search)))
+            .append_pair("after", &after.to_string())
+            .finish();
+        let path = format!("/v1/machines/{mac}/console/live?{query}");
+        self.follow_at(&path, "line", Some(after), &mut show, &mut note).await
+    }
+
+    /// Shows each event of that name at a path.
+    async fn follow_at<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        name: &str,
+        mut last: Option<u64>,
+        show: &mut impl FnMut(T),
+        note: &mut impl FnMut(String),
+    ) -> Result<(), FleetError> {
         let mut connected = false;
         loop {
-            match self.follow_once(&mut last, &mut connected, &mut show).await {
+            match self.follow_once((path, name), &mut last, &mut connected, show).await {
                 Err(error) if !connected => return Err(error),
                 Err(error @ FleetError::Refused { .. }) => return Err(error),
                 Err(error) => note(format!("{error}; it is tried again")),
@@ -83,15 +117,16 @@ impl Fleet {
         }
     }
 
-    async fn follow_once(
+    async fn follow_once<T: DeserializeOwned>(
         &self,
+        (path, name): (&str, &str),
         last: &mut Option<u64>,
         connected: &mut bool,
-        show: &mut impl FnMut(TimelineEvent),
+        show: &mut impl FnMut(T),
     ) -> Result<(), FleetError> {
         let after = last.map(|last| last.to_string());
         let headers: Vec<_> = after.iter().map(|after| ("last-event-id", after.as_str())).collect();
-        let mut stream = self.send(Method::GET, "/v1/events", &headers, None).await?.into_body();
+        let mut stream = self.send(Method::GET, path, &headers, None).await?.into_body();
         *connected = true;
         let mut parser = Parser::default();
         let ended = |why: String| FleetError::Away { url: "the stream of events".into(), why };
@@ -105,7 +140,7 @@ impl Fleet {
             let events = events.ok_or_else(|| FleetError::Answer("an event without end".into()))?;
             for event in events {
                 *last = event.id.or(*last);
-                if event.name == "timeline" {
+                if event.name == name {
                     let read = serde_json::from_str(&event.data);
                     show(read.map_err(|error| FleetError::Answer(error.to_string()))?);
                 }

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod events;
+pub mod groups;
 pub mod select;
 pub mod show;
 pub mod site;

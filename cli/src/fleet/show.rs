@@ -1,10 +1,15 @@
 //! What a provisioner answers, for people: pure.
 
 use crate::node::show::{duration, table};
-use protocol::fleet::{
-    Life, MachineDetail, MachineState, MachineStatus, OperatorStatus, ProvisionerStatus,
-    TimelineEvent,
+use protocol::{
+    configuration::{History, Revision},
+    console::ConsoleEntry,
+    fleet::{
+        Life, MachineDetail, MachineState, MachineStatus, OperatorStatus, ProvisionerStatus,
+        TimelineEvent,
+    },
 };
+use serde_json::Value;
 
 /// The events of `alia fleet show`.
 const EVENTS: usize = 20;
@@ -64,6 +69,14 @@ pub fn machine(detail: &MachineDetail, now: u64) -> Vec<String> {
         let memory = inventory.memory_bytes >> 20;
         lines.push(format!("hardware  {model}, {threads} threads, {memory} MiB, {gpus} GPUs"));
     }
+    if let Some(read) = &machine.readings {
+        let power = read.said.milliwatts.map(|power| format!("{} W", power / 1_000));
+        let heat = |millidegrees: i64| format!("{} °C", millidegrees / 1_000);
+        let heats = read.said.cards.iter().filter_map(|card| card.millidegrees).map(heat);
+        let heats = read.said.cpu_millidegrees.map(heat).into_iter().chain(heats);
+        let said: Vec<String> = power.into_iter().chain(heats).collect();
+        lines.push(format!("sensors   {}", said.join(", ")));
+    }
     if let Some(boot) = &machine.boot {
         let stage = boot.stages.last().map_or("-", |stage| stage.name.as_str());
         lines.push(format!("boot      {:.1} s, up to {stage}", boot.seconds));
@@ -88,6 +101,57 @@ pub fn event(event: &TimelineEvent) -> String {
     format!("{at}  {}  {:<8}  {}", event.mac, event.kind, event.text)
 }
 
+/// A line of `alia fleet console`, and one before it where lines are missing.
+pub fn line(line: &ConsoleEntry) -> Vec<String> {
+    let at = line.at_ms as f64 / 1e3;
+    let text = format!("{at:>12.3}  {:<6}  {}", line.source.as_str(), line.text);
+    let missing =
+        (line.missing > 0).then(|| format!("              ({} lines are missing)", line.missing));
+    missing.into_iter().chain([text]).collect()
+}
+
+/// `alia fleet groups list`.
+pub fn groups(groups: &Value) -> Vec<String> {
+    let row = |(name, group): (&String, &Value)| {
+        let about = group.get("about").and_then(Value::as_str).unwrap_or_default();
+        let keys = group.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+        let keys: Vec<&str> = keys.filter(|key| !matches!(*key, "about" | "labels")).collect();
+        [name.clone(), keys.join(" "), about.to_owned()]
+    };
+    let rows = groups.as_object().into_iter().flatten().map(row).collect();
+    table(["NAME", "SETS", "WHAT IT IS"], rows)
+}
+
+/// `alia fleet groups show`.
+pub fn group(name: &str, group: &Value) -> Vec<String> {
+    let mut lines = vec![format!("group {name}")];
+    for (key, value) in group.as_object().into_iter().flatten() {
+        match value.as_object().filter(|_| key == "labels") {
+            Some(labels) => lines.extend(labels.iter().map(|(k, v)| format!("labels.{k} = {v}"))),
+            None => lines.push(format!("{key} = {value}")),
+        }
+    }
+    lines
+}
+
+/// `alia fleet groups history`.
+pub fn history(history: &History, now: u64) -> Vec<String> {
+    let row = |revision: &Revision| {
+        [
+            revision.revision.to_string(),
+            format!("{} ago", duration(now.saturating_sub(revision.at))),
+            revision.actor.clone(),
+            revision.why.clone(),
+        ]
+    };
+    let rows = history.revisions.iter().map(row).collect();
+    let mut lines = table(["REVISION", "WHEN", "WHO", "WHY"], rows);
+    if history.dropped > 0 {
+        lines.push(format!("{} older ones are not kept any more", history.dropped));
+    }
+    lines
+}
+
 /// `alia fleet status`.
 pub fn status(status: &ProvisionerStatus) -> Vec<String> {
     let mut lines = vec![
@@ -99,6 +163,15 @@ pub fn status(status: &ProvisionerStatus) -> Vec<String> {
         ),
         format!("machines    {}", status.machines),
     ];
+    let work = &status.work;
+    if status.upstream.ledger.is_some() {
+        let pending = work.receipts.saturating_sub(work.confirmed);
+        lines.push(format!("receipts    {} confirmed, {pending} pending", work.confirmed));
+    }
+    if work.measured > 0 {
+        let watts = work.milliwatts / 1_000;
+        lines.push(format!("power       {watts} W, of {} machines", work.measured));
+    }
     lines.extend(status.states.iter().map(|(state, count)| format!("  {state:<12}{count}")));
     lines.extend(status.counters.iter().map(|(what, count)| format!("{what:<24}{count}")));
     lines

@@ -1,13 +1,15 @@
-//! An image's file by HTTP to many at once: bytes a second, and the server's CPU a byte.
+//! An image's file by HTTP and by HTTPS to many at once: bytes a second, and the server's CPU a byte.
 //!
 //! Clients count and throw away: the kernel does not even copy what came (MSG_TRUNC), so that on one
 //! host with the server they leave it the processors. One fetch before is read whole and compared.
+//! By TLS 1.3 each client has to decrypt, which on one host takes as much as the server's part: there
+//! the CPU a byte says more than the bytes a second.
 
 use super::{
     Bed,
     peers::Peer,
     row::{Better, Row},
-    runtime,
+    runtime, tls,
 };
 use crate::{http::Connection, process, sample::Sizes, site};
 use anyhow::{Context, bail};
@@ -21,19 +23,26 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsConnector;
 
 const NGINX_PORT: u16 = 8_081;
 /// The file: so long that heads do not count.
 const BYTES: u64 = 16 << 20;
 /// How many clients, how often each fetches, how many turns.
 const CASES: [(u32, u32, u32); 3] = [(1, 64, 3), (100, 2, 3), (1_000, 1, 1)];
+/// The same by HTTPS, where clients take longer.
+const SECURE_CASES: [(u32, u32, u32); 3] = [(1, 32, 3), (100, 1, 3), (1_000, 1, 1)];
+const SECURE_PORT: u16 = 8_443;
+const NGINX_SECURE_PORT: u16 = 8_444;
 const READY: Duration = Duration::from_secs(20);
 /// What is thrown away at a time.
 const CHUNK: usize = 1 << 20;
+/// What is read at a time where it has to be seen.
+const SEEN: usize = 128 << 10;
 const MAX_HEAD: usize = 4 << 10;
 
 /// One side's figures.
@@ -79,38 +88,65 @@ pub(super) fn run(bed: &Bed, keep: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
     if nginx.is_ok() {
         sane(their_place, "/vmlinuz")?;
     }
-    for (clients, rounds, turns) in CASES {
-        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+    let nginx = nginx.as_ref().map_err(String::as_str);
+    let plain = Load { place: our_place, path: our_path.clone(), tls: None };
+    let theirs = nginx.map(|(service, name)| {
+        (
+            service.id(),
+            name.as_str(),
+            Load { place: their_place, path: "/vmlinuz".into(), tls: None },
+        )
+    });
+    compare(&runtime, "HTTP", CASES, (ours.id(), plain), theirs, keep)?;
+    let ours_by_tls = Load {
+        place: SocketAddrV4::new(*our_place.ip(), SECURE_PORT),
+        path: our_path,
+        tls: Some(tls::connector()?),
+    };
+    let theirs = nginx.and_then(|(service, name)| {
+        let place = SocketAddrV4::new(net::SERVER, NGINX_SECURE_PORT);
+        let tls = tls::connector().map_err(|_| "no TLS")?;
+        let load = Load { place, path: "/vmlinuz".into(), tls: Some(tls) };
+        Ok((service.id(), name.as_str(), load))
+    });
+    compare(&runtime, "HTTPS", SECURE_CASES, (ours.id(), ours_by_tls), theirs, keep)
+}
+
+/// Rows of one way, each case for both in turns.
+fn compare(
+    runtime: &tokio::runtime::Runtime,
+    way: &str,
+    cases: [(u32, u32, u32); 3],
+    (id, ours): (u32, Load),
+    theirs: Result<(u32, &str, Load), &str>,
+    keep: &mut dyn FnMut(Row),
+) -> anyhow::Result<()> {
+    for (clients, rounds, turns) in cases {
+        let (mut mine, mut other) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            let load = Load { place: our_place, path: our_path.clone(), clients, rounds };
-            mine.push(measure(&runtime, load, ours.id())?);
-            if let Ok((service, _)) = &nginx {
-                let load = Load { place: their_place, path: "/vmlinuz".into(), clients, rounds };
-                theirs.push(measure(&runtime, load, service.id())?);
+            mine.push(measure(runtime, &ours, (clients, rounds), id)?);
+            if let Ok((id, _, load)) = &theirs {
+                other.push(measure(runtime, load, (clients, rounds), *id)?);
             }
         }
         let mine = best(&mine).context("no turn was measured")?;
-        let theirs = best(&theirs);
-        let (peer, note) = match &nginx {
-            Ok((_, name)) => (name.clone(), String::new()),
+        let other = best(&other);
+        let (peer, note) = match &theirs {
+            Ok((_, name, _)) => ((*name).to_owned(), String::new()),
             Err(why) => ("nginx".into(), format!("nginx cannot be had: {why}")),
         };
-        let case = format!("16 MiB by HTTP, {clients} clients");
+        let case = format!("16 MiB by {way}, {clients} clients");
         keep(
             Row::new("http", case.clone(), "MB/s")
-                .against(mine.rate, peer.clone(), theirs.map(|t| t.rate), Better::More, 1.0)
+                .against(mine.rate, peer.clone(), other.map(|t| t.rate), Better::More, 1.0)
                 .note(note.clone()),
         );
         keep(
             Row::new("http", format!("{case}, CPU"), "s/GB")
-                .against(mine.cpu, peer, theirs.map(|t| t.cpu), Better::Less, 1.0)
+                .against(mine.cpu, peer, other.map(|t| t.cpu), Better::Less, 1.0)
                 .note(note),
         );
     }
-    keep(
-        Row::new("http", "16 MiB by HTTPS", "MB/s")
-            .not_yet("ratio >= 1", "the provisioner has no HTTPS listener (port 8443)"),
-    );
     Ok(())
 }
 
@@ -135,10 +171,14 @@ fn start(bed: &Bed, peer: &Peer, image: &Path) -> anyhow::Result<Service> {
          worker_rlimit_nofile 16384;\nevents {{ worker_connections 4096; }}\nhttp {{\n\
          {temporary}  access_log off;\n  sendfile on;\n  tcp_nopush on;\n\
          keepalive_requests 100000;\n  default_type application/octet-stream;\n\
-         server {{ listen {}:{NGINX_PORT} backlog=4096; root {}; }}\n}}\n",
-        net::SERVER,
-        image.display()
+         server {{ listen {server}:{NGINX_PORT} backlog=4096; root {root}; }}\n\
+         server {{ listen {server}:{NGINX_SECURE_PORT} ssl backlog=4096; root {root};\n\
+         ssl_certificate {place}/tls.pem; ssl_certificate_key {place}/tls.key;\n\
+         ssl_protocols TLSv1.2 TLSv1.3; }}\n}}\n",
+        server = net::SERVER,
+        root = image.display()
     );
+    tls::own_certificate(&folder.join("tls.pem"), &folder.join("tls.key"))?;
     let path = folder.join("nginx.conf");
     fs::write(&path, config)?;
     let at = (net::SERVER, NGINX_PORT).into();
@@ -156,38 +196,53 @@ fn start(bed: &Bed, peer: &Peer, image: &Path) -> anyhow::Result<Service> {
 struct Load {
     place: SocketAddrV4,
     path: String,
-    clients: u32,
-    rounds: u32,
+    tls: Option<TlsConnector>,
 }
 
-fn measure(runtime: &tokio::runtime::Runtime, load: Load, id: u32) -> anyhow::Result<Measured> {
+fn measure(
+    runtime: &tokio::runtime::Runtime,
+    load: &Load,
+    (clients, rounds): (u32, u32),
+    id: u32,
+) -> anyhow::Result<Measured> {
     let cpu = || process::usage_of_all(id).map(|usage| usage.cpu_seconds);
     let before = cpu().context("the server is gone")?;
     let began = Instant::now();
-    let bytes = runtime.block_on(fetch_all(&load))?;
+    let bytes = runtime.block_on(fetch_all(load, clients, rounds))?;
     let seconds = began.elapsed().as_secs_f64();
     let cpu = cpu().context("the server is gone")? - before;
-    let wanted = u64::from(load.clients) * u64::from(load.rounds) * BYTES;
+    let wanted = u64::from(clients) * u64::from(rounds) * BYTES;
     if bytes != wanted {
         bail!("{bytes} bytes came of {wanted}");
     }
     Ok(Measured { rate: bytes as f64 / 1e6 / seconds, cpu: cpu / (bytes as f64 / 1e9) })
 }
 
-async fn fetch_all(load: &Load) -> anyhow::Result<u64> {
+async fn fetch_all(load: &Load, among: u32, rounds: u32) -> anyhow::Result<u64> {
     let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", load.path, load.place);
     let mut clients = JoinSet::new();
-    for number in 0..load.clients {
+    for number in 0..among {
         // Each from an address of its own, as machines are.
         let from = Ipv4Addr::from_bits(site::POOL_START.to_bits() + number);
-        let (request, place, rounds) = (request.clone(), load.place, load.rounds);
+        let (request, place, tls) = (request.clone(), load.place, load.tls.clone());
         clients.spawn(async move {
             let socket = TcpSocket::new_v4()?;
             socket.bind((from, 0).into())?;
             let mut stream = socket.connect(place.into()).await?;
             let mut bytes = 0;
-            for _ in 0..rounds {
-                bytes += fetch(&mut stream, request.as_bytes()).await?;
+            match tls {
+                None => {
+                    for _ in 0..rounds {
+                        bytes += fetch(&mut stream, request.as_bytes()).await?;
+                    }
+                }
+                Some(tls) => {
+                    let name = std::net::IpAddr::from(*place.ip()).into();
+                    let mut stream = tls.connect(name, stream).await?;
+                    for _ in 0..rounds {
+                        bytes += read(&mut stream, request.as_bytes()).await?;
+                    }
+                }
             }
             Ok::<u64, io::Error>(bytes)
         });
@@ -201,7 +256,50 @@ async fn fetch_all(load: &Load) -> anyhow::Result<u64> {
 
 /// One request; the length of the body that was thrown away.
 async fn fetch(stream: &mut TcpStream, request: &[u8]) -> io::Result<u64> {
+    let (length, mut left) = ask(stream, request).await?;
+    // Never touched, so never there.
+    let mut nothing = vec![0; CHUNK];
+    while left > 0 {
+        stream.readable().await?;
+        let most = (left as usize).min(CHUNK);
+        let got = stream.try_io(Interest::READABLE, || {
+            recv(stream.as_raw_fd(), &mut nothing[..most], MsgFlags::MSG_TRUNC)
+                .map_err(io::Error::from)
+        });
+        match got {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => left -= got as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// The same where the bytes have to be seen.
+async fn read(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> io::Result<u64> {
+    let (length, mut left) = ask(stream, request).await?;
+    let mut chunk = vec![0; SEEN];
+    while left > 0 {
+        let most = (left as usize).min(SEEN);
+        match stream.read(&mut chunk[..most]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            got => left -= got as u64,
+        }
+    }
+    Ok(length)
+}
+
+/// Asks, and reads the head: the body's length, and what of it is still to come.
+async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> io::Result<(u64, u64)> {
     stream.write_all(request).await?;
+    stream.flush().await?;
     let mut head = Vec::with_capacity(MAX_HEAD);
     // A byte more than the head is the body's; the head is read whole with the first packet mostly.
     let end = loop {
@@ -220,22 +318,5 @@ async fn fetch(stream: &mut TcpStream, request: &[u8]) -> io::Result<u64> {
     let length: u64 = length
         .and_then(|length| length.trim().parse().ok())
         .ok_or_else(|| io::Error::other("no content-length"))?;
-    let mut left = length.saturating_sub((head.len() - end) as u64);
-    // Never touched, so never there.
-    let mut nothing = vec![0; CHUNK];
-    while left > 0 {
-        stream.readable().await?;
-        let most = (left as usize).min(CHUNK);
-        let got = stream.try_io(Interest::READABLE, || {
-            recv(stream.as_raw_fd(), &mut nothing[..most], MsgFlags::MSG_TRUNC)
-                .map_err(io::Error::from)
-        });
-        match got {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(got) => left -= got as u64,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
+    Ok((length, length.saturating_sub((head.len() - end) as u64)))
 }

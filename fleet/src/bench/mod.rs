@@ -2,7 +2,7 @@
 //!
 //! | file | work |
 //! |---|---|
-//! | [`http`] | the image by HTTP to 1, 100, 1,000 clients, against nginx |
+//! | [`http`] | the image by HTTP and HTTPS to 1, 100, 1,000 clients, against nginx |
 //! | [`tftp`] | a file by TFTP at 1 ms of round trip ([`delay`]), against dnsmasq and tftpd-hpa |
 //! | [`dhcp`] | DHCP exchanges, against dnsmasq and Kea |
 //! | [`storm`] | a thousand machines at once, against one alone |
@@ -18,6 +18,7 @@ pub mod peers;
 pub mod row;
 pub mod storm;
 pub mod tftp;
+pub(crate) mod tls;
 
 use crate::{
     sample::{self, Sizes},

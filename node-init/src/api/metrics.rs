@@ -97,7 +97,7 @@ fn interfaces(text: &str) -> Vec<InterfaceCounters> {
 }
 
 /// /sys/class/hwmon: a chip's name, its sensors' labels, thousandths of degrees.
-fn temperatures(kernel: &dyn Kernel) -> Vec<Temperature> {
+pub(crate) fn temperatures(kernel: &dyn Kernel) -> Vec<Temperature> {
     let root = Path::new("/sys/class/hwmon");
     let mut found = Vec::new();
     for chip in kernel.list(root).unwrap_or_default() {

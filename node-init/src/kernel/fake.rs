@@ -1,8 +1,8 @@
 //! A kernel in memory, for tests: files as a map, and a record of all that was asked of it.
 
 use super::{
-    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
-    Started, Stop, TextScreen, Uevents, Watchdog,
+    End, Entry, Exit, Kept, Kernel, KernelLog, LoopDevice, Mapping, Mount, Pid, Pixels, Probe,
+    Program, Started, Stop, TextScreen, Uevents, Watchdog,
 };
 use crate::firewall::Firewall;
 use std::{
@@ -237,6 +237,16 @@ impl Kernel for Fake {
     fn kernel_log(&self, _: usize) -> io::Result<Vec<Vec<u8>>> {
         self.check(Path::new("kernel log"))?;
         Ok(self.world().log.clone())
+    }
+
+    fn open_kernel_log(&self) -> io::Result<Box<dyn KernelLog>> {
+        struct Log(VecDeque<Vec<u8>>);
+        impl KernelLog for Log {
+            fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+                Ok(self.0.pop_front())
+            }
+        }
+        Ok(Box::new(Log(self.kernel_log(usize::MAX)?.into())))
     }
 
     fn set(&self, path: &Path, value: &str) -> io::Result<()> {

@@ -137,6 +137,12 @@ pub trait Uevents: Send {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send + '_>>;
 }
 
+/// The kernel's log, record by record.
+pub trait KernelLog: Send {
+    /// The next record; none where there is none yet. Never waits.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>>;
+}
+
 /// A display of pixels; it shows what it is given for as long as it is there.
 pub trait Pixels {
     /// Width and height.
@@ -223,6 +229,8 @@ pub trait Kernel: Send + Sync {
     fn tpm(&self) -> io::Result<tpm::Tpm>;
     /// The records of the kernel's log (/dev/kmsg), oldest first: the newest, at most `most` bytes.
     fn kernel_log(&self, most: usize) -> io::Result<Vec<Vec<u8>>>;
+    /// The kernel's log to be read on, from its oldest record.
+    fn open_kernel_log(&self) -> io::Result<Box<dyn KernelLog>>;
     /// Writes a value to a file of /proc or /sys that is there.
     fn set(&self, path: &Path, value: &str) -> io::Result<()>;
     /// Opens a device file for reading.

@@ -511,6 +511,7 @@ impl<N: Network> Machine<N> {
         self.facts.borrow_mut().config = Some(config);
         if !self.known.replace(true) {
             self.aside("certificate", self.clone().stay_known());
+            self.aside("console", self.clone().relay_console());
         }
         Ok(detail)
     }

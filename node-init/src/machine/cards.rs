@@ -42,6 +42,7 @@ impl<N: Network> Machine<N> {
         }
         let text = String::from_utf8_lossy(&text);
         let readings = reading::parse(&text);
+        self.readings.replace(readings.clone());
         match readings.is_empty() {
             true => Err(failed(std::io::Error::other(crate::outbox::cut(text.trim(), 200)))),
             false => Ok(readings),

@@ -66,6 +66,8 @@ mod tests {
             memory_bytes: 1 << 34,
             persistent: Some(true),
             ecc: Some(Ecc { corrected, uncorrected }),
+            milliwatts: None,
+            millidegrees: None,
         }
     }
 

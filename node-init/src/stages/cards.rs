@@ -439,6 +439,8 @@ mod tests {
             memory_bytes: 7,
             persistent: None,
             ecc: None,
+            milliwatts: None,
+            millidegrees: None,
         };
         take_readings(&mut cards, &[reading]);
         assert_eq!(cards.cards[0].memory_bytes, Some(7));

@@ -8,7 +8,10 @@ use crate::{
     quirks::Rules,
     run,
     store::Place,
-    tls::{ca::Ca, start},
+    tls::{
+        ca::{Ca, Kind},
+        start,
+    },
 };
 use nix::unistd::{User, geteuid};
 use std::{
@@ -98,6 +101,9 @@ impl Found {
             start::folder(options.tls.as_deref(), &options.database.clone().unwrap_or_default());
         if folder.exists() && fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some()) {
             self.failed("tls", Ca::open(&folder));
+            if folder.join(Kind::Rsa.files().0).exists() {
+                self.failed("tls", Ca::open_of(Kind::Rsa, &folder));
+            }
         }
     }
 

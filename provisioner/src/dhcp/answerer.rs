@@ -4,6 +4,7 @@ use super::{
     classify::classify,
     decide::{Answer, Facts, Port, decide},
     lease::LeaseChange,
+    offers::Offers,
     packet::{self, Refused, Request},
     settings::{Mode, Settings},
 };
@@ -13,7 +14,11 @@ use crate::{
     store::{Leases, Store, StoreError},
     timeline::Record,
 };
-use std::{net::SocketAddrV4, sync::Arc};
+use dhcproto::v4::MessageType;
+use std::{
+    net::SocketAddrV4,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// What answers for one network.
 pub struct Answerer {
@@ -23,6 +28,7 @@ pub struct Answerer {
     pub rules: Rules,
     /// Leases, and how far boots have come.
     pub store: Arc<Store>,
+    offers: Mutex<Offers>,
 }
 
 /// What becomes of a packet.
@@ -65,6 +71,11 @@ pub struct Packet {
 }
 
 impl Answerer {
+    /// With nothing on offer.
+    pub fn new(settings: Settings, rules: Rules, store: Arc<Store>) -> Self {
+        Self { settings, rules, store, offers: Mutex::default() }
+    }
+
     /// Decides about packets that came to `port` at `now` (seconds since 1970), in their order and
     /// in one transaction: one commit for many.
     pub fn handle(
@@ -103,13 +114,17 @@ impl Answerer {
         if requests.is_empty() {
             return Vec::new();
         }
-        let all = self.store.leases(|leases| {
+        let work = |leases: &mut Leases<'_>| {
             let each = |&(request, sender): &(&Request, _)| {
                 tracing::debug!("from {sender}:\n{request}");
                 self.answer(leases, request.clone(), sender, port, now)
             };
             requests.iter().map(each).collect::<Result<Vec<_>, _>>()
-        });
+        };
+        // Offers write nothing, and need not wait for who writes.
+        let offers = |(request, _): &(&Request, _)| request.message == MessageType::Discover;
+        let only_offers = !self.store.is_shared() && requests.iter().all(offers);
+        let all = if only_offers { self.store.leases_seen(work) } else { self.store.leases(work) };
         match all {
             Ok(handled) => handled.into_iter().map(Ok).collect(),
             Err(error) if requests.len() == 1 => {
@@ -143,7 +158,7 @@ impl Answerer {
         let theirs = match answer.lease {
             LeaseChange::Keep => true,
             LeaseChange::Hold(address, _) => live.is_some_and(|lease| lease.address == address),
-            LeaseChange::Release | LeaseChange::Decline(..) => false,
+            LeaseChange::Offer(..) | LeaseChange::Release | LeaseChange::Decline(..) => false,
         };
         if !theirs {
             return Err(error);
@@ -168,10 +183,21 @@ impl Answerer {
     ) -> Result<Handled, StoreError> {
         let mac = request.mac;
         let (request, _, answer) = self.decision(leases, request, now, port)?;
-        if !leases.change(mac, answer.lease, now)? {
-            return Ok(Handled::default());
+        match answer.lease {
+            // Front-ends that share a store know of each other's offers by it alone.
+            LeaseChange::Offer(address, until) if !self.store.is_shared() => {
+                self.offers().add(address, mac, until, now);
+            }
+            change if !leases.change(mac, change, now)? => return Ok(Handled::default()),
+            LeaseChange::Hold(address, _) => self.offers().end(address),
+            _ => {}
         }
         Ok(handled(&self.settings, &request, answer, sender))
+    }
+
+    // A panic while it was held left a hint less, or one more.
+    fn offers(&self) -> MutexGuard<'_, Offers> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The request as its machine's quirks correct it, what is known, and what is answered.
@@ -185,8 +211,14 @@ impl Answerer {
         let settings = &self.settings;
         let quirks = self.rules.quirks(&request);
         let request = quirks.corrected(request);
-        let pool = (settings.mode == Mode::Full).then(|| (&settings.pool, settings.server()));
-        let known = leases.facts(request.mac, request.wanted(), pool, now)?;
+        let discovers = request.message == MessageType::Discover;
+        let pool =
+            (settings.mode == Mode::Full && discovers).then(|| (&settings.pool, settings.server()));
+        let offers = self.offers();
+        let offered = |address| offers.is_others(address, request.mac, now);
+        let mut known = leases.facts(request.mac, request.wanted(), pool, &offered, now)?;
+        known.wanted_is_taken |= request.wanted().is_some_and(offered);
+        drop(offers);
         let facts = Facts {
             now,
             lease: known.lease,

@@ -209,7 +209,7 @@ impl Decision<'_> {
     }
 
     fn discover(&self) -> Answer {
-        if let Some(refusal) = self.wrong_relay() {
+        if let Some(refusal) = self.wrong_link() {
             return refusal;
         }
         let (facts, settings) = (self.facts, self.settings);
@@ -233,10 +233,13 @@ impl Decision<'_> {
         };
         let marks = if boot.is_some() { vec![Mark::Asks(self.asker())] } else { vec![] };
         reply.boot = boot;
-        // A lease that still runs is not cut short by a new offer of the same address.
-        let until = (facts.now + OFFER_SECONDS)
-            .max(facts.lease.filter(|lease| lease.address == address).map_or(0, |l| l.expires));
-        self.answer(reply, LeaseChange::Hold(address, until), text, marks)
+        // A lease that still runs is neither cut short nor made longer by a new offer of its address.
+        let runs = |lease: Lease| lease.address == address && lease.expires > facts.now;
+        let lease = match facts.lease.is_some_and(runs) {
+            true => LeaseChange::Keep,
+            false => LeaseChange::Offer(address, facts.now + OFFER_SECONDS),
+        };
+        self.answer(reply, lease, text, marks)
     }
 
     fn request(&self) -> Answer {
@@ -249,13 +252,13 @@ impl Decision<'_> {
             let silence = Answer { lease: LeaseChange::Release, ..Answer::silence() };
             return self.note(Kind::Refused, text, vec![], silence);
         }
-        if let Some(refusal) = self.wrong_relay() {
+        if let Some(refusal) = self.wrong_link() {
             return refusal;
         }
         let Some(wanted) = self.request.wanted() else {
             return self.nak("it names no address");
         };
-        if !self.settings.network.contains(wanted) {
+        if !self.settings.link().contains(wanted) {
             return self.nak(&format!("{wanted} belongs to another network"));
         }
         let holds = self.facts.lease.is_some_and(|lease| lease.address == wanted);
@@ -323,16 +326,25 @@ impl Decision<'_> {
         self.answer(reply, LeaseChange::Keep, text, vec![])
     }
 
-    /// A relay of a network that we have no addresses for.
-    fn wrong_relay(&self) -> Option<Answer> {
-        let relay = self.request.giaddr;
-        if relay.is_unspecified() || self.settings.network.contains(relay) {
-            return None;
-        }
-        let text = format!(
-            "not served: relay {relay} is in a network that there is no pool for; \
-             run with --dhcp proxy beside that network's own server"
-        );
+    /// It is on a network that we have no addresses for: our own, where they are a relay's, or that
+    /// of another relay.
+    fn wrong_link(&self) -> Option<Answer> {
+        let (relay, renewed) = (self.request.giaddr, self.request.ciaddr);
+        let link = self.settings.link();
+        let text = match relay.is_unspecified() {
+            // Who renews asks us itself (RFC 2131, 4.3.6).
+            true if link.contains(self.settings.server()) || link.contains(renewed) => return None,
+            true => format!(
+                "not served: it is on our own network, and the pool {} is of a relay's",
+                self.settings.pool
+            ),
+            false if link.contains(relay) => return None,
+            false => format!(
+                "not served: relay {relay} is in a network that there is no pool for; \
+                 name one by --pool FIRST-LAST/PREFIX, or run with --dhcp proxy beside that \
+                 network's own server"
+            ),
+        };
         Some(self.note(Kind::Refused, text, vec![], Answer::silence()))
     }
 

@@ -26,6 +26,9 @@ pub struct Lease {
 pub enum LeaseChange {
     /// Nothing.
     Keep,
+    /// The client was offered this address, which is kept from others until then, in seconds since
+    /// 1970.
+    Offer(Ipv4Addr, u64),
     /// The client holds this address until then, in seconds since 1970.
     Hold(Ipv4Addr, u64),
     /// The client holds no address.

@@ -18,6 +18,7 @@ pub mod answerer;
 pub mod classify;
 pub mod decide;
 pub mod lease;
+pub mod offers;
 pub mod packet;
 pub mod pool;
 pub mod reply;

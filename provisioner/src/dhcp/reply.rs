@@ -218,8 +218,8 @@ impl Reply {
 
 fn network_options(settings: &Settings) -> Vec<DhcpOption> {
     let mut options = vec![
-        DhcpOption::SubnetMask(settings.network.mask),
-        DhcpOption::BroadcastAddr(settings.network.broadcast()),
+        DhcpOption::SubnetMask(settings.link().mask),
+        DhcpOption::BroadcastAddr(settings.link().broadcast()),
     ];
     if !settings.routers.is_empty() {
         options.push(DhcpOption::Router(settings.routers.clone()));

@@ -74,4 +74,9 @@ impl Settings {
     pub fn server(&self) -> Ipv4Addr {
         self.network.address
     }
+
+    /// The network that addresses are given out on: ours, or that of a relay.
+    pub fn link(&self) -> Network {
+        self.pool.link(self.network)
+    }
 }

@@ -13,7 +13,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use protocol::fleet::{ImageStatus, Life, MachineDetail, MachineStatus, ProvisionerStatus};
+use protocol::{
+    PublicKey,
+    earnings::MachineWork,
+    fleet::{ImageStatus, Life, MachineDetail, MachineStatus, ProvisionerStatus},
+};
 use std::sync::Arc;
 
 /// The machines, in the order of their names.
@@ -85,6 +89,35 @@ pub(super) async fn life(
     Ok(([(header::ETAG, cache::tag_of(&life))], Json(life)).into_response())
 }
 
+/// A machine's work, as the ledger told of it last: its receipts, how many are confirmed, and how many
+/// wait. Asked of the ledger in the background, so that it is some seconds old; not proven.
+#[utoipa::path(
+    get, path = "/v1/machines/{mac}/work", tag = "machines",
+    params(OfMachine),
+    responses(
+        (status = 200, description = "Its work", body = MachineWork),
+        Refused,
+    )
+)]
+pub(super) async fn work(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<MachineWork>, Problem> {
+    let detail = detail(&app, &name).await?;
+    Ok(Json(work_of(&app, detail.machine.node)))
+}
+
+/// The work of a node, where there is one.
+pub(super) fn work_of(app: &App, node: Option<PublicKey>) -> MachineWork {
+    let book = app.ledger.book();
+    MachineWork {
+        ledger: app.upstream.borrow().ledger.clone(),
+        node,
+        standing: node.and_then(|node| book.standing(&node)),
+        receipts: node.map(|node| book.receipts(&node)).unwrap_or_default(),
+    }
+}
+
 /// The log of a kernel that died, in its own words.
 #[utoipa::path(
     get, path = "/v1/machines/{mac}/crashes/{id}", tag = "machines",
@@ -138,6 +171,7 @@ pub(super) async fn detail(app: &App, name: &str) -> Result<MachineDetail, Probl
 /// The provisioner as a whole.
 pub(super) async fn overview(app: &App) -> Result<ProvisionerStatus, Problem> {
     let states = app.store.run(|store| store.count_by_state()).await?;
+    let work = app.ledger.sums(&app.store).await?;
     let setup = &app.setup;
     Ok(ProvisionerStatus {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -154,5 +188,6 @@ pub(super) async fn overview(app: &App) -> Result<ProvisionerStatus, Problem> {
         states,
         counters: app.counters.all(),
         upstream: (**app.upstream.borrow()).clone(),
+        work,
     })
 }

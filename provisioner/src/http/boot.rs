@@ -1,6 +1,6 @@
 //! What firmware and iPXE fetch.
 
-use super::{App, Problem, mac, watched::Watched};
+use super::{App, Problem, file, mac, watched::Watched};
 use crate::{
     life,
     machine::{Mac, usable_uuid},
@@ -9,7 +9,6 @@ use crate::{
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
-    body::Body,
     extract::{ConnectInfo, Path, Query, Request, State},
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -17,7 +16,6 @@ use axum::{
 use protocol::release::BUNDLE_FILE;
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
-use tower_http::services::ServeFile;
 
 const SCRIPT: [(header::HeaderName, &str); 1] =
     [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
@@ -217,11 +215,10 @@ impl Fetch {
         let whole = !request.headers().contains_key(header::RANGE);
         let gets = request.method() == Method::GET;
         let Self { path, stage, file, peer } = self;
-        let served = ServeFile::new(&path).try_call(request).await.map_err(|error| {
+        let response = file::response(&path, request).await.map_err(|error| {
             tracing::error!("{}: {error}", path.display());
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{file} cannot be read"))
         })?;
-        let response = served.map(Body::new);
         let Some(mac) = mac.filter(|_| gets && response.status().is_success()) else {
             return Ok(response);
         };

@@ -2,6 +2,7 @@
 //! whoever answers says: `provisioner ca` shows the fingerprint to compare it with.
 
 use super::{App, Problem};
+use crate::tls::ca::Ca;
 use axum::{
     extract::State,
     http::{StatusCode, header},
@@ -11,18 +12,45 @@ use std::sync::Arc;
 
 /// `GET /ca.pem`.
 pub(super) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
-    Ok((kind, own(&app)?.pem().to_owned()).into_response())
+    Ok(as_pem(own(&app)?))
 }
 
 /// `GET /ca.der`.
 pub(super) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    // RFC 2585, 4.1.
-    let kind = [(header::CONTENT_TYPE, "application/pkix-cert")];
-    Ok((kind, own(&app)?.certificate().to_vec()).into_response())
+    Ok(as_der(own(&app)?))
 }
 
-fn own(app: &App) -> Result<&crate::tls::ca::Ca, Problem> {
+/// `GET /ca-rsa.pem`.
+pub(super) async fn rsa_pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    Ok(as_pem(rsa(&app)?))
+}
+
+/// `GET /ca-rsa.der`.
+pub(super) async fn rsa_der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    Ok(as_der(rsa(&app)?))
+}
+
+fn as_pem(ca: &Ca) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    (kind, ca.pem().to_owned()).into_response()
+}
+
+fn as_der(ca: &Ca) -> Response {
+    // RFC 2585, 4.1.
+    let kind = [(header::CONTENT_TYPE, "application/pkix-cert")];
+    (kind, ca.certificate().to_vec()).into_response()
+}
+
+fn rsa(app: &App) -> Result<&Ca, Problem> {
+    own(app)?;
+    app.ca_rsa.as_deref().ok_or_else(|| {
+        let text = "there is no CA of RSA keys: it is made where firmware boots by HTTPS \
+                    (--http-boot https, or https = true for one machine)";
+        Problem::new(StatusCode::NOT_FOUND, text)
+    })
+}
+
+fn own(app: &App) -> Result<&Ca, Problem> {
     if app.own_certificate {
         return Ok(&app.ca);
     }

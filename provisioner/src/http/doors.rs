@@ -10,9 +10,9 @@ use crate::tls::node::Node;
 use axum::{
     Extension,
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::StatusCode,
+    http::{Method, StatusCode, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use listener::Secured;
 use std::{net::SocketAddr, sync::Arc};
@@ -37,6 +37,8 @@ const DOORS: &[(&str, Door)] = &[
     ("/approvals", Door::Both),
     ("/boot.ipxe", Door::Both),
     ("/boot/{name}", Door::Both),
+    ("/ca-rsa.der", Door::Both),
+    ("/ca-rsa.pem", Door::Both),
     ("/ca.der", Door::Both),
     ("/ca.pem", Door::Both),
     ("/healthz", Door::Both),
@@ -55,13 +57,17 @@ const DOORS: &[(&str, Door)] = &[
     ("/v1/machines/{mac}/approve", Door::Both),
     ("/v1/machines/{mac}/certificate", Door::Both),
     ("/v1/machines/{mac}/challenge", Door::Both),
+    ("/v1/machines/{mac}/console", Door::Both),
+    ("/v1/machines/{mac}/console/live", Door::Both),
     ("/v1/machines/{mac}/crashes", Door::Both),
     ("/v1/machines/{mac}/crashes/{id}", Door::Both),
     ("/v1/machines/{mac}/enrol", Door::Both),
     ("/v1/machines/{mac}/events", Door::Both),
+    ("/v1/machines/{mac}/lines", Door::Node),
     ("/v1/machines/{mac}/pieces", Door::Both),
     // Reading is open; who acts shows a token, and that travels by TLS alone.
     ("/v1/machines/{mac}/state", Door::Read),
+    ("/v1/machines/{mac}/work", Door::Both),
     ("/v1/openapi.json", Door::Both),
     ("/v1/pieces/{file}", Door::Both),
     ("/v1/status", Door::Both),
@@ -108,6 +114,10 @@ pub(super) async fn guard(
             next.run(request).await
         }
         (Door::Tls | Door::Read, None, _) if here => next.run(request).await,
+        (Door::Tls | Door::Read, None, _) if wants_a_page(&request) => {
+            let place = request.uri().path_and_query().map_or("/", |place| place.as_str());
+            Redirect::temporary(&format!("{}{place}", app.https)).into_response()
+        }
         (Door::Tls | Door::Read, None, _) => {
             let path = request.uri().path();
             forbidden(format!("this is open by TLS alone: ask {}{path}", app.https))
@@ -116,6 +126,12 @@ pub(super) async fn guard(
             forbidden("this is for nodes that show the certificate that they were given".into())
         }
     }
+}
+
+/// Whether it is somebody in a browser who looks, and can be sent to the other door.
+fn wants_a_page(request: &Request) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    request.method() == Method::GET && accepts.is_some_and(|kinds| kinds.contains("text/html"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The page for miners: what to do, a form for who signed elsewhere, and the medium itself. Complete
 //! without JavaScript.
 
-use super::{App, Problem, media, pages::html};
+use super::{App, Problem, file, media, pages::html};
 use crate::{miners::rates::Ask, page::miners as page};
 use axum::{
     Form,
@@ -14,7 +14,6 @@ use protocol::medium::{Record, RecordText};
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
-use tower_http::services::ServeFile;
 
 /// The name that browsers keep it under.
 const FILE: &str = "attachment; filename=\"alia-medium.img\"";
@@ -90,8 +89,8 @@ pub(super) async fn medium(
     let (miners, _) = media::open(&app, peer, Ask::Look)?;
     let place = place(&app)?;
     let path = miners.medium.path();
-    let served = ServeFile::new(path).try_call(request).await.map_err(|error| unread(&error))?;
-    let mut response = served.map(|body| hold(Body::new(body), place));
+    let served = file::response(path, request).await.map_err(|error| unread(&error))?;
+    let mut response = served.map(|body| hold(body, place));
     named(&mut response);
     Ok(response)
 }

@@ -4,6 +4,7 @@
 //! | path | for | what |
 //! |---|---|---|
 //! | `GET /ca.pem`, `/ca.der` | firmware's menus, browsers | our CA |
+//! | `GET /ca-rsa.pem`, `/ca-rsa.der` | menus of firmware without elliptic curves | our CA of RSA keys |
 //! | `GET /boot.ipxe` | iPXE | the script that asks for the machine's own |
 //! | `GET /boot/{mac}.ipxe` | iPXE | the machine's own |
 //! | `GET /ipxe/{file}` | UEFI HTTP boot | iPXE itself |
@@ -18,6 +19,9 @@
 //! | `POST /v1/machines/{mac}/alive` | node-init | that it is there, by that certificate alone |
 //! | `POST /v1/machines/{mac}/pieces` | node-init | who at its site has pieces of its root |
 //! | `GET /v1/pieces/{file}` | node-init | what verifies a root's pieces |
+//! | `POST /v1/machines/{mac}/lines` | node-init | its console's lines, by that certificate alone |
+//! | `GET /v1/machines/{mac}/console`, `…/console/live` | people, programs | what is kept of them |
+//! | `GET /v1/machines/{mac}/work` | people, programs | its receipts, as the ledger told of them |
 //! | `POST /v1/machines/{mac}/approve` | the owner | to let a node key in, signed |
 //! | `GET, POST /v1/machines/{mac}/state` | operators | where a machine stands, and to move it on |
 //! | `POST /v1/machines/{mac}/revoke` | operators | to put a machine's node key out |
@@ -44,7 +48,9 @@ mod boot;
 mod ca;
 mod cache;
 mod configuration;
+mod console;
 mod doors;
+mod file;
 mod listing;
 mod live;
 mod media;
@@ -66,6 +72,7 @@ use crate::{
     counters::Counters,
     enrol::Authority,
     groups::Configured,
+    ledger::Work,
     machine::Mac,
     miners::Miners,
     peers::Peers,
@@ -112,10 +119,14 @@ pub struct App {
     pub authority: Option<Authority>,
     /// What ledger and parameter servers said last.
     pub upstream: watch::Receiver<Arc<UpstreamStatus>>,
+    /// What the ledger said last of nodes and receipts.
+    pub ledger: Work,
     /// `full`, `proxy` or `off`.
     pub dhcp: &'static str,
     /// Our CA.
     pub ca: Arc<Ca>,
+    /// The one of RSA keys, where there is one.
+    pub ca_rsa: Option<Arc<Ca>>,
     /// Whether it vouches for us, and not the operator's.
     pub own_certificate: bool,
     /// Base of our URLs by TLS.
@@ -169,6 +180,9 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(api::machine))
         .routes(routes!(api::life))
         .routes(routes!(api::crash))
+        .routes(routes!(api::work))
+        .routes(routes!(console::page))
+        .routes(routes!(console::live))
         .routes(routes!(api::status))
         .routes(routes!(live::events))
         .routes(routes!(operators::list, operators::add))
@@ -181,6 +195,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(cache::tag))
         .route("/ca.pem", get(ca::pem))
         .route("/ca.der", get(ca::der))
+        .route("/ca-rsa.pem", get(ca::rsa_pem))
+        .route("/ca-rsa.der", get(ca::rsa_der))
         .route("/boot.ipxe", get(boot::entry))
         .route("/boot/{name}", get(boot::machine))
         .route("/ipxe/{file}", get(boot::ipxe))
@@ -194,6 +210,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{mac}/alive", post(mutual::alive))
         .route("/v1/machines/{mac}/pieces", post(pieces::ask))
         .route("/v1/pieces/{file}", get(pieces::outline))
+        .route("/v1/machines/{mac}/lines", post(console::lines))
         .route("/v1/machines/{mac}/approve", post(nodes::approve))
         .route("/v1/machines/{mac}/claim", post(media::claim))
         .route("/v1/media", get(media::offer).post(media::register))

@@ -17,7 +17,7 @@ use axum::{
 };
 use protocol::{
     Signed,
-    certificate::{Alive, CertificateRequest, NodeCertificate},
+    certificate::{Alive, CertificateRequest, MAX_CARDS_READ, NodeCertificate, Readings},
 };
 use std::sync::Arc;
 
@@ -65,12 +65,28 @@ pub(super) async fn alive(
     posted: Result<Json<Alive>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     speaks(&headers)?;
-    if body(posted)?.boot_id != node.boot_id {
+    let Alive { boot_id, readings } = body(posted)?;
+    if boot_id != node.boot_id {
         let text = "it speaks of another boot than its certificate does";
         return Err(Problem::new(StatusCode::BAD_REQUEST, text));
     }
-    app.store.run(move |store| store.alive(node.mac, unix_ms())).await?;
+    let readings = readings.map(sane);
+    app.store.run(move |store| store.alive(node.mac, readings.as_ref(), unix_ms())).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The longest name of a card, and of its address.
+const MAX_NAME: usize = 64;
+
+/// Bounded, and nothing in it that a page or a terminal would not take.
+fn sane(mut readings: Readings) -> Readings {
+    readings.cards.truncate(MAX_CARDS_READ);
+    for card in &mut readings.cards {
+        for text in [&mut card.name, &mut card.address] {
+            *text = protocol::plain(text).chars().take(MAX_NAME).collect();
+        }
+    }
+    readings
 }
 
 /// Whether the node of a certificate may go on: it has not ended, is for this path's machine, and

@@ -1,7 +1,7 @@
 //! The page's handlers: look up, then let `page` write.
 
 use super::{
-    App, Problem, api,
+    App, Problem, api, console,
     listing::Sought,
     mac,
     session::{Acting, Visitor},
@@ -89,9 +89,21 @@ pub(super) async fn machine(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
     Path(name): Path<String>,
+    Query(sought): Query<console::Sought>,
 ) -> Result<Response, Problem> {
-    let detail = api::detail(&app, &name).await?;
-    Ok(html(page::machine(&detail, operator.as_deref(), None)))
+    let shown = shown(&app, &name, &sought).await?;
+    Ok(html(page::machine(&shown, operator.as_deref(), None)))
+}
+
+/// What a machine's page shows.
+async fn shown(app: &App, name: &str, sought: &console::Sought) -> Result<page::Machine, Problem> {
+    let mac = mac(name)?;
+    let detail = api::detail(app, name).await?;
+    let (console, before) = console::look(app, mac, sought.lines()).await?;
+    let work = api::work_of(app, detail.machine.node);
+    let groups = app.configured.own(mac).await.effective.groups;
+    let sought = sought.shown();
+    Ok(page::Machine { now: unix_ms(), detail, groups, work, console, before, sought })
 }
 
 /// What an operator asks of a machine by its page.
@@ -146,8 +158,8 @@ pub(super) async fn act(
             format!("{} does nothing while a machine is {}.", cause.as_str(), state.as_str())
         }
     };
-    let detail = api::detail(&app, &name).await?;
-    let mut response = html(page::machine(&detail, Some(&operator), Some(&wrong)));
+    let shown = shown(&app, &name, &console::Sought::default()).await?;
+    let mut response = html(page::machine(&shown, Some(&operator), Some(&wrong)));
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
 }
@@ -167,5 +179,13 @@ async fn seen(app: &App, sought: &Sought) -> Result<page::Seen, Problem> {
     let more = machines.len() > A_PAGE as usize;
     machines.truncate(A_PAGE as usize);
     let next = machines.last().filter(|_| more).map(|last| sought.next(last));
-    Ok(page::Seen { now, status, machines, first, sought: sought.shown(), next })
+    Ok(page::Seen {
+        now,
+        status,
+        machines,
+        first,
+        sought: sought.shown(),
+        next,
+        medium: app.miners.is_some(),
+    })
 }

@@ -76,10 +76,49 @@ summary { cursor: pointer; }
 .stands.pending, .stands.draining { background: var(--warn-back); color: var(--warn); }
 .stands.quarantined { background: var(--bad-back); color: var(--bad); }
 .stands.retired, .stands.discovered { background: var(--line); color: var(--quiet); }
+.console { list-style: none; margin: .6rem 0; padding: .5rem .8rem; max-height: 32rem; overflow: auto; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; font: .8rem/1.5 ui-monospace, monospace; }
+.console li { overflow-wrap: anywhere; white-space: pre-wrap; }
+.console .quiet { font-size: inherit; }
+.console .grave { color: var(--bad); }
+.console .gap { color: var(--warn); }
+.changes { padding-left: 1.2rem; overflow-wrap: anywhere; }
+del { color: var(--bad); } ins { color: var(--good); text-decoration: none; }
+.console:empty { display: none; }
+textarea { font: .85rem/1.5 ui-monospace, monospace; color: inherit; background: var(--card); border: 1px solid var(--quiet); border-radius: .4rem; padding: .5rem; width: 100%; }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
   .when { white-space: normal; }
   .end { margin-left: 0; }
+}
+";
+
+/// Appends a console's lines as they come, as text; stays at the end where that is what is looked at.
+pub(super) const CONSOLE: &str = "
+const lines = document.getElementById('lines');
+lines.scrollTop = lines.scrollHeight;
+if (lines.dataset.mac) {
+  const link = document.getElementById('link');
+  const news = new EventSource(`/v1/machines/${lines.dataset.mac}/console/live?after=${lines.dataset.last}`);
+  const add = (text, kind, before) => {
+    const line = document.createElement('li');
+    if (kind) line.className = kind;
+    if (before) {
+      const when = document.createElement('span');
+      when.className = 'quiet'; when.textContent = before; line.append(when);
+    }
+    line.append(text); lines.append(line);
+  };
+  news.addEventListener('line', event => {
+    const line = JSON.parse(event.data);
+    const end = lines.scrollTop + lines.clientHeight > lines.scrollHeight - 40;
+    if (line.missing) add(`${line.missing} lines are missing here`, 'gap');
+    add(line.text, line.level !== null && line.level <= 3 ? 'grave' : '',
+        `${(line.at_ms / 1000).toFixed(3)} ${line.source} `);
+    while (lines.children.length > 2000) lines.firstChild.remove();
+    if (end) lines.scrollTop = lines.scrollHeight;
+  });
+  news.onerror = () => { link.textContent = 'no connection; what is shown is old'; };
+  news.onopen = () => { link.textContent = ''; };
 }
 ";
 

@@ -10,6 +10,20 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// Power in thousandths of watts.
+pub(super) fn watts(milliwatts: u64) -> String {
+    match milliwatts {
+        mw if mw < 10_000 => format!("{:.1} W", mw as f64 / 1e3),
+        mw if mw < 10_000_000 => format!("{} W", mw / 1_000),
+        mw => format!("{:.1} kW", mw as f64 / 1e6),
+    }
+}
+
+/// A temperature in thousandths of degrees.
+pub(super) fn degrees(millidegrees: i64) -> String {
+    format!("{} °C", millidegrees.saturating_add(500).div_euclid(1_000))
+}
+
 /// How long ago.
 pub(super) fn ago(now: u64, then: u64) -> String {
     match now.saturating_sub(then) / 1000 {

@@ -97,6 +97,6 @@ pub fn run(options: ReplayOptions) -> Result<Report, ReplayError> {
     let store = Store::open(&Place::File(folder.path().join("replay.sqlite")), BTreeMap::new())?;
     let datagrams = frame::datagrams(&capture);
     let scene = Scene::of(&datagrams, &options);
-    let answerer = Answerer { settings: scene.settings(&options)?, rules, store: Arc::new(store) };
+    let answerer = Answerer::new(scene.settings(&options)?, rules, Arc::new(store));
     Ok(walk::walk(&capture, &datagrams, &scene, &answerer, options.ipxe.as_deref()))
 }

@@ -49,6 +49,7 @@ impl Store {
                            WHERE expires > ?1 AND address >= ?2 AND address <= ?3";
             let operators = count(sql, "SELECT count(*) FROM operators", &[])?;
             let revoked = count(sql, "SELECT count(*) FROM revoked", &[])?;
+            let console = super::console::bytes(sql)?;
             Ok(Figures {
                 machines,
                 problems: count(sql, problems, &[])?,
@@ -59,6 +60,7 @@ impl Store {
                     ("machines", all, MAX_MACHINES),
                     ("operators", operators, MAX_OPERATORS),
                     ("revoked", revoked, MAX_REVOKED),
+                    ("console-bytes", console, super::console::MAX_CONSOLES),
                 ],
             })
         })?;

@@ -65,12 +65,13 @@ impl Store {
 
 impl Leases<'_> {
     /// Looks up what an answer to `mac` needs. `except` (our own address) is never free; without
-    /// a pool none is.
+    /// a pool none is. One that is `offered` to somebody else is free where there is no other.
     pub fn facts(
         &mut self,
         mac: Mac,
         wanted: Option<Ipv4Addr>,
         pool: Option<(&Pool, Ipv4Addr)>,
+        offered: &dyn Fn(Ipv4Addr) -> bool,
         now: u64,
     ) -> Result<LeaseFacts, StoreError> {
         let select = "SELECT address, expires FROM leases WHERE mac = ?1";
@@ -91,7 +92,7 @@ impl Leases<'_> {
         let usable =
             lease.is_some_and(|lease| pool.is_some_and(|(p, _)| p.contains(lease.address)));
         let free = match pool {
-            Some((pool, except)) if !usable => free(self.sql, pool, except, mac, now)?,
+            Some((pool, except)) if !usable => free(self.sql, pool, except, (mac, offered), now)?,
             _ => None,
         };
         let progress = progress(self.sql, &mac.to_string())?;
@@ -107,7 +108,7 @@ impl Leases<'_> {
                       ON CONFLICT (address) DO UPDATE SET mac = ?2, expires = ?3";
         match change {
             LeaseChange::Keep => {}
-            LeaseChange::Hold(address, until) => {
+            LeaseChange::Offer(address, until) | LeaseChange::Hold(address, until) => {
                 let holder = holder(self.sql, address, now)?;
                 if holder.is_some_and(|holder| holder != Some(mac)) {
                     return Ok(false);
@@ -145,26 +146,36 @@ fn free(
     sql: &mut dyn Sql,
     pool: &Pool,
     except: Ipv4Addr,
-    mac: Mac,
+    (mac, offered): (Mac, &dyn Fn(Ipv4Addr) -> bool),
     now: u64,
 ) -> Result<Option<Ipv4Addr>, StoreError> {
-    let live = sql.first("SELECT count(*) FROM leases WHERE expires > ?1", values![now])?;
-    if live.map_or(Ok(0), |row| row.get::<u64>(0))? >= u64::from(pool.size()) {
-        return Ok(None);
-    }
     let select = "SELECT expires FROM leases WHERE address = ?1";
-    let mut expired = None;
+    let (mut expired, mut only_offered) = (None, None);
     for (tried, address) in pool.candidates(mac).filter(|&a| a != except).enumerate() {
-        match sql.first(select, values![address.to_bits()])? {
-            None => return Ok(Some(address)),
-            Some(row) if row.get::<u64>(0)? <= now => expired = expired.or(Some(address)),
-            Some(_) => {}
-        }
-        if expired.is_some() && tried >= FRESH_PROBES {
+        if tried >= FRESH_PROBES && expired.is_some() {
             break;
         }
+        // Counting costs as much as there are leases: only where the pool seems full.
+        if tried == FRESH_PROBES && live(sql, now)? >= u64::from(pool.size()) {
+            break;
+        }
+        let free = match sql.first(select, values![address.to_bits()])? {
+            None => true,
+            Some(row) if row.get::<u64>(0)? <= now => false,
+            Some(_) => continue,
+        };
+        match (free, offered(address)) {
+            (true, false) => return Ok(Some(address)),
+            (false, false) => expired = expired.or(Some(address)),
+            (_, true) => only_offered = only_offered.or(Some(address)),
+        }
     }
-    Ok(expired)
+    Ok(expired.or(only_offered))
+}
+
+fn live(sql: &mut dyn Sql, now: u64) -> Result<u64, StoreError> {
+    let live = sql.first("SELECT count(*) FROM leases WHERE expires > ?1", values![now])?;
+    live.map_or(Ok(0), |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -179,8 +190,9 @@ mod tests {
 
     fn take(store: &Store, n: u8, pool: &Pool, now: u64) -> Option<Ipv4Addr> {
         let us = Ipv4Addr::new(10, 0, 0, 1);
-        let facts =
-            store.leases(|leases| leases.facts(mac(n), None, Some((pool, us)), now)).unwrap();
+        let facts = store
+            .leases(|leases| leases.facts(mac(n), None, Some((pool, us)), &|_| false, now))
+            .unwrap();
         let address = facts.lease.map(|lease| lease.address).or(facts.free)?;
         assert!(
             store
@@ -199,6 +211,29 @@ mod tests {
         assert!(!given.contains(&Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(take(&store, 99, &pool, 0), None);
         assert!(take(&store, 99, &pool, 200).is_some(), "expired ones are given out again");
+    }
+
+    #[test]
+    fn what_is_offered_to_others_is_given_out_last() {
+        let (_folder, store) = temporary();
+        let pool: Pool = "10.0.0.10-10.0.0.12".parse().unwrap();
+        let us = Ipv4Addr::new(10, 0, 0, 1);
+        let free = |offered: &[Ipv4Addr], now| {
+            let offered = |address| offered.contains(&address);
+            let facts =
+                store.leases(|leases| leases.facts(mac(9), None, Some((&pool, us)), &offered, now));
+            facts.unwrap().free
+        };
+        let first = free(&[], 0).unwrap();
+        let second = free(&[first], 0).unwrap();
+        let third = free(&[first, second], 0).unwrap();
+        assert!(first != second && second != third && first != third);
+        assert_eq!(free(&[first, second, third], 0), Some(first), "all are only offered");
+        take(&store, 1, &"10.0.0.10-10.0.0.10".parse().unwrap(), 0).unwrap();
+        let held = Ipv4Addr::new(10, 0, 0, 10);
+        let others: Vec<_> = [first, second, third].into_iter().filter(|&a| a != held).collect();
+        assert_ne!(free(&others, 50), Some(held), "held for 100 s");
+        assert_eq!(free(&others, 200), Some(held), "expired, and offered to nobody");
     }
 
     #[test]
@@ -229,7 +264,7 @@ mod tests {
         );
         assert!(
             store
-                .leases(|leases| leases.facts(mac(2), Some(address), None, 0))
+                .leases(|leases| leases.facts(mac(2), Some(address), None, &|_| false, 0))
                 .unwrap()
                 .wanted_is_taken
         );

@@ -13,8 +13,9 @@ use crate::{
 };
 use protocol::{
     Digest, PublicKey,
+    certificate::Readings,
     evidence::Held,
-    fleet::{MachineDetail, MachineState, MachineStatus, TimelineEvent},
+    fleet::{MachineDetail, MachineState, MachineStatus, Read, TimelineEvent},
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
@@ -104,7 +105,7 @@ pub struct Filter {
 }
 
 /// What LIKE takes for a text anywhere, `!` before what it would take for more.
-fn pattern(text: &str) -> String {
+pub(super) fn pattern(text: &str) -> String {
     let plain = |c: char| if matches!(c, '!' | '%' | '_') { vec!['!', c] } else { vec![c] };
     let text: String = text.to_lowercase().chars().flat_map(plain).collect();
     format!("%{text}%")
@@ -112,7 +113,7 @@ fn pattern(text: &str) -> String {
 
 const COLUMNS: &str = "mac, name, uuid, serial, firmware, boot_mode, address, node, release,
                        first_seen, last_seen, problem, progress, held, chip, pending,
-                       state, state_since, deadline";
+                       state, state_since, deadline, readings, readings_at";
 
 impl Store {
     /// All machines, in the order of their names.
@@ -174,6 +175,21 @@ impl Store {
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
+    /// What sensors of power said since, together, in thousandths of watts, and of how many machines.
+    pub fn power(&self, since: u64) -> Result<(u64, u64), StoreError> {
+        let select = "SELECT CAST(coalesce(sum(milliwatts), 0) AS BIGINT), count(milliwatts)
+                      FROM machines WHERE readings_at >= ?1";
+        let row = self.read(|sql| sql.first(select, values![since]))?;
+        row.map_or(Ok((0, 0)), |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// The node keys of all machines.
+    pub fn nodes(&self) -> Result<Vec<PublicKey>, StoreError> {
+        let select = "SELECT node FROM machines WHERE node IS NOT NULL";
+        let rows = self.read(|sql| sql.query(select, &[]))?;
+        rows.iter().filter_map(|row| text(row, 0).transpose()).collect::<Result<_, _>>()
+    }
+
     /// How many machines are known.
     pub fn count_machines(&self) -> Result<u64, StoreError> {
         self.read(count)
@@ -194,10 +210,10 @@ impl Store {
             let timeline = sql.query(events, values![mac.to_string()])?;
             Ok(Some(MachineDetail {
                 machine: status(&row, now)?,
-                inventory: parsed(row.get(19)?)?,
+                inventory: parsed(row.get(21)?)?,
                 timeline: timeline.iter().map(event).collect::<Result<_, StoreError>>()?,
                 crashes: super::crashes::of(sql, mac)?,
-                changes: changes(&row, 20)?,
+                changes: changes(&row, 22)?,
             }))
         })
     }
@@ -321,8 +337,18 @@ impl Store {
 
 /// A machine goes, with all that is kept of it.
 pub(super) fn forget(sql: &mut dyn Sql, mac: &str) -> Result<(), StoreError> {
-    let tables =
-        ["machines", "events", "reports", "crashes", "attempts", "transitions", "placed", "boots"];
+    let tables = [
+        "machines",
+        "events",
+        "reports",
+        "crashes",
+        "attempts",
+        "transitions",
+        "placed",
+        "boots",
+        "console",
+        "console_heads",
+    ];
     for table in tables {
         sql.execute(&format!("DELETE FROM {table} WHERE mac = ?1"), values![mac])?;
     }
@@ -502,7 +528,15 @@ fn status(row: &Row, now: u64) -> Result<MachineStatus, StoreError> {
         chip: text(row, 14)?,
         pending: text(row, 15)?,
         boot: progress.map(|progress| progress.status(now)),
+        readings: read(row, 19)?,
     })
+}
+
+/// What a machine's sensors said, and when, two columns of it.
+fn read(row: &Row, from: usize) -> Result<Option<Read>, StoreError> {
+    let said: Option<Readings> = parsed(row.get(from)?)?;
+    let at: Option<u64> = row.get(from + 1)?;
+    Ok(said.zip(at).map(|(said, at)| Read { at, said }))
 }
 
 /// How far a machine's latest boot came, where it is known at all.

@@ -27,6 +27,8 @@ values! {
         Machines = "write-machines",
         /// A change of the tables themselves.
         Schema = "write-schema",
+        /// Lines of a console.
+        Console = "write-console",
     }
 }
 
@@ -36,6 +38,7 @@ impl From<Part> for Operation {
             Part::Leases => Self::Leases,
             Part::Machines => Self::Machines,
             Part::Schema => Self::Schema,
+            Part::Console => Self::Console,
         }
     }
 }

@@ -9,6 +9,7 @@
 mod answers;
 mod attempts;
 mod configuration;
+mod console;
 mod crashes;
 mod events;
 mod figures;
@@ -28,6 +29,7 @@ mod sql;
 
 pub use answers::Asked;
 pub use configuration::{Draft, Drafted, Mark};
+pub use console::Lines;
 pub use figures::Figures;
 pub use leases::{LeaseFacts, Leases};
 pub use leases6::Lease6Facts;
@@ -49,6 +51,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::AtomicI64},
 };
+use tokio::sync::Semaphore;
 
 /// The store failed. Nothing that a machine sends is the cause.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,9 @@ pub enum StoreError {
     /// What was read is not what was written.
     #[error("the database holds a value that cannot be read: {0}")]
     Value(#[from] serde_json::Error),
+    /// No thread can be had.
+    #[error("the database's thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The task that ran it was cancelled.
     #[error("the program is stopping")]
     Stopping,
@@ -164,7 +170,11 @@ pub struct Store {
     /// How long it takes.
     pub meter: Meter,
     ahead: AtomicI64,
+    at_once: Semaphore,
 }
+
+/// How many tasks ask at a time: more would be threads that wait for each other.
+const AT_ONCE: usize = 8;
 
 impl Store {
     /// Opens, and where need be makes, the database. Machines in `names` are called so.
@@ -181,7 +191,8 @@ impl Store {
                 Backend::Postgres(server)
             }
         };
-        let store = Self { backend, names, meter: Meter::default(), ahead: AtomicI64::new(0) };
+        let (meter, ahead) = (Meter::default(), AtomicI64::new(0));
+        let store = Self { backend, names, meter, ahead, at_once: Semaphore::new(AT_ONCE) };
         store.rename()?;
         Ok(store)
     }
@@ -224,6 +235,7 @@ impl Store {
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
+        let _turn = self.at_once.acquire().await.map_err(|_| StoreError::Stopping)?;
         tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
     }
 }

@@ -224,6 +224,41 @@ CREATE TABLE media (
 ) STRICT;
 CREATE INDEX media_owner ON media (owner, made);
 ",
+    "
+-- Machines' consoles (console.rs).
+CREATE TABLE console (
+    id          INTEGER PRIMARY KEY,
+    mac         TEXT NOT NULL,
+    boot_id     TEXT NOT NULL,
+    source      TEXT NOT NULL,      -- kernel or init
+    sequence    INTEGER NOT NULL,   -- among that boot's lines of that source
+    at_ms       INTEGER NOT NULL,   -- since the kernel started
+    received    INTEGER NOT NULL,
+    level       INTEGER,
+    missing     INTEGER NOT NULL,   -- lines before it that never came
+    text        TEXT NOT NULL
+) STRICT;
+CREATE INDEX console_mac ON console (mac, id);
+
+-- How far they are known, and how much of them is kept.
+CREATE TABLE console_heads (
+    mac         TEXT PRIMARY KEY,
+    boot_id     TEXT NOT NULL,
+    kernel      INTEGER NOT NULL,   -- the number of the next line
+    init        INTEGER NOT NULL,
+    window_began INTEGER NOT NULL,  -- of the minute that is counted
+    taken       INTEGER NOT NULL,   -- lines in it
+    refused     INTEGER NOT NULL,   -- lines that came too fast, not told yet
+    kept        INTEGER NOT NULL,   -- lines
+    bytes       INTEGER NOT NULL,   -- of their texts
+    gone        INTEGER NOT NULL    -- lines that made room
+) STRICT;
+
+-- What machines' sensors said last.
+ALTER TABLE machines ADD COLUMN readings TEXT;    -- JSON, protocol::certificate::Readings
+ALTER TABLE machines ADD COLUMN readings_at INTEGER;
+ALTER TABLE machines ADD COLUMN milliwatts INTEGER;
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

@@ -48,8 +48,9 @@ fn says(store: &Store, version: i64) {
     assert_eq!(second.machine.problem.as_deref(), Some("its iPXE is for i386"));
     assert_eq!(second.timeline.len(), 1);
 
-    let facts =
-        |mac, wanted| store.leases(|leases| leases.facts(mac, wanted, None, NOW / 1000)).unwrap();
+    let facts = |mac, wanted| {
+        store.leases(|leases| leases.facts(mac, wanted, None, &|_| false, NOW / 1000)).unwrap()
+    };
     assert_eq!(facts(FIRST, None).lease.unwrap().address, Ipv4Addr::new(10, 0, 0, 5));
     for taken in [Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 0, 6)] {
         assert!(facts(SECOND, Some(taken)).wanted_is_taken, "{taken}");

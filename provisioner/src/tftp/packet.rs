@@ -142,12 +142,11 @@ pub fn oack(options: &[(String, String)]) -> Vec<u8> {
     bytes
 }
 
-/// Writes a DATA packet into `packet`.
-pub fn data(packet: &mut Vec<u8>, block: u16, content: &[u8]) {
+/// Begins a DATA packet in `packet`; its content comes behind.
+pub fn data(packet: &mut Vec<u8>, block: u16) {
     packet.clear();
     packet.extend([0, 3]);
     packet.extend(block.to_be_bytes());
-    packet.extend(content);
 }
 
 #[cfg(test)]

@@ -27,12 +27,13 @@ use std::{
 };
 use tokio::{net::UdpSocket, task::AbortHandle, time::timeout_at};
 
-/// The most transfers at a time: a thousand machines' boot storm, at 70 kB of memory each.
-pub const MAX_TRANSFERS: usize = 1_024;
+/// The most transfers at a time: a thousand machines' boot storm, each with the question for the
+/// file's size that may not be over yet, and as many strangers. A packet's memory each.
+pub const MAX_TRANSFERS: usize = 4_096;
 /// The most transfers of one address at a time: firmware runs one, a relayed site shares one.
 const MAX_TRANSFERS_EACH: usize = 64;
-/// What is read from a file at a time: spares a system call a block.
-const READ_AHEAD: usize = 64 * 1024;
+/// A client's first answer comes within a round trip; firmware's within this.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// IPv4, UDP and TFTP headers: what of the MTU a block cannot have.
 pub const HEADERS: u16 = 32;
 /// The same with IPv6.
@@ -101,6 +102,7 @@ pub struct Server {
 struct Running {
     task: AbortHandle,
     under_way: Arc<AtomicBool>,
+    began: Instant,
 }
 
 /// A file found for a request.
@@ -179,7 +181,7 @@ impl Server {
             options::negotiate(&request.options, found.bytes, self.max_blksize, &found.care);
         let under_way = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(self.clone().run(peer, found, terms, under_way.clone()));
-        let running = Running { task: task.abort_handle(), under_way };
+        let running = Running { task: task.abort_handle(), under_way, began: Instant::now() };
         self.running().insert(peer, running);
     }
 
@@ -196,7 +198,7 @@ impl Server {
             transfer.task.abort();
             running.remove(&peer);
         }
-        if running.len() >= MAX_TRANSFERS {
+        if running.len() >= MAX_TRANSFERS && !drop_unanswered(&mut running) {
             return Some(Err("too many transfers at a time, try again"));
         }
         let same: IpAddr = peer.ip();
@@ -281,7 +283,7 @@ impl Server {
         let local = SocketAddr::new(self.listener.local_addr()?.ip(), 0);
         let socket = UdpSocket::bind(local).await?;
         socket.connect(peer).await?;
-        let mut blocks = Blocks::new(found.file, found.bytes, terms.blksize);
+        let blocks = Blocks::new(found.file, found.bytes, terms.blksize);
         let (mut session, mut actions) = Session::open(began.elapsed(), found.bytes, terms);
         let mut packet = Vec::with_capacity(usize::from(terms.blksize) + 4);
         let mut buffer = [0; packet::MAX_REQUEST_LEN];
@@ -292,15 +294,12 @@ impl Server {
                     Action::Oack => listening &= tell(&socket, &packet::oack(&terms.oack)).await,
                     Action::Data { first, last } => {
                         for block in first..=last {
-                            let content = match blocks.read(block) {
-                                Ok(content) => content,
-                                Err(error) => {
-                                    let text = "the file cannot be read";
-                                    tell(&socket, &packet::error(Code::NotDefined, text)).await;
-                                    return Err(error);
-                                }
-                            };
-                            packet::data(&mut packet, block as u16, content);
+                            packet::data(&mut packet, block as u16);
+                            if let Err(error) = blocks.read(block, &mut packet) {
+                                let text = "the file cannot be read";
+                                tell(&socket, &packet::error(Code::NotDefined, text)).await;
+                                return Err(error);
+                            }
                             listening &= tell(&socket, &packet).await;
                         }
                     }
@@ -338,6 +337,19 @@ impl Server {
     }
 }
 
+/// Ends the transfer that waits longest for its client's first answer: who only asks, or asks in
+/// another's name, keeps nobody out. False where all are under way.
+fn drop_unanswered(running: &mut HashMap<SocketAddr, Running>) -> bool {
+    let waits = |transfer: &Running| {
+        !transfer.under_way.load(Ordering::Relaxed) && transfer.began.elapsed() >= ANSWERS_WITHIN
+    };
+    let waiting = running.iter().filter(|(_, transfer)| waits(transfer));
+    let oldest = waiting.min_by_key(|(_, transfer)| transfer.began).map(|(&peer, _)| peer);
+    let Some(transfer) = oldest.and_then(|peer| running.remove(&peer)) else { return false };
+    transfer.task.abort();
+    true
+}
+
 /// The largest block that is not fragmented where packets have `mtu` bytes at most.
 pub fn max_blksize(mtu: u16, headers: u16) -> u16 {
     mtu.saturating_sub(headers).clamp(512, MAX_BLKSIZE)
@@ -355,34 +367,52 @@ async fn tell(socket: &UdpSocket, packet: &[u8]) -> bool {
     }
 }
 
-/// A file in blocks, read ahead. Reading blocks the task's thread for as long as the page cache
-/// takes; boot files are small and soon cached.
+/// A file in blocks. Reading blocks the task's thread for as long as the page cache takes; boot files
+/// are small and soon cached.
 struct Blocks {
     file: File,
     length: u64,
     blksize: u64,
-    chunk: Vec<u8>,
-    start: u64,
 }
 
 impl Blocks {
     fn new(file: File, length: u64, blksize: u16) -> Self {
-        Self { file, length, blksize: blksize.into(), chunk: Vec::new(), start: 0 }
+        Self { file, length, blksize: blksize.into() }
     }
 
-    /// The content of block `number`, counted from 1; shorter than the others, or empty, at the
-    /// end.
-    fn read(&mut self, number: u64) -> io::Result<&[u8]> {
+    /// Puts the content of block `number`, counted from 1, behind what `packet` has; shorter than the
+    /// others, or empty, at the end.
+    fn read(&self, number: u64, packet: &mut Vec<u8>) -> io::Result<()> {
         let from = (number - 1) * self.blksize;
         let length = self.blksize.min(self.length.saturating_sub(from)) as usize;
-        let there = self.start..self.start + self.chunk.len() as u64;
-        if from < there.start || from + length as u64 > there.end {
-            let ahead = (self.length.saturating_sub(from) as usize).min(READ_AHEAD.max(length));
-            self.chunk.resize(ahead, 0);
-            self.file.read_exact_at(&mut self.chunk, from)?;
-            self.start = from;
-        }
-        let offset = (from - self.start) as usize;
-        Ok(&self.chunk[offset..offset + length])
+        let head = packet.len();
+        packet.resize(head + length, 0);
+        self.file.read_exact_at(&mut packet[head..], from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn room_is_made_by_who_never_answered_and_waits_for_longest() {
+        let transfer = |under_way: bool, age: Duration| Running {
+            task: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+            under_way: Arc::new(under_way.into()),
+            began: Instant::now() - age,
+        };
+        let client = |n: u8| SocketAddr::from(([10, 0, 0, n], 1_000));
+        let seconds = Duration::from_secs;
+        let mut running = HashMap::from([
+            (client(1), transfer(true, seconds(9))),
+            (client(2), transfer(false, seconds(3))),
+            (client(3), transfer(false, seconds(5))),
+            (client(4), transfer(false, Duration::ZERO)),
+        ]);
+        assert!(drop_unanswered(&mut running) && !running.contains_key(&client(3)));
+        assert!(drop_unanswered(&mut running) && !running.contains_key(&client(2)));
+        assert!(!drop_unanswered(&mut running), "one is under way, one has only asked");
+        assert_eq!(running.len(), 2);
     }
 }

@@ -1,4 +1,5 @@
 //! Our own certificate authority: one key and one certificate in a folder, made at the first start.
+//! A second one like it, of RSA keys, is for firmware that knows no elliptic curves.
 
 use super::{Names, TlsError, at_least_written, constraints, node::NAME};
 use crate::machine::Mac;
@@ -9,7 +10,8 @@ use aws_lc_rs::{
 use protocol::{Digest, PublicKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, SanType, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use rustls::{
     RootCertStore,
@@ -28,10 +30,33 @@ use std::{
 };
 use time::OffsetDateTime;
 
-/// The certificate's file.
-const CERTIFICATE: &str = "ca.pem";
-/// The key's.
-const KEY: &str = "ca.key";
+/// What an authority and those that it vouches for have for keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ECDSA on P-256.
+    Curves,
+    /// RSA of 3,072 bits: the least that EDK2 with OpenSSL 3.5 takes (edk2#12651).
+    Rsa,
+}
+
+impl Kind {
+    /// The certificate's file, and the key's.
+    pub fn files(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Curves => ("ca.pem", "ca.key"),
+            Self::Rsa => ("ca-rsa.pem", "ca-rsa.key"),
+        }
+    }
+
+    /// A new key; one of RSA takes a second.
+    fn key(self) -> Result<KeyPair, rcgen::Error> {
+        match self {
+            Self::Curves => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072),
+        }
+    }
+}
+
 /// 2049-12-31 23:59:59: the last second that a certificate's short form of a date can say, which
 /// every reader knows. A CA in firmware is not replaced without a walk to each machine.
 const END: i64 = 2_524_607_999;
@@ -42,6 +67,7 @@ pub const NODE_SECONDS: u64 = 86_400;
 
 /// The authority.
 pub struct Ca {
+    kind: Kind,
     path: PathBuf,
     certificate: CertificateDer<'static>,
     pem: String,
@@ -54,13 +80,25 @@ impl Ca {
     /// # Errors
     /// Where files cannot be read or written, or are not an authority's.
     pub fn open_or_make(folder: &Path, names: &Names) -> Result<Self, TlsError> {
-        let (key, certificate) = (folder.join(KEY), folder.join(CERTIFICATE));
+        Self::open_or_make_of(Kind::Curves, folder, names)
+    }
+
+    /// The same, of a kind.
+    ///
+    /// # Errors
+    /// As [`Ca::open_or_make`].
+    pub fn open_or_make_of(kind: Kind, folder: &Path, names: &Names) -> Result<Self, TlsError> {
+        let (certificate_name, key_name) = kind.files();
+        let (key, certificate) = (folder.join(key_name), folder.join(certificate_name));
         let exists = |path: &Path| {
             path.try_exists().map_err(TlsError::file("the CA's file", path, "; look at its folder"))
         };
         match (exists(&key)?, exists(&certificate)?) {
-            (true, true) => return Self::open(folder),
-            (false, true) => return Err(TlsError::NoCaKey { folder: folder.into() }),
+            (true, true) => return Self::open_of(kind, folder),
+            (false, true) => {
+                let (folder, key, certificate) = (folder.into(), key_name, certificate_name);
+                return Err(TlsError::NoCaKey { folder, key, certificate });
+            }
             // Its certificate was never given to anybody.
             (true, false) => {}
             (false, false) => {
@@ -72,7 +110,7 @@ impl Ca {
                     }
                     _ => {}
                 }
-                let made = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+                let made = kind.key()?;
                 write_new(&key, made.serialize_pem().as_bytes(), 0o600).map_err(TlsError::file(
                     "the CA's key",
                     &key,
@@ -86,7 +124,7 @@ impl Ca {
             &certificate,
             "",
         ))?;
-        Self::open(folder)
+        Self::open_of(kind, folder)
     }
 
     /// Opens the authority in `folder`.
@@ -94,7 +132,16 @@ impl Ca {
     /// # Errors
     /// Where there is none, or something else.
     pub fn open(folder: &Path) -> Result<Self, TlsError> {
-        let (key_path, path) = (folder.join(KEY), folder.join(CERTIFICATE));
+        Self::open_of(Kind::Curves, folder)
+    }
+
+    /// The same, of a kind.
+    ///
+    /// # Errors
+    /// As [`Ca::open`].
+    pub fn open_of(kind: Kind, folder: &Path) -> Result<Self, TlsError> {
+        let (certificate, key) = kind.files();
+        let (key_path, path) = (folder.join(key), folder.join(certificate));
         let mend = "; `provisioner serve` makes it at its first start, in the folder --tls";
         let pem = fs::read_to_string(&path).map_err(TlsError::file(
             "the CA's certificate",
@@ -110,7 +157,7 @@ impl Ca {
         CertifiedKey::from_der(vec![certificate.clone()], private, &default_provider())
             .map_err(|_| TlsError::OtherKey { certificate: path.clone(), key: key_path })?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self { path, certificate, pem, issuer })
+        Ok(Self { kind, path, certificate, pem, issuer })
     }
 
     /// Where its certificate lies.
@@ -153,9 +200,10 @@ impl Ca {
         let verifier =
             WebPkiServerVerifier::builder_with_provider(self.roots()?, provider).build()?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let key = self.kind.key()?;
         // One name that is not permitted spoils them all; a certificate of its own tells which.
         for (name, alone) in names.all().zip(names.each()) {
-            let made = self.make_server(&alone, now)?;
+            let made = self.make_server(&key, &alone, now)?;
             let certificate = made.end_entity_cert()?;
             match verifier.verify_server_cert(certificate, &[], &name, &[], time) {
                 Ok(_) => {}
@@ -166,17 +214,21 @@ impl Ca {
                 Err(other) => return Err(other.into()),
             }
         }
-        self.make_server(names, now)
+        self.make_server(&key, names, now)
     }
 
-    fn make_server(&self, names: &Names, now: u64) -> Result<CertifiedKey, TlsError> {
+    fn make_server(
+        &self,
+        key: &KeyPair,
+        names: &Names,
+        now: u64,
+    ) -> Result<CertifiedKey, TlsError> {
         let mut params = leaf("aliaOS provisioner", now + SERVER_SECONDS)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let addresses = names.addresses.iter().map(|&address| Ok(SanType::IpAddress(address)));
         let hosts = names.hosts.iter().map(|host| Ok(SanType::DnsName(host.as_str().try_into()?)));
         params.subject_alt_names = addresses.chain(hosts).collect::<Result<_, rcgen::Error>>()?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let certificate = params.signed_by(key, &self.issuer)?.der().clone();
         let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         Ok(CertifiedKey::from_der(vec![certificate], private, &default_provider())?)
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! ca.key, ca.pem --signs--> our certificate (90 days, in memory alone) --> firmware, people
 //!                --signs--> nodes' certificates (24 h)                 --> us
+//! ca-rsa.key, ca-rsa.pem --signs--> our RSA certificate (likewise)     --> firmware without curves
 //! --tls-certificate, --tls-key: the operator's, instead of the first of the two
 //! --key: nodes know us by it alone, whatever a CA says
 //! ```
@@ -16,8 +17,9 @@
 //! (RSA of 2,048 bits is then too weak: edk2#12651, PR 12681), and looks at no dates
 //! (`X509_V_FLAG_NO_CHECK_TIME` in its `TlsInit.c`), which other firmware may. Keys here are ECDSA on
 //! P-256 with SHA-256. **Not every firmware knows elliptic curves**: Debian's OVMF (trixie) offers
-//! DHE-RSA and RSA alone, of which rustls has neither as it comes, and refuses a CA on P-256 before
-//! it connects. Such firmware boots by plain HTTP.
+//! DHE-RSA and RSA alone, and refuses a CA on P-256 before it connects. Such firmware is given
+//! another CA, of RSA keys, and a client that offers no curve gets [`ffdhe`] and a certificate by it;
+//! nobody else does.
 //!
 //! **Dates.** A machine's clock may say 1970, 2010, or nothing at all, and so may ours. Nothing here
 //! is protected by a beginning: certificates are valid from 1970. Our own one ends 90 days after now,
@@ -25,6 +27,7 @@
 
 pub mod ca;
 mod constraints;
+pub mod ffdhe;
 pub mod keeper;
 pub mod node;
 pub mod operator;
@@ -121,12 +124,16 @@ pub enum TlsError {
     },
     /// One half of our CA is gone.
     #[error(
-        "{folder} has ca.pem and no ca.key: put the key back; without it, remove ca.pem too, and a \
-         new CA is made, which all machines that know the old one have to be given"
+        "{folder} has {certificate} and no {key}: put the key back; without it, remove {certificate} \
+         too, and a new CA is made, which all machines that know the old one have to be given"
     )]
     NoCaKey {
         /// The folder.
         folder: PathBuf,
+        /// The certificate's file.
+        certificate: &'static str,
+        /// The key's.
+        key: &'static str,
     },
     /// The key is another certificate's.
     #[error(

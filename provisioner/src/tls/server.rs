@@ -1,6 +1,6 @@
 //! What rustls is told.
 
-use super::{TlsError, ca::Ca, keeper::Shown};
+use super::{TlsError, ca::Ca, ffdhe, keeper::Shown};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs::default_provider,
@@ -26,9 +26,27 @@ pub fn config(ca: &Ca, shown: Arc<Shown>) -> Result<ServerConfig, TlsError> {
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(shown);
+    settle(&mut config);
+    Ok(config)
+}
+
+/// TLS 1.2 by a key exchange without curves, for firmware that knows none. It asks for no certificate:
+/// no node speaks it.
+///
+/// # Errors
+/// Where rustls refuses: a mistake of ours.
+pub fn without_curves(shown: Arc<Shown>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ffdhe::provider()))
+        .with_protocol_versions(&[&TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    settle(&mut config);
+    Ok(config)
+}
+
+fn settle(config: &mut ServerConfig) {
     // A session that was taken up again would outlive the certificate that it began with.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![HTTP.to_vec()];
-    Ok(config)
 }

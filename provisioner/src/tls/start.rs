@@ -2,13 +2,14 @@
 
 use super::{
     Names, TlsError,
-    ca::Ca,
+    ca::{Ca, Kind},
+    ffdhe,
     keeper::{Keeper, Look, Source},
     server, url,
 };
-use crate::{config::Options, net, store::Place, timeline::unix_ms};
+use crate::{config::Options, dhcp::settings::HttpBoot, net, store::Place, timeline::unix_ms};
+use listener::{Other, Spoken};
 use protocol::SecretKey;
-use rustls::ServerConfig;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +18,11 @@ use std::{
 
 /// How often it is looked whether a certificate has to be renewed or read again.
 const PERIOD: Duration = Duration::from_secs(10);
+/// Handshakes without curves at a time. One costs some 20 ms of a CPU, twenty times as much as
+/// another; firmware is at its own part of it for a second.
+const COSTLY: usize = 64;
+/// Of them one peer's: several machines behind one router.
+const COSTLY_OF_ONE: usize = 8;
 
 /// HTTPS, ready to be served.
 pub struct Https {
@@ -24,11 +30,20 @@ pub struct Https {
     pub ca: Arc<Ca>,
     /// Whether it vouches for us too, and not the operator's.
     pub own: bool,
-    /// What rustls is told.
-    pub config: Arc<ServerConfig>,
+    /// The one like it of RSA keys, for firmware without curves; none where it is not needed.
+    pub ca_rsa: Option<Arc<Ca>>,
+    /// What is spoken.
+    pub spoken: Spoken,
     /// `https://HOST:PORT`.
     pub url: String,
-    keeper: Keeper,
+    keepers: Vec<Keeper>,
+}
+
+/// Whether machines may be sent here by HTTPS from their firmware: RSA keys take a second or two to
+/// make, which nobody else waits for.
+fn firmware_comes(options: &Options) -> bool {
+    options.http_boot == Some(HttpBoot::Https)
+        || options.machine.values().any(|machine| machine.https == Some(true))
 }
 
 /// Where our CA lies: in the folder given, or beside the database's file. Front-ends that share a
@@ -63,44 +78,66 @@ pub fn start(
             hosts: hosts.clone(),
         }
     };
-    let ca = Arc::new(Ca::open_or_make(&folder(options.tls.as_deref(), database), &names())?);
-    let source = match (&options.tls_certificate, &options.tls_key) {
-        (None, None) => Source::Own(ca.clone()),
+    let folder = folder(options.tls.as_deref(), database);
+    let ca = Arc::new(Ca::open_or_make(&folder, &names())?);
+    let mut ca_rsa = None;
+    let (source, source_rsa) = match (&options.tls_certificate, &options.tls_key) {
+        (None, None) => {
+            if firmware_comes(options) || folder.join(Kind::Rsa.files().0).exists() {
+                ca_rsa = Some(Arc::new(Ca::open_or_make_of(Kind::Rsa, &folder, &names())?));
+            }
+            (Source::Own(ca.clone()), ca_rsa.clone().map(Source::Own))
+        }
+        // Where its key is RSA it does for both.
         (Some(certificate), Some(key)) => {
-            Source::Files { certificate: certificate.clone(), key: key.clone() }
+            let files = || Source::Files { certificate: certificate.clone(), key: key.clone() };
+            (files(), Some(files()))
         }
         _ => return Err(TlsError::Half),
     };
     let own = matches!(source, Source::Own(_));
-    let (keeper, covered) = Keeper::start(source, Box::new(names), key, unix_ms() / 1000)?;
-    let config = Arc::new(server::config(&ca, keeper.shown())?);
+    let now = unix_ms() / 1000;
+    let (keeper, covered) = Keeper::start(source, Box::new(names.clone()), key, now)?;
+    let usual = Arc::new(server::config(&ca, keeper.shown())?);
+    let mut spoken = Spoken::from(usual);
+    let mut keepers = vec![keeper];
+    if let Some(source) = source_rsa {
+        let (keeper, _) = Keeper::start(source, Box::new(names), None, now)?;
+        let config = Arc::new(server::without_curves(keeper.shown())?);
+        let (at_once, of_one_peer) = (COSTLY, COSTLY_OF_ONE);
+        spoken.other = Some(Other { whose: ffdhe::is_all_that, config, at_once, of_one_peer });
+        keepers.push(keeper);
+    }
     let url = covered.first().map_or(String::new(), |name| url(name, port));
-    Ok(Https { ca, own, config, url, keeper })
+    Ok(Https { ca, own, ca_rsa, spoken, url, keepers })
 }
 
 impl Https {
     /// Keeps the certificate new until the runtime ends.
     pub fn keep(self) {
-        let mut keeper = self.keeper;
-        tokio::spawn(async move {
-            let mut told = String::new();
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                match keeper.look(unix_ms() / 1000) {
-                    Ok(Look::Kept) => {}
-                    Ok(Look::Renewed) => {
-                        tracing::info!("HTTPS has a new certificate");
-                        told.clear();
-                    }
-                    Err(error) => {
-                        let text = error.to_string();
-                        if text != told {
-                            tracing::error!("HTTPS keeps its certificate: {text}");
-                            told = text;
-                        }
-                    }
+        for keeper in self.keepers {
+            tokio::spawn(kept(keeper));
+        }
+    }
+}
+
+async fn kept(mut keeper: Keeper) {
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        match keeper.look(unix_ms() / 1000) {
+            Ok(Look::Kept) => {}
+            Ok(Look::Renewed) => {
+                tracing::info!("HTTPS has a new certificate");
+                told.clear();
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if text != told {
+                    tracing::error!("HTTPS keeps its certificate: {text}");
+                    told = text;
                 }
             }
-        });
+        }
     }
 }

@@ -197,7 +197,7 @@ fn decided(site: &Site, options: &[(u8, &[u8])]) -> (Vec<u8>, String) {
     }
     bytes.push(255);
     let packet = Packet { bytes, sender: "0.0.0.0:68".parse().unwrap() };
-    let answerer = Answerer { settings, rules, store };
+    let answerer = Answerer::new(settings, rules, store);
     let mut handled = answerer.handle(&[packet], Port::Dhcp, 1_000);
     let handled = handled.remove(0).unwrap();
     let text = handled.record.map(|record| record.text).unwrap_or_default();

@@ -174,3 +174,77 @@ async fn long_lists_page_and_filter_by_their_url_and_problems_come_first() {
     );
     assert_eq!(browser.page("/live?state=quarantined").await.matches("<article").count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_makes_sets_and_rolls_back_a_group_by_the_page() {
+    let site = start(|_| {}).await;
+    let mut browser = Browser::new(&site);
+    let form = [("revision", "0"), ("name", "rack-7")];
+    let stranger = browser.post("/groups", &form, &site.url).await;
+    assert_eq!((stranger.status(), place(&stranger)), (StatusCode::SEE_OTHER, "/sign-in"));
+    assert!(browser.page("/groups").await.contains("/sign-in?to=/groups"));
+    browser.sign_in(&site.token()).await;
+    let made = browser.post("/groups", &form, &site.url).await;
+    assert_eq!((made.status(), place(&made)), (StatusCode::SEE_OTHER, "/groups/rack-7"));
+    let again = browser.post("/groups", &[("revision", "1"), ("name", "rack-7")], &site.url).await;
+    assert_eq!(again.status(), StatusCode::CONFLICT);
+    let set = async |revision: &str, table: &str| {
+        let form = [("revision", revision), ("table", table), ("why", "it%20is%20slow")];
+        browser.post("/groups/rack-7/set", &form, &site.url).await
+    };
+    // A mistake is told, and what was written is still there.
+    let wrong = set("1", "windw%20%3D%202").await;
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let wrong = wrong.text().await.unwrap();
+    assert!(wrong.contains("windw = 2</textarea>") && wrong.contains("window"), "{wrong}");
+    let done = set("1", "window%20%3D%202%0A").await;
+    assert_eq!(done.status(), StatusCode::SEE_OTHER);
+    let late = set("1", "window%20%3D%203%0A").await;
+    assert_eq!(late.status(), StatusCode::PRECONDITION_FAILED, "somebody else was first");
+    let page = browser.page("/groups/rack-7").await;
+    assert!(page.contains("<dt>window</dt><dd><code>2</code></dd>"), "{page}");
+    assert!(browser.page("/groups").await.contains("1 setting"));
+    let history = browser.page("/history").await;
+    assert!(history.contains("it is slow") && history.contains("/history/2"), "{history}");
+    let revision = browser.page("/history/2").await;
+    assert!(revision.contains("group.rack-7.window"), "{revision}");
+    assert!(browser.page("/history/2?from=0").await.contains("group.rack-7.window"));
+    let old = browser.page("/history/1").await;
+    let back = browser.press(&old, "Roll back to revision 1").await;
+    assert_eq!((back.status(), place(&back)), (StatusCode::SEE_OTHER, "/history"));
+    assert!(browser.page("/groups/rack-7").await.contains("None."));
+    let page = browser.page("/groups/rack-7").await;
+    let gone = browser.press(&page, "Delete rack-7").await;
+    assert_eq!(place(&gone), "/groups");
+    assert_eq!(site.get("/groups/rack-7").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_searched_and_paged_by_its_url_without_a_script() {
+    use protocol::console::{ConsoleBatch, ConsoleLine, ConsoleSource};
+    let site = start(|_| {}).await;
+    site.boots(MAC).await;
+    let line = |sequence| ConsoleLine {
+        source: ConsoleSource::Init,
+        sequence,
+        at_ms: sequence,
+        level: None,
+        text: format!("word {sequence} <img src=x>"),
+    };
+    for from in [0, 250] {
+        let boot_id = Digest([1; 32]);
+        let batch = ConsoleBatch { boot_id, lines: (from..from + 250).map(line).collect() };
+        let add = || site.running.store.add_console(MAC.parse().unwrap(), batch, 5).unwrap();
+        assert_eq!(tokio::task::block_in_place(add), 250);
+    }
+    let browser = Browser::new(&site);
+    let page = browser.page(&format!("/machines/{MAC}")).await;
+    assert!(page.contains("word 499") && page.contains("word 300 ") && !page.contains("word 299 "));
+    assert!(page.contains("&lt;img src=x&gt;") && !page.contains("<img"), "{page}");
+    let older = page.split_once("rel=\"prev\" href=\"").unwrap().1.split_once('#').unwrap().0;
+    let older = browser.page(&older.replace("&amp;", "&")).await;
+    assert!(older.contains("word 299 ") && !older.contains("word 300 "), "{older}");
+    assert!(!older.contains("data-mac"), "what is old is not followed");
+    let found = browser.page(&format!("/machines/{MAC}?search=WORD%2049&boot=")).await;
+    assert_eq!(found.matches("<li><span").count(), 11);
+}

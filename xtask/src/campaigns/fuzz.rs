@@ -20,6 +20,8 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const SECONDS: u64 = 60;
 /// Sets how many seconds each target runs.
 const SECONDS_VARIABLE: &str = "ALIA_FUZZ_SECONDS";
+/// Names targets, with commas between them, where not all are to run.
+const TARGETS_VARIABLE: &str = "ALIA_FUZZ_TARGETS";
 /// An input that is worked on longer is a hang.
 const LONGEST_INPUT_SECONDS: u32 = 10;
 /// The largest single allocation and the most memory, in MiB.
@@ -65,20 +67,23 @@ pub(super) fn run() -> anyhow::Result<()> {
     if !status.context("running the program that writes seeds")?.success() {
         bail!("the seeds cannot be written");
     }
-    let targets = targets(&source)?;
+    let targets = wanted(targets(&source)?, env::var(TARGETS_VARIABLE).ok().as_deref())?;
     println!("{} targets, {seconds} s each; inputs and logs: {}", targets.len(), target.display());
     println!("{:<16} {:>12} {:>8} {:>6}", "target", "runs", "edges", "s");
     let mut crashes = Vec::new();
+    let mut inputs: u64 = 0;
     for name in &targets {
         let at = Instant::now();
         let run = fuzz(name, &built, &target, seconds)?;
         let took = at.elapsed().as_secs();
         println!("{name:<16} {:>12} {:>8} {took:>6}", run.runs, run.coverage);
+        inputs += run.runs.parse().unwrap_or(0);
         if let Some(crash) = run.crash {
             println!("  FAILS: {}", crash.display());
             crashes.push(format!("{name}: {}", crash.display()));
         }
     }
+    println!("{:<16} {inputs:>12}", "all");
     match crashes.as_slice() {
         [] => Ok(()),
         found => bail!(
@@ -147,6 +152,18 @@ fn targets(source: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
+/// All targets, or those that are named. Pure.
+fn wanted(all: Vec<String>, named: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let Some(named) = named else { return Ok(all) };
+    let named: Vec<String> = named.split(',').map(|name| name.trim().to_string()).collect();
+    match named.iter().find(|name| !all.contains(name)) {
+        Some(stray) => {
+            bail!("{TARGETS_VARIABLE}: no target {stray:?}; there are: {}", all.join(", "))
+        }
+        None => Ok(named),
+    }
+}
+
 fn fuzz(name: &str, built: &Path, target: &Path, seconds: u64) -> anyhow::Result<Run> {
     let folder = |kind: &str| -> anyhow::Result<PathBuf> {
         let folder = target.join(kind).join(name);
@@ -204,6 +221,14 @@ fn crash(log: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_can_be_named() {
+        let all = || vec!["dhcp".to_string(), "tftp".into()];
+        assert_eq!(wanted(all(), None).ok(), Some(all()));
+        assert_eq!(wanted(all(), Some("tftp")).ok(), Some(vec!["tftp".to_string()]));
+        assert!(wanted(all(), Some("tftp,ftp")).is_err_and(|e| e.to_string().contains("\"ftp\"")));
+    }
 
     #[test]
     fn libfuzzers_words_are_understood() {

@@ -7,6 +7,7 @@ mod card;
 mod clock;
 #[cfg(feature = "faults")]
 mod faults;
+mod kmsg;
 mod living;
 mod root;
 mod swap;
@@ -14,8 +15,8 @@ mod uevents;
 mod variable;
 
 use super::{
-    End, Entry, Exit, Kept, Kernel, LoopDevice, Mapping, Mount, Pid, Pixels, Probe, Program,
-    Started, Stop, TextScreen, Watchdog,
+    End, Entry, Exit, Kept, Kernel, KernelLog, LoopDevice, Mapping, Mount, Pid, Pixels, Probe,
+    Program, Started, Stop, TextScreen, Watchdog,
 };
 use crate::firewall::{self, Firewall};
 use cage::Locked;
@@ -259,30 +260,21 @@ impl Kernel for Linux {
     }
 
     fn kernel_log(&self, most: usize) -> io::Result<Vec<Vec<u8>>> {
-        let mut log =
-            File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        let mut log = kmsg::Log::open()?;
         let mut records = VecDeque::<Vec<u8>>::new();
         let mut bytes = 0;
-        // A record for each read; `CONSOLE_EXT_LOG_MAX` of the kernel's printk is 8 KiB.
-        let mut record = [0; 8 << 10];
-        loop {
-            match log.read(&mut record) {
-                Ok(0) => break,
-                Ok(read) => {
-                    bytes += read;
-                    records.push_back(record[..read].to_vec());
-                    while bytes > most {
-                        bytes -= records.pop_front().map_or(bytes, |gone| gone.len());
-                    }
-                }
-                // The ring overtook us: it goes on at its oldest record.
-                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+        while let Some(record) = log.next()? {
+            bytes += record.len();
+            records.push_back(record);
+            while bytes > most {
+                bytes -= records.pop_front().map_or(bytes, |gone| gone.len());
             }
         }
         Ok(records.into())
+    }
+
+    fn open_kernel_log(&self) -> io::Result<Box<dyn KernelLog>> {
+        Ok(Box::new(kmsg::Log::open()?))
     }
 
     fn set(&self, path: &Path, value: &str) -> io::Result<()> {

@@ -34,6 +34,13 @@ pub(super) struct How {
     dry_run: bool,
 }
 
+impl How {
+    /// For that reason.
+    pub(super) fn because(why: &str) -> Self {
+        Self { why: why.into(), dry_run: false }
+    }
+}
+
 /// Who changes what, and on which condition.
 pub(super) struct Asked {
     pub(super) operator: String,

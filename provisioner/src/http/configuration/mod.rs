@@ -14,9 +14,12 @@
 //! | `GET`, `PUT`, `PATCH`, `DELETE` `/v1/groups/{name}` and so on, `/v1/defaults` | one table of it |
 //! | the same of `/v1/machines/{mac}/config`, `/v1/machines/{mac}/labels` | a machine's own table; `GET` gives what holds for it, and whence |
 //!
+//! `/groups` and `/history` are the pages of it.
+//!
 //! Every change takes `?why=`, kept in the history, and `?dry-run=true`, which says what would change.
 
 mod change;
+mod pages;
 mod parts;
 mod read;
 
@@ -56,6 +59,13 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/rules/{name}", one.clone())
         .route("/v1/owners", part)
         .route("/v1/owners/{name}", one)
+        .route("/groups", get(pages::list).post(pages::make))
+        .route("/groups/{name}", get(pages::group))
+        .route("/groups/{name}/set", post(pages::set))
+        .route("/groups/{name}/delete", post(pages::delete))
+        .route("/history", get(pages::history))
+        .route("/history/{revision}", get(pages::revision))
+        .route("/history/{revision}/rollback", post(pages::rollback))
         .route("/v1/machines/{mac}/config", machine)
         .route("/v1/machines/{mac}/labels", labels)
 }

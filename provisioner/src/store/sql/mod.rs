@@ -43,6 +43,8 @@ pub(super) enum Part {
     Machines,
     /// The tables themselves.
     Schema,
+    /// Machines' consoles.
+    Console,
 }
 
 /// The values of a statement.

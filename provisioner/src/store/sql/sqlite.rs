@@ -1,8 +1,9 @@
 //! SQLite: one file, one writer at a time.
 //!
-//! One connection writes, one reads (WAL: neither waits for the other). Commits are not synced to
-//! the disk one by one: a crash of this program loses nothing, a power cut may lose the last
-//! moments (`synchronous=NORMAL`).
+//! One connection writes, one reads (WAL: neither waits for the other), and a third, on a thread of
+//! its own, carries what was written from the log to the file: that syncs the disk, which nobody's
+//! answer is to wait for. Commits are not synced one by one: a crash of this program loses nothing, a
+//! power cut may lose the last moments (`synchronous=NORMAL`).
 
 use super::{Row, Sql, Value};
 use crate::store::StoreError;
@@ -12,17 +13,31 @@ use rusqlite::{
 };
 use std::{
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 /// How long one connection waits for another's lock: another program may look into the file.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the log is carried to the file.
+const CARRY: Duration = Duration::from_secs(1);
+/// A log of so many pages (of 4 KiB) is carried whole and begun anew, though writers wait for that:
+/// while they never rest, it would grow for ever.
+const MOST_PAGES: i64 = 16_384;
+
+/// Statements kept prepared: all that the program has, so that none is parsed twice.
+const STATEMENTS: usize = 256;
+
 /// A file.
 pub(in crate::store) struct Sqlite {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    carrier: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Sqlite {
@@ -35,11 +50,36 @@ impl Sqlite {
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             // No files elsewhere: where we are confined there is no elsewhere.
             connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(connection)
         };
         let opened = |source| StoreError::Open { path: path.into(), source };
-        let (writer, reader) = (connect().map_err(opened)?, connect().map_err(opened)?);
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader) })
+        let connect = || connect().map_err(opened);
+        let (writer, reader, carrier) = (connect()?, connect()?, connect()?);
+        let (stop, stopped) = channel::<()>();
+        let carries = move || {
+            let mut told = false;
+            while stopped.recv_timeout(CARRY) == Err(RecvTimeoutError::Timeout) {
+                match carry(&carrier) {
+                    Ok(()) => told = false,
+                    Err(error) if !told => {
+                        tracing::error!(
+                            "the database's log cannot be written to its file: {error}"
+                        );
+                        told = true;
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        let carrier = thread::Builder::new().name("database".into()).spawn(carries);
+        let carrier = carrier.map_err(StoreError::Thread)?;
+        Ok(Self {
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            carrier: Some((stop, carrier)),
+        })
     }
 
     /// Asks.
@@ -67,6 +107,29 @@ impl Sqlite {
     pub(in crate::store) fn writer(&self) -> MutexGuard<'_, Connection> {
         guard(&self.writer)
     }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        if let Some((stop, carrier)) = self.carrier.take() {
+            drop(stop);
+            // Its connection is closed by then: the last that closes tidies the log away.
+            let _ = carrier.join();
+        }
+    }
+}
+
+/// Carries what stands in the log to the file.
+fn carry(connection: &Connection) -> rusqlite::Result<()> {
+    let pages = |how: &str| {
+        connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| row.get(1))
+    };
+    // Waits for nobody, and nobody waits for it.
+    let left: i64 = pages("PASSIVE")?;
+    if left > MOST_PAGES {
+        let _: i64 = pages("RESTART")?;
+    }
+    Ok(())
 }
 
 // A panic while a connection was held left at most an open transaction, which SQLite rolls back
