@@ -237,7 +237,7 @@ mod tests {
             again_ms: 500,
         };
         let chain: ChainId = "alia-test".parse().unwrap();
-        let digest = "GOLDEN";
+        let digest = "195514ed2cd7092fc696411b18f88359ccfd1d89ecbf8989486aee96ca0c4212";
         assert_eq!(Digest::of_bytes(&signing_bytes(&chain, &swarm)).to_string(), digest);
         let json = serde_json::to_string(&swarm).unwrap();
         assert!(json.contains("\"site\":\"10.77.0.0/16\""), "{json}");
