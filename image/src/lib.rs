@@ -17,6 +17,7 @@
 //! from those; [`sbom`] names the origin of each. Never
 //! installs a package, and never takes one that apt did not find signed.
 
+pub mod bios;
 pub mod build;
 pub mod buildroot;
 pub mod cpio;

@@ -1,8 +1,9 @@
 //! The medium for miners at home: a stick whose firmware starts the site's UKI, with a place for the
 //! owner's record beside it, where systemd's stub finds it (`docs/home.md`).
 
-use crate::stick::{
-    self, MOK_FILE, MOK_MANAGER_FILE, SHIM_STARTS, STARTED, StickError, build_small,
+use crate::{
+    bios::Loader,
+    stick::{self, MOK_FILE, MOK_MANAGER_FILE, SHIM_STARTS, STARTED, StickError, build_small},
 };
 use protocol::medium::{RECORD_FILE, blank};
 
@@ -12,53 +13,115 @@ pub fn record_of(uki: &str) -> String {
     format!("{uki}.extra.d/{name}")
 }
 
-/// For firmware with the network's keys, or without Secure Boot: it starts the UKI itself.
+/// For firmware with the network's keys, or without Secure Boot, or a BIOS: it starts the UKI itself.
 ///
 /// # Errors
-/// Where it is too large.
-pub fn owned(uki: &[u8]) -> Result<Vec<u8>, StickError> {
-    build_small(&[(STARTED, uki), (&record_of(STARTED), &blank())])
+/// Where it is too large, or `uki` is none.
+pub fn owned(uki: &[u8], loader: &Loader) -> Result<Vec<u8>, StickError> {
+    let files = [(STARTED, uki), (&record_of(STARTED), &blank())];
+    build_small(&files, Some((loader, STARTED)))
 }
 
-/// For firmware with Microsoft's keys: as [`stick::through_shim`].
+/// For firmware with Microsoft's keys, as [`stick::through_shim`], or a BIOS.
 ///
 /// # Errors
-/// Where it is too large.
+/// Where it is too large, or `uki` is none.
 pub fn through_shim(
     shim: &[u8],
     mok_manager: &[u8],
     uki: &[u8],
     mok: &[u8],
+    loader: &Loader,
 ) -> Result<Vec<u8>, StickError> {
-    build_small(&[
+    let files = [
         (stick::STARTED, shim),
         (MOK_MANAGER_FILE, mok_manager),
         (SHIM_STARTS, uki),
         (&record_of(SHIM_STARTS), &blank()),
         (MOK_FILE, mok),
-    ])
+    ];
+    build_small(&files, Some((loader, SHIM_STARTS)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uki::{self, Parts};
     use protocol::{
         SecretKey,
         medium::{Grant, Granted, Record, fill},
     };
+    use std::collections::BTreeMap;
+
+    /// Bytes in the places of ISOLINUX's.
+    fn loader() -> Loader {
+        let mut isolinux = vec![1; 40_000];
+        isolinux[64..68].copy_from_slice(&0x7078_c0fbu32.to_le_bytes());
+        Loader { isolinux, master: vec![0xeb; 432], module: vec![3; 120_000] }
+    }
+
+    fn uki(kernel: &[u8]) -> Vec<u8> {
+        let stub = uki::tests::stub(&[(".text", b"code"), (".sbat", b"sbat,1\n")]);
+        uki::build(&Parts {
+            stub: &stub,
+            os_release: "ID=aliaos\n",
+            command_line: "alia.chain=alia-test panic=10",
+            kernel_release: "6.12.0",
+            kernel,
+            initramfs: &[9; 2_000_003],
+            microcode: b"",
+        })
+        .unwrap()
+    }
 
     #[test]
-    fn a_medium_has_one_place_for_its_owner_whatever_lies_around_it() {
+    fn by_bios_a_medium_has_all_that_its_loader_asks_for() {
+        let (kernel, loader) = ((0..99_999u32).map(|at| at as u8).collect::<Vec<_>>(), loader());
+        let medium = owned(&uki(&kernel), &loader).unwrap();
+        assert_eq!(medium[..432], loader.master);
+        assert_eq!(medium[510..512], [0x55, 0xaa]);
+        let number = |at: usize| u32::from_le_bytes(medium[at..at + 4].try_into().unwrap());
+        let started = number(432) as usize * 512;
+        assert_eq!(medium[started + 64..started + 40_000], loader.isolinux[64..]);
+        assert_eq!(number(started + 12) as usize * 2_048, started);
+        // The root folder of the volume, behind its own two records.
+        let mut at = 21 * 2_048 + 68;
+        let mut files = BTreeMap::new();
+        while medium[at] != 0 {
+            let record = &medium[at..at + usize::from(medium[at])];
+            let name = &record[33..33 + usize::from(record[32])];
+            let (from, length) = (number(at + 2) as usize * 2_048, number(at + 10) as usize);
+            let name = String::from_utf8(name.to_vec()).unwrap();
+            files.insert(name, &medium[from..from + length]);
+            at += record.len();
+        }
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        let wanted = ["INITRD.IMG;1", "ISOLINUX.BIN;1", "ISOLINUX.CFG;1", "LDLINUX.C32;1"];
+        assert_eq!(names, [&wanted[..], &["RECORD.IMG;1", "VMLINUZ.BIN;1"]].concat());
+        assert!(files["VMLINUZ.BIN;1"] == kernel && files["INITRD.IMG;1"] == [9; 2_000_003]);
+        assert!(files["LDLINUX.C32;1"] == loader.module);
+        let said = String::from_utf8_lossy(files["ISOLINUX.CFG;1"]);
+        assert!(said.contains("\nAPPEND alia.chain=alia-test panic=10\n"), "{said}");
+        assert!(said.contains("\nINITRD INITRD.IMG,RECORD.IMG\n"), "{said}");
+        assert!(files["RECORD.IMG;1"].starts_with(b"070701"));
+        assert!(owned(&[7; 3_000], &loader).is_err(), "no UKI");
+    }
+
+    #[test]
+    fn a_medium_has_its_places_for_its_owner_whatever_lies_around_them() {
         let key = |seed: u8| SecretKey::from_seed([seed; 32]);
         let (token, provisioner) = (key(2).public(), key(4).public());
         let grant = Grant { token, provisioner, issued: 1, expires: 2 };
         let granted = Granted::sign(&"alia-test".parse().unwrap(), grant, &key(1));
         let record = Record { token: key(2), granted };
         // Files of no whole clusters before and behind it.
-        let uki = vec![7; 3_000_001];
-        for medium in [owned(&uki), through_shim(&[1; 777], &[2; 5], &uki, &[3; 99])] {
+        let (uki, loader) = (uki(&[7; 3_000_001]), loader());
+        for medium in
+            [owned(&uki, &loader), through_shim(&[1; 777], &[2; 5], &uki, &[3; 99], &loader)]
+        {
             let mut medium = medium.unwrap();
-            assert_eq!(fill(&mut medium, &record), Ok(1));
+            // By UEFI, and by BIOS.
+            assert_eq!(fill(&mut medium, &record), Ok(2));
         }
         assert_eq!(record_of("EFI/a.efi"), "EFI/a.efi.extra.d/alia-medium.cred");
     }

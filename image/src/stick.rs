@@ -3,7 +3,10 @@
 //!
 //! The same bytes for the same files: no clock is read, and the identifiers come of the content.
 
-use crate::el_torito;
+use crate::{
+    bios::{self, Loader},
+    el_torito::{self, Boots, Platform},
+};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::{
     GptConfig,
@@ -16,6 +19,7 @@ use protocol::boot::KEY_PARTITION;
 use std::{
     collections::BTreeMap,
     io::{self, Cursor, Write as _},
+    ops::Range,
 };
 use uuid::Uuid;
 
@@ -29,9 +33,13 @@ const KEY: u64 = 2_048;
 const KEY_TYPE: Uuid = Uuid::from_u128(0xa11a_05d4_6c1e_4d8b_9f2a_3b7e_5c90_d1f7);
 /// FAT32 has 65,525 clusters at least.
 const LEAST: u64 = 64 << 20;
-/// FAT16 has 4,085 to 65,524 clusters.
-const LEAST_SMALL: u64 = 4 << 20;
+/// FAT16 has 4,085 to 65,524 clusters. Of a small stick each begins where a CD's sector does.
+const SMALLEST_CLUSTER: u64 = el_torito::SECTOR as u64;
+const LEAST_SMALL: u64 = 4_200 * SMALLEST_CLUSTER;
 const MOST_CLUSTERS: u64 = 65_000;
+/// Records of a small stick's root folder, at least, and how many of them have a sector.
+const ROOT_RECORDS: u16 = 512;
+const RECORDS_OF_SECTOR: u16 = 16;
 
 /// How large a stick's file system is at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +56,12 @@ enum Size {
 #[error("the stick's file system or partition table: {0}")]
 pub struct StickError(String);
 
+impl StickError {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 impl From<io::Error> for StickError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
@@ -62,15 +76,40 @@ impl From<gpt::GptError> for StickError {
 
 /// Makes a stick with files, each a path (`EFI/BOOT/BOOTX64.EFI`) and its content.
 pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
-    of_size(files, Size::Usual)
+    Ok(of_size(files, Size::Usual)?.0)
 }
 
-/// The same, no larger than it has to be; on a CD it boots too.
-pub fn build_small(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
-    of_size(files, Size::Small)
+/// The same, no larger than it has to be; on a CD it boots too, and by BIOS the UKI at a path, where
+/// there is a loader for it.
+pub fn build_small(
+    files: &[(&str, &[u8])],
+    loader: Option<(&Loader, &str)>,
+) -> Result<Vec<u8>, StickError> {
+    let (mut disk, system) = of_size(files, Size::Small)?;
+    match loader {
+        Some((loader, path)) => {
+            let uki = files.iter().find(|(each, _)| *each == path).map(|(_, content)| *content);
+            let uki = place(&disk, &system, uki.unwrap_or_default())?;
+            bios::add(&mut disk, &system, &uki, loader)?;
+        }
+        None => {
+            let (at, length) = (system.start as u64, system.len() as u64);
+            el_torito::add(&mut disk, &[], &[Boots { platform: Platform::Efi, at, length }]);
+        }
+    }
+    Ok(disk)
 }
 
-fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<Vec<u8>, StickError> {
+/// Where on a disk a file lies, in one piece: in a file system that was new nothing else can be.
+fn place(disk: &[u8], system: &Range<usize>, content: &[u8]) -> Result<Range<usize>, StickError> {
+    let places = system.clone().step_by(el_torito::SECTOR);
+    let mut places = places.map(|at| at..at + content.len());
+    let found = places.find(|place| disk.get(place.clone()) == Some(content));
+    found.filter(|_| !content.is_empty()).ok_or_else(|| StickError::new("its UKI lies in pieces"))
+}
+
+/// The disk, and where the system partition lies.
+fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<(Vec<u8>, Range<usize>), StickError> {
     let mut hash = blake3::Hasher::new();
     for (path, content) in files {
         for part in [path.as_bytes(), content] {
@@ -117,11 +156,9 @@ fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<Vec<u8>, StickError> {
     table.update_partitions(BTreeMap::from([(1, system), (2, keeps)]))?;
     let mut bytes = table.write()?.into_inner();
     let at = (FIRST * SECTOR) as usize;
-    bytes[at..at + partition.len()].copy_from_slice(&partition);
-    if size == Size::Small {
-        el_torito::add(&mut bytes, at as u64, partition.len() as u64);
-    }
-    Ok(bytes)
+    let system = at..at + partition.len();
+    bytes[system.clone()].copy_from_slice(&partition);
+    Ok((bytes, system))
 }
 
 /// The package with the distribution's shim, signed by Microsoft, and shim in it.
@@ -173,19 +210,36 @@ fn file_system(
         Size::Small => {
             let length = (content + content / 64 + (256 << 10)).max(LEAST_SMALL);
             let length = length.next_multiple_of(64 << 10);
-            let cluster = length.div_ceil(MOST_CLUSTERS).next_power_of_two().max(SECTOR);
+            let cluster = length.div_ceil(MOST_CLUSTERS).next_power_of_two().max(SMALLEST_CLUSTER);
             (FatType::Fat16, length, cluster)
         }
     };
     let too_large = |_| StickError(format!("{content} bytes are too many for it"));
-    let mut volume = Cursor::new(vec![0; length as usize]);
+    let cluster = u32::try_from(cluster).map_err(too_large)?;
     let [a, b, c, d, ..] = identity;
-    let options = FormatVolumeOptions::new()
-        .fat_type(kind)
-        .bytes_per_cluster(u32::try_from(cluster).map_err(too_large)?)
-        .volume_id(u32::from_le_bytes([a, b, c, d]))
-        .volume_label(*b"ALIAOS     ");
-    fatfs::format_volume(&mut volume, options)?;
+    let formatted = |records: u16| {
+        let mut volume = Cursor::new(vec![0; length as usize]);
+        let mut options = FormatVolumeOptions::new()
+            .fat_type(kind)
+            .bytes_per_cluster(cluster)
+            .volume_id(u32::from_le_bytes([a, b, c, d]))
+            .volume_label(*b"ALIAOS     ");
+        if size == Size::Small {
+            options = options.max_root_dir_entries(records);
+        }
+        fatfs::format_volume(&mut volume, options).map(|()| volume)
+    };
+    let mut volume = formatted(ROOT_RECORDS)?;
+    if size == Size::Small {
+        // A larger root folder moves the first cluster to where a CD's sector begins.
+        let more = (1..=4).map(|sectors| ROOT_RECORDS + sectors * RECORDS_OF_SECTOR);
+        for records in more {
+            if first_cluster(volume.get_ref()) % SMALLEST_CLUSTER == 0 {
+                break;
+            }
+            volume = formatted(records)?;
+        }
+    }
     {
         let system = FileSystem::new(&mut volume, FsOptions::new())?;
         for (path, content) in files {
@@ -204,6 +258,17 @@ fn file_system(
         system.unmount()?;
     }
     Ok(volume.into_inner())
+}
+
+/// Where a FAT16's first cluster begins, in bytes: behind the reserved sectors, the tables and the root
+/// folder (Microsoft's FAT specification, 1.03).
+fn first_cluster(volume: &[u8]) -> u64 {
+    let number = |at: usize| {
+        let bytes = volume.get(at..at + 2).and_then(|two| two.try_into().ok());
+        u64::from(bytes.map_or(0, u16::from_le_bytes))
+    };
+    let tables = u64::from(volume.get(16).copied().unwrap_or_default()) * number(22);
+    (number(14) + tables + number(17) / u64::from(RECORDS_OF_SECTOR)) * SECTOR
 }
 
 #[cfg(test)]
@@ -235,11 +300,13 @@ mod tests {
     fn a_small_stick_is_little_more_than_its_files_whatever_they_take() {
         for length in [100, 20 << 20, 70 << 20] {
             let program: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
-            let stick = build_small(&[(STARTED, &program)]).unwrap();
-            assert!(stick.len() < program.len() + program.len() / 32 + (8 << 20), "{length}");
+            let stick = build_small(&[(STARTED, &program)], None).unwrap();
+            assert!(stick.len() < program.len() + program.len() / 32 + (12 << 20), "{length}");
             let table = GptConfig::new().open_from_device(Cursor::new(stick.clone())).unwrap();
             let entry = &table.partitions()[&1];
             let range = entry.first_lba as usize * 512..(entry.last_lba as usize + 1) * 512;
+            let found = place(&stick, &range, &program).unwrap();
+            assert_eq!(found.start % 2_048, 0);
             let volume = Cursor::new(stick[range].to_vec());
             let system = FileSystem::new(volume, FsOptions::new()).unwrap();
             assert_eq!(system.fat_type(), FatType::Fat16);

@@ -32,6 +32,10 @@ const SBAT: &str = "aliaos,1,aliaOS,aliaos-uki,1,https://uapi-group.org\n";
 const CERTIFICATES: usize = 4;
 /// Windows' loader takes 96; nothing here comes near.
 const MAX_SECTIONS: usize = 32;
+/// Where appended sections begin in the file: a CD's sector, so that a loader for BIOS finds kernel and
+/// initramfs where they are ([`crate::bios`]). What is between them belongs to the section before: a gap
+/// is what programs that verify signatures differ about.
+const PLACES: usize = 2_048;
 /// A PE file's offsets have 32 bits; half of that is what firmware can be trusted with.
 const MAX_LEN: usize = 1 << 31;
 
@@ -373,7 +377,7 @@ impl File {
         let address = headers.iter().map(end).max().unwrap_or(in_memory);
         let address = address.next_multiple_of(in_memory);
         let at = self.bytes.len().next_multiple_of(on_disk);
-        let stored = content.len().next_multiple_of(on_disk);
+        let stored = (at + content.len()).next_multiple_of(on_disk.max(PLACES)) - at;
         let size_of_image = (address + content.len()).next_multiple_of(in_memory);
 
         let mut short_name = [0; 8];
@@ -415,4 +419,4 @@ impl File {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -80,6 +80,8 @@ pub enum BootsFrom {
     Stick(PathBuf),
     /// A SATA disk, likewise.
     Disk(PathBuf),
+    /// A CD.
+    Cd(PathBuf),
 }
 
 /// What a machine's processor says of itself.
@@ -197,7 +199,7 @@ impl MachineSpec {
                 add("-boot menu=on,splash-time=8000");
                 "bootindex=1,"
             }
-            BootsFrom::Stick(_) | BootsFrom::Disk(_) => "",
+            BootsFrom::Stick(_) | BootsFrom::Disk(_) | BootsFrom::Cd(_) => "",
         };
         let card = format!("-device virtio-net-pci,netdev=net,{index}mac={}", self.mac);
         match &self.firmware {
@@ -216,6 +218,9 @@ impl MachineSpec {
         }
         if let BootsFrom::Disk(_) = &self.boots {
             add("-device ide-hd,drive=stick,bus=ide.0,bootindex=1");
+        }
+        if let BootsFrom::Cd(_) = &self.boots {
+            add("-device ide-cd,drive=stick,bus=ide.0,bootindex=1");
         }
         if let BootsFrom::Https(cas) | BootsFrom::Https6(cas) = &self.boots {
             words.push("-fw_cfg".into());
@@ -260,6 +265,9 @@ impl MachineSpec {
         }
         if let BootsFrom::Stick(path) | BootsFrom::Disk(path) = &self.boots {
             words.extend(drive("if=none,id=stick,snapshot=on", path));
+        }
+        if let BootsFrom::Cd(path) = &self.boots {
+            words.extend(drive("if=none,id=stick,media=cdrom,readonly=on", path));
         }
         words
     }

@@ -20,8 +20,12 @@ pub enum Way {
     Stick,
     /// An EFI file in the EFI system partition of a disk.
     EfiFile,
-    /// A stick, and no UEFI.
+    /// The same stick, and no UEFI.
     BiosStick,
+    /// The same bytes as a CD.
+    Cd,
+    /// The same, and no UEFI.
+    BiosCd,
 }
 
 /// What the network has for it.
@@ -48,8 +52,17 @@ pub enum Family {
     V6,
 }
 
-const WAYS: [Way; 7] =
-    [Way::BiosRom, Way::Pxe, Way::Http, Way::Https, Way::Stick, Way::EfiFile, Way::BiosStick];
+const WAYS: [Way; 9] = [
+    Way::BiosRom,
+    Way::Pxe,
+    Way::Http,
+    Way::Https,
+    Way::Stick,
+    Way::EfiFile,
+    Way::BiosStick,
+    Way::Cd,
+    Way::BiosCd,
+];
 const NETWORKS: [Network; 4] = [Network::Ours, Network::Proxy, Network::Relay, Network::Silent];
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -63,6 +76,8 @@ impl fmt::Display for Way {
             Self::Stick => "OVMF, stick",
             Self::EfiFile => "OVMF, EFI file",
             Self::BiosStick => "SeaBIOS, stick",
+            Self::Cd => "OVMF, CD",
+            Self::BiosCd => "SeaBIOS, CD",
         })
     }
 }
@@ -122,10 +137,15 @@ impl Cell {
     /// Why there is nothing to boot; none where there is.
     pub fn nothing(&self) -> Option<Nothing> {
         match (self.way, self.network, self.family) {
-            (Way::BiosStick, ..) => Some(Nothing::NoLoader),
             (Way::BiosRom, _, Family::V6) => Some(Nothing::OldBios),
             (_, Network::Proxy, Family::V6) => Some(Nothing::NoProxy),
             (_, Network::Silent, _) if self.fetches() => Some(Nothing::Untold),
+            // The system that it starts is the stick's, and so is all that follows.
+            (Way::Cd | Way::BiosCd, network, family)
+                if (network, family) != (Network::Silent, Family::V4) =>
+            {
+                Some(Nothing::AsStick)
+            }
             _ => None,
         }
     }
@@ -134,18 +154,18 @@ impl Cell {
 /// Why a cell is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nothing {
-    /// The medium.
-    NoLoader,
     /// The firmware.
     OldBios,
     /// The protocol.
     NoProxy,
     /// The network.
     Untold,
+    /// Nothing that another cell does not show.
+    AsStick,
 }
 
 const NOTHINGS: [Nothing; 4] =
-    [Nothing::Untold, Nothing::NoProxy, Nothing::OldBios, Nothing::NoLoader];
+    [Nothing::Untold, Nothing::NoProxy, Nothing::OldBios, Nothing::AsStick];
 
 impl Nothing {
     /// As it stands in a cell.
@@ -154,7 +174,7 @@ impl Nothing {
             Self::Untold => "a",
             Self::NoProxy => "b",
             Self::OldBios => "c",
-            Self::NoLoader => "not yet (d)",
+            Self::AsStick => "d",
         }
     }
 }
@@ -172,8 +192,8 @@ impl fmt::Display for Nothing {
             Self::OldBios => {
                 "c: BIOS has no IPv6. The iPXE in a card's ROM may; it is not counted on."
             }
-            Self::NoLoader => {
-                "d: not yet: the medium has no loader for BIOS ([home.md](home.md), \"Left\")."
+            Self::AsStick => {
+                "d: could be, and was not booted: from its kernel on a CD is the stick of the same bytes."
             }
         })
     }
@@ -304,8 +324,8 @@ mod tests {
     #[test]
     fn what_cannot_be_says_why_and_all_else_is_booted() {
         let all: Vec<Cell> = Cell::all().collect();
-        assert_eq!(all.len(), 7 * 4 * 2);
-        assert_eq!(all.iter().filter(|cell| cell.nothing().is_none()).count(), 20 + 12);
+        assert_eq!(all.len(), 9 * 4 * 2);
+        assert_eq!(all.iter().filter(|cell| cell.nothing().is_none()).count(), 20 + 12 + 4 + 3 + 2);
         let silent = cell(Way::Pxe, Network::Silent, Family::V4);
         assert_eq!(silent.nothing(), Some(Nothing::Untold));
         assert_eq!(cell(Way::Stick, Network::Silent, Family::V6).nothing(), None);
@@ -332,7 +352,7 @@ mod tests {
         assert!(page.contains("| OVMF, PXE | 3 / 9 / 13 / 14 / 30 | not run |"), "{page}");
         assert!(page.contains("| SeaBIOS, ROM of the card | c | c | c | c |"), "{page}");
         let open = report.open();
-        assert_eq!(open.len(), 31);
+        assert_eq!(open.len(), 40);
         assert!(open.contains(&"OVMF, EFI file, relay, IPv6: no route".to_owned()), "{open:?}");
         let read: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
         assert_eq!(read, report);

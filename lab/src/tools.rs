@@ -4,7 +4,11 @@ use crate::{
     error::{At, Error},
     machine::Firmware,
 };
-use image::{Package, Packages, stick, uki};
+use image::{
+    Package, Packages,
+    bios::{self, Loader},
+    stick, uki,
+};
 use nix::unistd::geteuid;
 use std::{
     fs,
@@ -373,6 +377,24 @@ pub fn secure_boot_files(packages: &Packages) -> Result<SecureBootFiles, Error> 
         mok_manager: file(stick::MOK_MANAGER_PACKAGE, stick::MOK_MANAGER)?,
         packages: fetched,
     })
+}
+
+/// What a miner's medium starts by BIOS, and the packages that it comes from.
+pub fn bios_loader(packages: &Packages) -> Result<(Loader, Vec<Package>), Error> {
+    let fetched = packages.fetch(&[bios::ISOLINUX_PACKAGE, bios::MODULES_PACKAGE])?;
+    let read = |inside: &str| {
+        let path = fetched.iter().map(|package| package.root.join(inside)).find(|path| path.exists());
+        let missing =
+            || Error::BadFile { path: inside.into(), detail: "no package has it".into() };
+        let path = path.ok_or_else(missing)?;
+        fs::read(&path).at(path.display())
+    };
+    let loader = Loader {
+        isolinux: read(bios::ISOLINUX)?,
+        master: read(bios::MASTER)?,
+        module: read(bios::MODULE)?,
+    };
+    Ok((loader, fetched))
 }
 
 /// The CometBFT that the ledger's application is written for.

@@ -13,7 +13,7 @@ mod work;
 
 use bed::given;
 use cli::medium;
-use image::medium as image_medium;
+use image::{bios::Loader, medium as image_medium};
 use lab::{
     Accelerator, Machine, MachineSpec, Service, accel,
     machine::BootsFrom,
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     // Inside there is no network to fetch them by.
     tools::boot_files(&bed::packages()).unwrap();
     tools::secure_boot_files(&bed::packages()).unwrap();
+    tools::bios_loader(&bed::packages()).unwrap();
     bed::enter("")
 }
 
@@ -62,6 +63,7 @@ struct Bed {
     provisioner: PathBuf,
     boot: tools::BootFiles,
     stub: PathBuf,
+    loader: Loader,
     accelerator: Accelerator,
     runtime: tokio::runtime::Runtime,
 }
@@ -82,6 +84,7 @@ impl Bed {
             provisioner: given("ALIA_PROVISIONER"),
             boot,
             stub: files.stub,
+            loader: tools::bios_loader(&packages).unwrap_or_else(|error| panic!("{error}")).0,
             accelerator: choice.accelerator,
             runtime: runtime.unwrap(),
         }
@@ -106,7 +109,7 @@ impl Bed {
     /// A provisioner that takes nobody in by itself, but for who comes by a medium of it.
     fn serve(&self, served: &Provisioner) -> Service {
         let uki = stick::uki(&self.image, &self.stub, served, URL);
-        let nobodys = image_medium::owned(&uki).unwrap();
+        let nobodys = image_medium::owned(&uki, &self.loader).unwrap();
         println!("  the medium has {:.1} MB", nobodys.len() as f64 / 1e6);
         let path = self.folder.path().join("nobodys.img");
         fs::write(&path, nobodys).unwrap();

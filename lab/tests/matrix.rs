@@ -14,7 +14,7 @@ mod stick;
 
 use bed::given;
 use cli::medium;
-use image::{medium as image_medium, secure_boot::signature_list, stick as image_stick};
+use image::{bios::Loader, medium as image_medium, secure_boot::signature_list, stick as image_stick};
 use lab::{
     Accelerator, Machine, MachineSpec, Service, accel,
     machine::{BootsFrom, Firmware},
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
     // Inside there is no network to fetch them by.
     tools::boot_files(&bed::packages()).unwrap();
     tools::secure_boot_files(&bed::packages()).unwrap();
+    tools::bios_loader(&bed::packages()).unwrap();
     bed::enter(wanted)
 }
 
@@ -75,6 +76,7 @@ struct Bed {
     provisioner: PathBuf,
     files: tools::BootFiles,
     stub: PathBuf,
+    loader: Loader,
     accelerator: Accelerator,
     report: PathBuf,
     runtime: tokio::runtime::Runtime,
@@ -100,6 +102,7 @@ impl Bed {
             provisioner: given("ALIA_PROVISIONER"),
             files,
             stub,
+            loader: tools::bios_loader(&packages).unwrap().0,
             accelerator: choice.accelerator,
             report: std::env::var_os("ALIA_MATRIX").unwrap().into(),
             runtime: runtime.unwrap(),
@@ -226,15 +229,20 @@ impl Bed {
         };
         let uki = || stick::uki(&self.image, &self.stub, served, &url);
         match cell.way {
-            Way::Stick | Way::BiosStick => {
+            Way::Stick | Way::BiosStick | Way::Cd | Way::BiosCd => {
                 let nobodys = served.folder.join("nobodys.img");
                 fs::create_dir_all(&served.folder).unwrap();
-                fs::write(&nobodys, image_medium::owned(&uki()).unwrap()).unwrap();
+                let content = image_medium::owned(&uki(), &self.loader).unwrap();
+                fs::write(&nobodys, content).unwrap();
                 let service = start("by-hand", Some(&nobodys));
                 let server = medium::Provisioner::new(&url, served.key().unwrap()).unwrap();
                 let miner = SecretKey::generate().unwrap();
                 let mine = stick::get(&self.runtime, served, &server, &miner, &served.folder);
-                (service, BootsFrom::Stick(mine))
+                let source = match cell.way {
+                    Way::Cd | Way::BiosCd => BootsFrom::Cd(mine),
+                    _ => BootsFrom::Stick(mine),
+                };
+                (service, source)
             }
             Way::EfiFile => {
                 let disk = served.folder.join("disk.img");
@@ -281,7 +289,7 @@ impl Bed {
         Machine::start(MachineSpec {
             name: "machine".into(),
             firmware: match cell.way {
-                Way::BiosRom | Way::BiosStick => Firmware::SeaBios,
+                Way::BiosRom | Way::BiosStick | Way::BiosCd => Firmware::SeaBios,
                 _ => self.files.ovmf.clone(),
             },
             accelerator: self.accelerator,

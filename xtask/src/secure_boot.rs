@@ -7,12 +7,12 @@ use crate::{
 };
 use anyhow::Context;
 use image::{
-    Packages, medium,
+    Packages, bios, medium,
     packages::Origin,
     report::{MADE, OWNER},
     sbom::{self, Around},
     secure_boot::{Key, Keys, Tools},
-    stick::{self, StickError},
+    stick,
     uki::{self, Site},
 };
 use lab::tools::{self, SecureBootFiles};
@@ -199,20 +199,34 @@ pub fn uki(flags: UkiFlags) -> anyhow::Result<()> {
 
 /// Makes a stick.
 pub fn stick(flags: StickFlags) -> anyhow::Result<()> {
-    on_stick(flags, stick::owned, stick::through_shim)
+    on_stick(flags, Kind::Stick)
 }
 
 /// Makes the medium for miners.
 pub fn medium(flags: MediumFlags) -> anyhow::Result<()> {
-    on_stick(flags.stick, medium::owned, medium::through_shim)
+    on_stick(flags.stick, Kind::Medium)
 }
 
-type Owned = fn(&[u8]) -> Result<Vec<u8>, StickError>;
-type ThroughShim = fn(&[u8], &[u8], &[u8], &[u8]) -> Result<Vec<u8>, StickError>;
+/// What a stick is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A site's machines: UEFI alone.
+    Stick,
+    /// Somebody's at home: a CD and BIOS, too.
+    Medium,
+}
 
-fn on_stick(flags: StickFlags, owned: Owned, through_shim: ThroughShim) -> anyhow::Result<()> {
+fn on_stick(flags: StickFlags, kind: Kind) -> anyhow::Result<()> {
     let packages = setup::packages(&flags.sources)?;
-    let files = tools::secure_boot_files(&packages)?;
+    let mut files = tools::secure_boot_files(&packages)?;
+    let loader = match kind {
+        Kind::Stick => None,
+        Kind::Medium => {
+            let (loader, packages) = tools::bios_loader(&packages)?;
+            files.packages.extend(packages);
+            Some(loader)
+        }
+    };
     let (keys, tools) = keys(&packages)?;
     let uki = flags.site.uki(&files.stub)?;
     let key = keys.key(if flags.own_keys { "db" } else { "MOK" });
@@ -220,9 +234,23 @@ fn on_stick(flags: StickFlags, owned: Owned, through_shim: ThroughShim) -> anyho
     let (stub, certificate) = (read(&files.stub)?, key.der()?);
     let (shim, mok_manager) = (read(&files.shim)?, read(&files.mok_manager)?);
     let mut parts = beside_image(&uki, &stub, &certificate)?;
+    if let Some(loader) = &loader {
+        parts.extend([
+            Around {
+                name: bios::ISOLINUX,
+                bytes: &loader.isolinux,
+                from: bios::ISOLINUX_PACKAGE,
+            },
+            Around { name: bios::MASTER, bytes: &loader.master, from: bios::ISOLINUX_PACKAGE },
+            Around { name: bios::MODULE, bytes: &loader.module, from: bios::MODULES_PACKAGE },
+        ]);
+    }
     let bytes = if flags.own_keys {
         parts.push(Around { name: stick::STARTED, bytes: &signed, from: MADE });
-        owned(&signed)
+        match &loader {
+            Some(loader) => medium::owned(&signed, loader),
+            None => stick::owned(&signed),
+        }
     } else {
         parts.extend([
             Around { name: stick::STARTED, bytes: &shim, from: stick::SHIM_PACKAGE },
@@ -234,7 +262,12 @@ fn on_stick(flags: StickFlags, owned: Owned, through_shim: ThroughShim) -> anyho
             Around { name: stick::SHIM_STARTS, bytes: &signed, from: MADE },
             Around { name: stick::MOK_FILE, bytes: &certificate, from: OWNER },
         ]);
-        through_shim(&shim, &mok_manager, &signed, &certificate)
+        match &loader {
+            Some(loader) => {
+                medium::through_shim(&shim, &mok_manager, &signed, &certificate, loader)
+            }
+            None => stick::through_shim(&shim, &mok_manager, &signed, &certificate),
+        }
     };
     let bytes = bytes?;
     fs::write(&flags.out, &bytes).with_context(|| flags.out.display().to_string())?;

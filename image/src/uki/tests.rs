@@ -77,6 +77,8 @@ fn every_part_is_a_section_that_overlaps_no_other() {
         assert!(pair[0].address + length <= pair[1].address, "{pair:?}");
     }
     assert_eq!(uki.len() % 512, 0);
+    let begins = |name| found.iter().find(|section| section.name == name).unwrap().content.start;
+    assert_eq!((begins(".linux") % 2_048, begins(".initrd") % 2_048), (0, 0));
     assert_eq!(build(&parts(&stub, &[7; 5_000])).unwrap(), uki);
 }
 
