@@ -113,16 +113,10 @@ pub(crate) fn add(
         at = place.end.next_multiple_of(SECTOR);
     }
 
-    let bios = Boots {
-        platform: Platform::Bios,
-        at: (el_torito::END * SECTOR) as u64,
-        length: LOADED,
-    };
-    let efi = Boots {
-        platform: Platform::Efi,
-        at: system.start as u64,
-        length: system.len() as u64,
-    };
+    let bios =
+        Boots { platform: Platform::Bios, at: (el_torito::END * SECTOR) as u64, length: LOADED };
+    let efi =
+        Boots { platform: Platform::Efi, at: system.start as u64, length: system.len() as u64 };
     el_torito::add(disk, &files, &[bios, efi]);
     let master = loader.master.get(PROGRAM).ok_or_else(|| bad(format!("{MASTER} is too short")))?;
     disk[PROGRAM].copy_from_slice(master);

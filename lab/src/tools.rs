@@ -383,9 +383,9 @@ pub fn secure_boot_files(packages: &Packages) -> Result<SecureBootFiles, Error> 
 pub fn bios_loader(packages: &Packages) -> Result<(Loader, Vec<Package>), Error> {
     let fetched = packages.fetch(&[bios::ISOLINUX_PACKAGE, bios::MODULES_PACKAGE])?;
     let read = |inside: &str| {
-        let path = fetched.iter().map(|package| package.root.join(inside)).find(|path| path.exists());
-        let missing =
-            || Error::BadFile { path: inside.into(), detail: "no package has it".into() };
+        let path =
+            fetched.iter().map(|package| package.root.join(inside)).find(|path| path.exists());
+        let missing = || Error::BadFile { path: inside.into(), detail: "no package has it".into() };
         let path = path.ok_or_else(missing)?;
         fs::read(&path).at(path.display())
     };

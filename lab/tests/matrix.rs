@@ -14,7 +14,9 @@ mod stick;
 
 use bed::given;
 use cli::medium;
-use image::{bios::Loader, medium as image_medium, secure_boot::signature_list, stick as image_stick};
+use image::{
+    bios::Loader, medium as image_medium, secure_boot::signature_list, stick as image_stick,
+};
 use lab::{
     Accelerator, Machine, MachineSpec, Service, accel,
     machine::{BootsFrom, Firmware},
@@ -229,7 +231,7 @@ impl Bed {
         };
         let uki = || stick::uki(&self.image, &self.stub, served, &url);
         match cell.way {
-            Way::Stick | Way::BiosStick | Way::Cd | Way::BiosCd => {
+            Way::Stick | Way::BiosStick | Way::Cd | Way::BiosCd | Way::EfiFile => {
                 let nobodys = served.folder.join("nobodys.img");
                 fs::create_dir_all(&served.folder).unwrap();
                 let content = image_medium::owned(&uki(), &self.loader).unwrap();
@@ -240,17 +242,10 @@ impl Bed {
                 let mine = stick::get(&self.runtime, served, &server, &miner, &served.folder);
                 let source = match cell.way {
                     Way::Cd | Way::BiosCd => BootsFrom::Cd(mine),
+                    Way::EfiFile => BootsFrom::Disk(with_files(&mine)),
                     _ => BootsFrom::Stick(mine),
                 };
                 (service, source)
-            }
-            Way::EfiFile => {
-                let disk = served.folder.join("disk.img");
-                fs::create_dir_all(&served.folder).unwrap();
-                let uki = uki();
-                let content = image_stick::build(&[(image_stick::STARTED, &uki)]).unwrap();
-                fs::write(&disk, content).unwrap();
-                (start("automatic", None), BootsFrom::Disk(disk))
             }
             Way::Https => {
                 let service = start("automatic", None);
@@ -330,6 +325,18 @@ impl Bed {
         assert!(lines.iter().any(|line| line.text.contains("https://10.77.0.1:8443/ipxe/")));
         assert!(!lines.iter().any(|line| line.text.contains("snponly.efi: fetching")));
     }
+}
+
+/// A disk with a medium's files in its EFI System Partition, as `alia medium get --esp` writes them.
+fn with_files(medium: &Path) -> PathBuf {
+    let files = medium::esp::files(&mut fs::read(medium).unwrap()).unwrap();
+    let files: Vec<(String, Vec<u8>)> =
+        files.into_iter().map(|(name, content)| (format!("EFI/BOOT/{name}"), content)).collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    let disk = medium.with_file_name("disk.img");
+    fs::write(&disk, image_stick::build(&files).unwrap()).unwrap();
+    disk
 }
 
 /// Who else is on the cell's network.

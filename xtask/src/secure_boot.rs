@@ -236,11 +236,7 @@ fn on_stick(flags: StickFlags, kind: Kind) -> anyhow::Result<()> {
     let mut parts = beside_image(&uki, &stub, &certificate)?;
     if let Some(loader) = &loader {
         parts.extend([
-            Around {
-                name: bios::ISOLINUX,
-                bytes: &loader.isolinux,
-                from: bios::ISOLINUX_PACKAGE,
-            },
+            Around { name: bios::ISOLINUX, bytes: &loader.isolinux, from: bios::ISOLINUX_PACKAGE },
             Around { name: bios::MASTER, bytes: &loader.master, from: bios::ISOLINUX_PACKAGE },
             Around { name: bios::MODULE, bytes: &loader.module, from: bios::MODULES_PACKAGE },
         ]);

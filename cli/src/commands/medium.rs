@@ -5,7 +5,7 @@ use crate::output::Output;
 use clap::{Args, Subcommand};
 use cli::{
     Error, Exit,
-    medium::{self, MediumError, Provisioner},
+    medium::{self, MediumError, Provisioner, esp},
 };
 use protocol::{PublicKey, medium::TokenStatus};
 use std::{path::PathBuf, time::Duration};
@@ -33,8 +33,10 @@ impl Of {
 #[derive(Subcommand)]
 pub(crate) enum Medium {
     /// Get a medium of your own: makes its key, signs, registers, fetches, and writes the file.
-    #[command(after_help = "Example: alia medium get --provisioner https://boot.example:8443 \
-        --provisioner-key KEY --out medium.img")]
+    #[command(after_help = "Examples:\n  alia medium get --provisioner https://boot.example:8443 \
+        --provisioner-key KEY --out medium.img\n  alia medium get --provisioner \
+        https://boot.example:8443 --provisioner-key KEY --esp /boot/efi/EFI/aliaos")]
+    #[command(group = clap::ArgGroup::new("to").required(true))]
     Get {
         #[command(flatten)]
         of: Of,
@@ -42,9 +44,12 @@ pub(crate) enum Medium {
         #[arg(long, value_name = "DAYS", default_value_t = 30,
               value_parser = clap::value_parser!(u64).range(1..=90))]
         days: u64,
-        /// Where it is written; nothing is overwritten.
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
+        /// Where it is written, for a stick or a CD; nothing is overwritten.
+        #[arg(long, value_name = "FILE", group = "to")]
+        out: Option<PathBuf>,
+        /// Write its files apart instead, to a folder of a disk's EFI System Partition.
+        #[arg(long, value_name = "FOLDER", group = "to")]
+        esp: Option<PathBuf>,
     },
     /// Sign on a computer without a network: prints what the provisioner's page for miners takes.
     ///
@@ -79,9 +84,10 @@ impl Medium {
         let home = home.open()?;
         let (chain, owner) = (&home.settings.chain, home.key()?);
         match self {
-            Self::Get { of, days, out } => {
-                if out.exists() {
-                    return Err(Error::Refused(format!("{} is there already", out.display())));
+            Self::Get { of, days, out, esp } => {
+                let to = out.as_ref().or(esp.as_ref());
+                if let Some(there) = to.filter(|path| path.exists()) {
+                    return Err(Error::Refused(format!("{} is there already", there.display())));
                 }
                 let server = of.open()?;
                 let offer = medium::offer(&server, chain).await?;
@@ -93,15 +99,29 @@ impl Medium {
                 };
                 let content = medium::fetch(&server, &offer, told).await?;
                 let status = medium::register(&server, &record).await?;
-                medium::write(&out, content, &record)?;
+                match (&out, &esp) {
+                    (Some(file), _) => medium::write(file, content, &record)?,
+                    (None, Some(folder)) => esp::write(folder, content, &record)?,
+                    (None, None) => {}
+                }
                 output.give(&status);
-                let (out, token) = (out.display(), status.token);
-                output.say(format_args!("{out}: token {token}, for {}", status.owner));
-                output.say(format_args!(
-                    "write it to a stick (`dd if={out} of=/dev/sdX bs=4M oflag=direct`) and boot one \
-                     machine from it within {days} days; then delete the file: who has it can let \
-                     machines work for you"
-                ));
+                output.say(format_args!("token {}, for {}", status.token, status.owner));
+                if let Some(out) = out.as_ref().map(|path| path.display()) {
+                    output.say(format_args!(
+                        "{out}: write it to a stick (`dd if={out} of=/dev/sdX bs=4M oflag=direct`) and \
+                         boot one machine from it within {days} days; then delete the file: who has it \
+                         can let machines work for you"
+                    ));
+                }
+                if let Some(folder) = esp.as_ref().map(|path| path.display()) {
+                    output.say(format_args!(
+                        "{folder}: have firmware start {} of it within {days} days (`efibootmgr --create \
+                         --disk /dev/sdX --part N --label aliaOS --loader '\\EFI\\aliaos\\{}'`); who \
+                         reads the folder can let machines work for you",
+                        esp::STARTED,
+                        esp::STARTED
+                    ));
+                }
             }
             Self::Sign { provisioner_key, days } => {
                 let now = now().as_secs();

@@ -2,6 +2,7 @@
 //! made the owner's. All secrets stay here: the provisioner hears public keys and signatures.
 
 pub mod client;
+pub mod esp;
 
 pub use client::{AwayError, Provisioner};
 
@@ -55,6 +56,9 @@ pub enum MediumError {
     /// It has no place for an owner.
     #[error(transparent)]
     NotFilled(#[from] NotFilled),
+    /// It has no files for a disk.
+    #[error("the medium's files cannot be read: {0}; `--out` writes it whole, for a stick")]
+    NoFiles(String),
     /// It cannot be written.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),

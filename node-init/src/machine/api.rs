@@ -28,7 +28,9 @@ impl<N: Network> Machine<N> {
             };
             (identity, facts)
         };
-        let failed = |error: std::io::Error| format!("port {} cannot be listened on: {error}", self.api_port);
+        let failed = |error: std::io::Error| {
+            format!("port {} cannot be listened on: {error}", self.api_port)
+        };
         let given = self.giving.borrow().as_ref().map(|door| {
             // One port for both: from here on the node API takes who wants pieces, too.
             door.serve.abort();

@@ -18,8 +18,8 @@ use std::{
 
 /// How often it is looked whether a certificate has to be renewed or read again.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Handshakes without curves at a time. One costs some 20 ms of a CPU, twenty times as much as
-/// another; firmware is at its own part of it for a second.
+/// Handshakes without curves at a time: two powers of 3,072 bits each cost far more than a curve's, and
+/// firmware takes long for its own part of it.
 const COSTLY: usize = 64;
 /// Of them one peer's: several machines behind one router.
 const COSTLY_OF_ONE: usize = 8;

@@ -34,6 +34,7 @@ fn whole() -> Json {
             "jobs": ["http://10.0.0.1:7000"], "kernel-arguments": ["quiet"], "quirks": ["https-only"],
             "network": "vlan=42,ip=dhcp", "scratch": { "erase": "nvme-A_1" }, "boot-method": "boot-server",
             "replace-ipxe": true, "https": false, "blksize": 1024, "window": 2, "rate": 10_000,
+            "peers": false, "peer-rate": 200_000, "site": "10.0.0.0/16",
         } },
         "machine": { "52:54:00:AA-00-01": { "name": "r7", "groups": ["rack-7"], "labels": { "u": "4" } } },
         "rule": { "new": {
