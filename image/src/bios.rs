@@ -84,7 +84,7 @@ pub(crate) fn add(
     // In the stub's order.
     files.extend(section(".ucode").map(|ucode| inside(MICROCODE_FILE, ucode)));
     files.push(inside(INITRAMFS_FILE, wanted(".initrd")?));
-    if let Some(file) = files.iter().find(|file| file.at % SECTOR as u64 != 0) {
+    if let Some(file) = files.iter().find(|file| !file.at.is_multiple_of(SECTOR as u64)) {
         return Err(bad(format!("{} begins in the midst of a sector", file.name)));
     }
     let archives = files[1..].iter().map(|file| file.name).chain([RECORD_ARCHIVE]);

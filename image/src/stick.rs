@@ -234,7 +234,7 @@ fn file_system(
         // A larger root folder moves the first cluster to where a CD's sector begins.
         let more = (1..=4).map(|sectors| ROOT_RECORDS + sectors * RECORDS_OF_SECTOR);
         for records in more {
-            if first_cluster(volume.get_ref()) % SMALLEST_CLUSTER == 0 {
+            if first_cluster(volume.get_ref()).is_multiple_of(SMALLEST_CLUSTER) {
                 break;
             }
             volume = formatted(records)?;

@@ -155,7 +155,7 @@ impl Guest {
         let silence = u32::try_from(limits.silence.as_millis()).unwrap_or(u32::MAX);
         let _ = setsockopt(&stream, TcpUserTimeout, &silence);
         let stream = match timeout(limits.handshake, greet(stream, peer, &doors)).await {
-            Ok(Ok(Greeted::Known(stream))) => stream,
+            Ok(Ok(Greeted::Known(stream))) => *stream,
             Ok(Ok(Greeted::Sharer(stream, shop, sharer))) => {
                 drop(place);
                 give::give(*stream, shop, sharer).await;
@@ -198,7 +198,7 @@ impl Guest {
 /// Who came.
 enum Greeted {
     /// Somebody who is known.
-    Known(TlsStream<TcpStream>),
+    Known(Box<TlsStream<TcpStream>>),
     /// A machine of the site that wants pieces, and has a place.
     Sharer(Box<TlsStream<TcpStream>>, Arc<Shop>, Place),
     /// One for which there is none: it asks elsewhere.
@@ -221,7 +221,7 @@ async fn greet(
     let Some(giving) = doors.giving.as_ref().filter(|_| for_pieces) else {
         let config = doors.acceptor.config().clone();
         let stream = start.into_stream(config).into_fallible().await.map_err(back)?;
-        return Ok(Greeted::Known(stream));
+        return Ok(Greeted::Known(Box::new(stream)));
     };
     let Some(place) = giving.shop.place(peer.ip()) else { return Ok(Greeted::NoPlace) };
     let stream = start.into_stream(giving.config.clone()).into_fallible().await.map_err(back)?;

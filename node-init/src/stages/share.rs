@@ -135,10 +135,10 @@ impl Shared {
     pub fn detail(&self) -> String {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let Fetched { origin, peers, givers, .. } = self.fetched;
+        let (origin, peers) = (megabytes(origin), megabytes(peers));
+        let machines = if givers == 1 { "machine" } else { "machines" };
         format!(
-            "{:.1} MB of it from the provisioner, {:.1} MB from {givers} other machines",
-            megabytes(origin),
-            megabytes(peers)
+            "{origin:.1} MB of it from the provisioner, {peers:.1} MB from {givers} other {machines}"
         )
     }
 

@@ -243,7 +243,8 @@ impl Crowd {
                 continue;
             }
             let helps = !free && help && self.helped <= now;
-            if !helps && !(free && grant.is_none_or(|grant| self.is_void(now, &grant))) {
+            let granted_anew = free && grant.is_none_or(|grant| self.is_void(now, &grant));
+            if !helps && !granted_anew {
                 continue;
             }
             if helps {
