@@ -13,6 +13,7 @@ use protocol::{
     medium::{self, Claim, Grant, Granted},
     merkle,
     nvidia::{Ecc, Reading},
+    pieces::{Door, Giver, PiecesAsk, Run, Swarm},
     receipt::{Salt, WorkKeyCertificate},
     release::TimeRequest,
     transaction::{Assign, Confirm},
@@ -59,6 +60,7 @@ fn main() -> Anything<()> {
     packages(&seeds)?;
     releases(&seeds)?;
     media(&seeds)?;
+    swarm(&seeds)?;
     machine(&seeds)
 }
 
@@ -90,6 +92,36 @@ fn media(seeds: &Seeds) -> Anything<()> {
         seeds.put("medium", [&[whose][..], &serde_json::to_vec(&claim.body)?].concat())?;
     }
     Ok(())
+}
+
+/// What machines and provisioner say of pieces.
+fn swarm(seeds: &Seeds) -> Anything<()> {
+    let (key, held) = (WORLD.worker.public(), vec![0b101, 1, 0]);
+    let asked = PiecesAsk {
+        boot_id: Digest([1; 32]),
+        number: 1,
+        file: Digest([2; 32]),
+        held: "050100".into(),
+        address: [10, 77, 0, 9].into(),
+        door: Some(Door { key, port: 7443 }),
+        avoid: vec![key],
+        stuck_ms: 3_000,
+    };
+    seeds.put("swarm", serde_json::to_vec(&asked)?)?;
+    let swarm = Swarm {
+        boot_id: asked.boot_id,
+        number: 1,
+        site: Some("10.77.0.0/16".parse()?),
+        rate: 50_000_000,
+        givers: vec![Giver { key, address: "10.77.0.8:7443".parse()?, held }],
+        granted: vec![Run { first: 4, count: 2 }],
+        again_ms: 500,
+    };
+    seeds.put("swarm", serde_json::to_vec(&swarm)?)?;
+    let signed = Signed::sign(&WORLD.chain, swarm, &WORLD.delegate);
+    seeds.put("swarm", serde_json::to_vec(&signed)?)?;
+    seeds.put("swarm", [7; 24 * 32])?;
+    seeds.put("swarm", "fd00::/64")
 }
 
 /// Frames that the doctor hears: spanning tree, a switch's names, servers' answers.

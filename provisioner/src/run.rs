@@ -19,7 +19,7 @@ use crate::{
     metrics::{Pools, watched},
     miners::{Miners, medium::Medium},
     net,
-    peers::{Near, Peers},
+    peers::{MAX_CROWDS, MAX_MEMBERS, Near, Peers},
     quirks::Rules,
     script,
     start_error::StartError,
@@ -249,6 +249,10 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let metrics = &shared.metrics;
     let images = setup.image.iter().chain(setup.flavours.values());
     let peers = Peers::new(images, Near(vec![near]));
+    let (sharing, sites) = (peers.clone(), peers.clone());
+    let members = move || sharing.tracker().members() as u64;
+    metrics.tables.show("sharing", MAX_MEMBERS as u64, members);
+    metrics.tables.show("sites", MAX_CROWDS as u64, move || sites.tracker().crowds() as u64);
     let upstream = upstream::watch(
         options.ledger.clone(),
         options.parameter_server.clone(),

@@ -36,6 +36,8 @@ mod entry;
 mod life;
 #[path = "http_parts/pages.rs"]
 mod pages;
+#[path = "http_parts/sharing.rs"]
+mod sharing;
 
 const MAC: &str = "52:54:00:aa:00:01";
 const OTHER: &str = "52:54:00:aa:00:02";

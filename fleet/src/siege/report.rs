@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn the_fullest_table_is_found_by_its_share() {
-        let text = "# TYPE alia_table_entries gauge\n\
-                    alia_table_entries{table=\"machines\"} 50\nalia_table_limit{table=\"machines\"} 10000\n\
-                    alia_table_entries{table=\"tftp\"} 40\nalia_table_limit{table=\"tftp\"} 64\n";
+        let text = "# TYPE provisioner_table_entries gauge\n\
+                    provisioner_table_entries{table=\"machines\"} 50\nprovisioner_table_limit{table=\"machines\"} 10000\n\
+                    provisioner_table_entries{table=\"tftp\"} 40\nprovisioner_table_limit{table=\"tftp\"} 64\n";
         let full = fullest(text).unwrap();
         assert_eq!((full.table.as_str(), full.entries, full.limit), ("tftp", 40, 64));
         assert_eq!(fullest("nothing"), None);

@@ -48,6 +48,10 @@ pub(super) async fn ask(
     let barred = life.is_some_and(|life| life::is_barred(life.state));
     let own = app.configured.own(mac).await.settings;
     let site = peers::site(app.peers.near(), peer.ip(), asked.address, &own).filter(|_| !barred);
+    if barred || own.peers == Some(false) {
+        // By our own word, which a stranger's question in its name does not change.
+        app.peers.tracker().gone(mac, None);
+    }
     let mut swarm = Swarm {
         boot_id: asked.boot_id,
         number: asked.number,

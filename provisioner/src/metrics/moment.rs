@@ -109,15 +109,12 @@ impl Collector for Moment {
         let limit: Vec<_> = tables.iter().map(|(name, _, limit)| (*name, *limit)).collect();
         out.each("table_entries", "Entries of what peers can fill", "table", &used)?;
         out.each("table_limit", "The most entries that it may have", "table", &limit)?;
+        let help = "Connections that found no place, or lost it to others: by table";
+        out.counts("turned_away", help, "table", &metrics.tables.turned_away())?;
         let counts = self.counters.all();
+        let counts: Vec<_> = counts.iter().map(|(what, count)| (&**what, *count)).collect();
         let help = "What is too frequent, or too anonymous, for a machine's timeline";
-        let mut family =
-            out.0.encode_descriptor("noted", help, None, ConstCounter::new(0u64).metric_type())?;
-        for (what, count) in &counts {
-            let label: Label = [("what", what)];
-            ConstCounter::new(*count).encode(family.encode_family(&label)?)?;
-        }
-        Ok(())
+        out.counts("noted", help, "what", &counts)
     }
 }
 
@@ -150,6 +147,22 @@ impl Out<'_, '_> {
         for (value, count) in values {
             let labels: Label = [(label, value)];
             ConstGauge::new(*count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counts(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(&str, u64)],
+    ) -> Result<(), fmt::Error> {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, count) in values {
+            let labels: Label = [(label, value)];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ pub fn load(tables: &Tables, name: &'static str, secure: bool) -> Load {
     let shown = load.clone();
     let most = Limits::USUAL.connections as u64;
     tables.show(name, most, move || shown.connections() as u64);
+    let shown = load.clone();
+    tables.turns_away(name, move || shown.turned_away() as u64);
     if secure {
         let shown = load.clone();
         let most = Handshakes::USUAL.at_once as u64;

@@ -10,7 +10,7 @@ mod near;
 mod tracker;
 
 pub use near::{Near, site};
-pub use tracker::{Asker, MAX_MEMBERS, Told, Tracker};
+pub use tracker::{Asker, MAX_CROWDS, MAX_MEMBERS, Told, Tracker};
 
 use crate::image::Image;
 use bytes::Bytes;

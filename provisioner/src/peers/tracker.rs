@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 /// The most machines that are known at a time: some 500 bytes each.
 pub const MAX_MEMBERS: usize = 20_000;
 /// The most sites, counted once for each file.
-const MAX_CROWDS: usize = 512;
+pub const MAX_CROWDS: usize = 512;
 /// A site's file that nobody asks for is forgotten after this.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
@@ -85,6 +85,11 @@ impl Tracker {
     /// A machine boots: what it had in another boot than this one it has no more.
     pub fn gone(&mut self, mac: Mac, boot_id: Option<Digest>) {
         self.crowds.values_mut().for_each(|crowd| crowd.gone(mac, boot_id));
+    }
+
+    /// How many sites, counted once for each file.
+    pub fn crowds(&self) -> usize {
+        self.crowds.len()
     }
 
     /// How many machines are known.
