@@ -187,7 +187,7 @@ async fn a_console_is_shown_searched_and_followed() {
     says(9, &["late"]);
     let text = place.says(&["fleet", "console", "node-aa0001"]).await;
     assert!(text.starts_with("       1.500  kernel  usb 1-1: new\n"), "{text}");
-    assert!(text.contains("(6 lines are missing)\n       1.500  kernel  late\n"), "{text}");
+    assert!(text.contains("(lines are missing: 6)\n       1.500  kernel  late\n"), "{text}");
     let few = place.says(&["fleet", "console", MAC, "--search", "USB", "-n", "1"]).await;
     assert_eq!(few, "       1.500  kernel  usb 1-1: gone\n", "the last ones");
     let page = place.says(&["--json", "fleet", "console", MAC, "-n", "2"]).await;

@@ -311,6 +311,8 @@ const NETWORK_NOTES: &str = "\n\
     dnsmasq relays from a network behind a router, whose addresses are ours to give \
     (`--pool FIRST-LAST/PREFIX --router IP`; `--pool6`). No options: dnsmasq gives addresses, or \
     advertises a prefix; we answer no DHCP.\n\n\
+    Stick and CD are one medium of a miner's, made his ([home.md](home.md)); the EFI file is that medium's, \
+    as `alia medium get --esp` writes it.\n\n\
     OVMF is Debian's (trixie). It has no elliptic curves, so HTTPS is [by RSA keys](https.md#firmware-without-elliptic-curves).\n";
 
 #[cfg(test)]

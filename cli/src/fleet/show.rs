@@ -106,7 +106,7 @@ pub fn line(line: &ConsoleEntry) -> Vec<String> {
     let at = line.at_ms as f64 / 1e3;
     let text = format!("{at:>12.3}  {:<6}  {}", line.source.as_str(), line.text);
     let missing =
-        (line.missing > 0).then(|| format!("              ({} lines are missing)", line.missing));
+        (line.missing > 0).then(|| format!("              (lines are missing: {})", line.missing));
     missing.into_iter().chain([text]).collect()
 }
 

@@ -58,7 +58,7 @@ pub(super) fn section(shown: &Machine) -> Markup {
 fn entry(line: &ConsoleEntry) -> Markup {
     let grave = line.level.is_some_and(|level| level <= 3);
     html! {
-        @if line.missing > 0 { li.gap { (line.missing) " lines are missing here" } }
+        @if line.missing > 0 { li.gap { "lines are missing here: " (line.missing) } }
         li class=[grave.then_some("grave")] {
             span.quiet { (format!("{:.3}", line.at_ms as f64 / 1e3)) " " (line.source.as_str()) " " }
             (line.text)

@@ -68,7 +68,10 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
                     dt { "MAC address" } dd { code { (machine.mac) } }
                     dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
                     dt { "Serial" } dd { (or_none(&machine.serial)) }
-                    dt { "Firmware" } dd { (or_none(&machine.firmware)) " by " (or_none(&machine.boot_mode)) }
+                    dt { "Firmware" } dd {
+                        (or_none(&machine.firmware))
+                        @if let Some(mode) = &machine.boot_mode { " by " (mode) }
+                    }
                     dt { "Address" } dd { (or_none(&machine.address)) }
                     dt { "Node key" } dd { code.long { (machine.node.map_or("-".into(), |key| key.to_string())) } }
                     dt { "Key kept in" } dd { (held(machine)) }
@@ -274,7 +277,7 @@ mod tests {
             changes: vec![],
         };
         let page = super::machine(&shown(detail), None, None).into_string();
-        assert!(page.contains("12 lines are missing here"), "{page}");
+        assert!(page.contains("lines are missing here: 12"), "{page}");
         assert!(page.contains("40 older lines went"), "{page}");
         assert!(page.contains("before=7") && page.contains("search=%3Cb%3E"), "{page}");
     }

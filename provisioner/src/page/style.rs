@@ -111,7 +111,7 @@ if (lines.dataset.mac) {
   news.addEventListener('line', event => {
     const line = JSON.parse(event.data);
     const end = lines.scrollTop + lines.clientHeight > lines.scrollHeight - 40;
-    if (line.missing) add(`${line.missing} lines are missing here`, 'gap');
+    if (line.missing) add(`lines are missing here: ${line.missing}`, 'gap');
     add(line.text, line.level !== null && line.level <= 3 ? 'grave' : '',
         `${(line.at_ms / 1000).toFixed(3)} ${line.source} `);
     while (lines.children.length > 2000) lines.firstChild.remove();
