@@ -4,6 +4,7 @@ use crate::{
     boot::{Record, Stage},
     histogram::Histogram,
     process::Usage,
+    swarm::PeersSummary,
 };
 use serde::Serialize;
 use std::{
@@ -62,19 +63,6 @@ pub struct ServerSummary {
     pub max_rss: u64,
     /// Its share of memory at the end, in bytes.
     pub pss: u64,
-}
-
-/// Where roots came from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PeersSummary {
-    /// Bytes from the provisioner.
-    pub origin: u64,
-    /// Bytes from other machines.
-    pub peers: u64,
-    /// Machines that fetched all from the provisioner.
-    pub plain: u64,
-    /// Why, of the last of them.
-    pub why: Option<String>,
 }
 
 /// A run.

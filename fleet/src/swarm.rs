@@ -3,7 +3,7 @@
 //!
 //! What they hold is kept once for all of them: a thousand machines need the memory of one root.
 
-use crate::{http::Connection, machine::Machine, node::Network, summary::PeersSummary};
+use crate::{http::Connection, machine::Machine, node::Network};
 use bytes::Bytes;
 use pieces::{
     Layout, Shop,
@@ -16,6 +16,7 @@ use protocol::{
     boot::{ImageFile, NODE_API_PORT},
     pieces::{Door, PiecesAsk, Swarm},
 };
+use serde::Serialize;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -45,6 +46,19 @@ pub struct Sharing {
     pub why: Mutex<Option<String>>,
     store: Store,
     doors: Mutex<JoinSet<()>>,
+}
+
+/// Where roots came from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeersSummary {
+    /// Bytes from the provisioner.
+    pub origin: u64,
+    /// Bytes from other machines.
+    pub peers: u64,
+    /// Machines that fetched all from the provisioner.
+    pub plain: u64,
+    /// Why, of the last of them.
+    pub why: Option<String>,
 }
 
 /// A file's verified bytes, once for all.

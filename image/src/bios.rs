@@ -7,8 +7,7 @@
 use crate::{
     cpio::Tree,
     el_torito::{self, Boots, File, Platform, SECTOR},
-    stick::StickError,
-    uki,
+    uki::{self, UkiError},
 };
 use protocol::medium::{RECORD_FILE, blank};
 use std::ops::Range;
@@ -56,6 +55,29 @@ pub struct Loader {
     pub module: Vec<u8>,
 }
 
+/// Why a disk cannot be made to start by BIOS.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BiosError {
+    /// What it is to start is no UKI.
+    #[error("the UKI: {0}")]
+    Uki(#[from] UkiError),
+    /// A UKI without a kernel, say.
+    #[error("the UKI has no section {0}; make it anew by `cargo xtask medium`")]
+    NoSection(&'static str),
+    /// The UKI's command line is no text, or too long for ISOLINUX.
+    #[error("the UKI's command line is no text, or longer than ISOLINUX takes ({MAX_LINE} bytes)")]
+    CommandLine,
+    /// A UKI of another layout.
+    #[error("{0} begins in the midst of a CD's sector; make the UKI anew by `cargo xtask medium`")]
+    Misaligned(&'static str),
+    /// The loader does not fit before the first partition.
+    #[error("ISOLINUX is too large for its place; take that of another {ISOLINUX_PACKAGE}")]
+    TooLarge,
+    /// A loader that is none, or an old one.
+    #[error("{0} is not what starts from a stick; take that of another {ISOLINUX_PACKAGE}")]
+    NotALoader(&'static str),
+}
+
 /// Makes a disk start by BIOS too. Its EFI System Partition lies at `system`, and in it, at `uki`, the
 /// UKI, whole and in one piece.
 pub(crate) fn add(
@@ -63,17 +85,16 @@ pub(crate) fn add(
     system: &Range<usize>,
     uki: &Range<usize>,
     loader: &Loader,
-) -> Result<(), StickError> {
-    let bad = |text: String| StickError::new(&text);
+) -> Result<(), BiosError> {
     let program = disk.get(uki.clone()).unwrap_or_default();
-    let sections = uki::sections(program).map_err(|error| bad(error.to_string()))?;
+    let sections = uki::sections(program)?;
     let section = |name: &str| {
         let found = sections.iter().find(|section| section.name == name);
         found.map(|section| section.content.clone())
     };
-    let wanted = |name: &str| section(name).ok_or_else(|| bad(format!("the UKI has no {name}")));
+    let wanted = |name: &'static str| section(name).ok_or(BiosError::NoSection(name));
     let line = program.get(wanted(".cmdline")?).unwrap_or_default().to_vec();
-    let line = String::from_utf8(line).map_err(|_| bad("its command line is no text".into()))?;
+    let line = String::from_utf8(line).map_err(|_| BiosError::CommandLine)?;
 
     let inside = |name, section: Range<usize>| File {
         name,
@@ -85,13 +106,14 @@ pub(crate) fn add(
     files.extend(section(".ucode").map(|ucode| inside(MICROCODE_FILE, ucode)));
     files.push(inside(INITRAMFS_FILE, wanted(".initrd")?));
     if let Some(file) = files.iter().find(|file| !file.at.is_multiple_of(SECTOR as u64)) {
-        return Err(bad(format!("{} begins in the midst of a sector", file.name)));
+        return Err(BiosError::Misaligned(file.name));
     }
     let archives = files[1..].iter().map(|file| file.name).chain([RECORD_ARCHIVE]);
     let configuration = configuration(&line, &archives.collect::<Vec<_>>())?;
 
     let mut record = Tree::default();
-    record.file(RECORD_FILE, blank(), false).map_err(|error| bad(error.to_string()))?;
+    // The path is plain, and nothing else is there.
+    let _ = record.file(RECORD_FILE, blank(), false);
     let own = [
         (LOADER_FILE, loader.isolinux.clone()),
         (MODULE_FILE, loader.module.clone()),
@@ -102,7 +124,7 @@ pub(crate) fn add(
     for (name, content) in own {
         let place = at..at + content.len();
         if place.end > system.start {
-            return Err(bad("ISOLINUX is too large".into()));
+            return Err(BiosError::TooLarge);
         }
         let content = match name {
             LOADER_FILE => told(content, at)?,
@@ -118,28 +140,28 @@ pub(crate) fn add(
     let efi =
         Boots { platform: Platform::Efi, at: system.start as u64, length: system.len() as u64 };
     el_torito::add(disk, &files, &[bios, efi]);
-    let master = loader.master.get(PROGRAM).ok_or_else(|| bad(format!("{MASTER} is too short")))?;
+    let master = loader.master.get(PROGRAM).ok_or(BiosError::NotALoader(MASTER))?;
     disk[PROGRAM].copy_from_slice(master);
     disk[LOADER_AT].copy_from_slice(&(bios.at / 512).to_le_bytes());
     Ok(())
 }
 
 /// What ISOLINUX is to do: all there is, at once.
-fn configuration(line: &str, archives: &[&str]) -> Result<Vec<u8>, StickError> {
+fn configuration(line: &str, archives: &[&str]) -> Result<Vec<u8>, BiosError> {
     let text = format!(
         "DEFAULT aliaos\nPROMPT 0\nNOESCAPE 1\nLABEL aliaos\nLINUX {KERNEL_FILE}\nINITRD {}\nAPPEND {line}\n",
         archives.join(",")
     );
     match text.lines().all(|line| line.len() <= MAX_LINE) {
         true => Ok(text.into_bytes()),
-        false => Err(StickError::new("the command line is too long for ISOLINUX")),
+        false => Err(BiosError::CommandLine),
     }
 }
 
 /// The loader, told where it lies on the disk.
-fn told(mut loader: Vec<u8>, at: usize) -> Result<Vec<u8>, StickError> {
+fn told(mut loader: Vec<u8>, at: usize) -> Result<Vec<u8>, BiosError> {
     if loader.get(HYBRID) != Some(&HYBRID_MARK) {
-        return Err(StickError::new(&format!("{ISOLINUX} cannot be started from a stick")));
+        return Err(BiosError::NotALoader(ISOLINUX));
     }
     let length = loader.len();
     loader.resize(length.next_multiple_of(4), 0);

@@ -2,8 +2,8 @@
 //! owner's record beside it, where systemd's stub finds it (`docs/home.md`).
 
 use crate::{
-    bios::Loader,
-    stick::{self, MOK_FILE, MOK_MANAGER_FILE, SHIM_STARTS, STARTED, StickError, build_small},
+    bios::{self, BiosError, Loader},
+    stick::{self, MOK_FILE, MOK_MANAGER_FILE, SHIM_STARTS, STARTED, StickError},
 };
 use protocol::medium::{RECORD_FILE, blank};
 
@@ -13,13 +13,29 @@ pub fn record_of(uki: &str) -> String {
     format!("{uki}.extra.d/{name}")
 }
 
+/// Why there is no medium.
+#[derive(Debug, thiserror::Error)]
+pub enum MediumError {
+    /// No stick.
+    #[error(transparent)]
+    Stick(#[from] StickError),
+    /// Not by BIOS.
+    #[error("by BIOS: {0}")]
+    Bios(#[from] BiosError),
+    /// The file system did not take the UKI in one piece.
+    #[error(
+        "the stick's file system has the UKI in pieces, where a BIOS's loader does not find it"
+    )]
+    InPieces,
+}
+
 /// For firmware with the network's keys, or without Secure Boot, or a BIOS: it starts the UKI itself.
 ///
 /// # Errors
 /// Where it is too large, or `uki` is none.
-pub fn owned(uki: &[u8], loader: &Loader) -> Result<Vec<u8>, StickError> {
+pub fn owned(uki: &[u8], loader: &Loader) -> Result<Vec<u8>, MediumError> {
     let files = [(STARTED, uki), (&record_of(STARTED), &blank())];
-    build_small(&files, Some((loader, STARTED)))
+    with_bios(&files, uki, loader)
 }
 
 /// For firmware with Microsoft's keys, as [`stick::through_shim`], or a BIOS.
@@ -32,7 +48,7 @@ pub fn through_shim(
     uki: &[u8],
     mok: &[u8],
     loader: &Loader,
-) -> Result<Vec<u8>, StickError> {
+) -> Result<Vec<u8>, MediumError> {
     let files = [
         (stick::STARTED, shim),
         (MOK_MANAGER_FILE, mok_manager),
@@ -40,7 +56,14 @@ pub fn through_shim(
         (&record_of(SHIM_STARTS), &blank()),
         (MOK_FILE, mok),
     ];
-    build_small(&files, Some((loader, SHIM_STARTS)))
+    with_bios(&files, uki, loader)
+}
+
+fn with_bios(files: &[(&str, &[u8])], uki: &[u8], loader: &Loader) -> Result<Vec<u8>, MediumError> {
+    let mut small = stick::small(files)?;
+    let place = small.place(uki).ok_or(MediumError::InPieces)?;
+    bios::add(&mut small.disk, &small.system, &place, loader)?;
+    Ok(small.disk)
 }
 
 #[cfg(test)]

@@ -3,10 +3,7 @@
 //!
 //! The same bytes for the same files: no clock is read, and the identifiers come of the content.
 
-use crate::{
-    bios::{self, Loader},
-    el_torito::{self, Boots, Platform},
-};
+use crate::el_torito::{self, Boots, Platform};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::{
     GptConfig,
@@ -56,12 +53,6 @@ enum Size {
 #[error("the stick's file system or partition table: {0}")]
 pub struct StickError(String);
 
-impl StickError {
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
 impl From<io::Error> for StickError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
@@ -79,33 +70,32 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
     Ok(of_size(files, Size::Usual)?.0)
 }
 
-/// The same, no larger than it has to be; on a CD it boots too, and by BIOS the UKI at a path, where
-/// there is a loader for it.
-pub fn build_small(
-    files: &[(&str, &[u8])],
-    loader: Option<(&Loader, &str)>,
-) -> Result<Vec<u8>, StickError> {
-    let (mut disk, system) = of_size(files, Size::Small)?;
-    match loader {
-        Some((loader, path)) => {
-            let uki = files.iter().find(|(each, _)| *each == path).map(|(_, content)| *content);
-            let uki = place(&disk, &system, uki.unwrap_or_default())?;
-            bios::add(&mut disk, &system, &uki, loader)?;
-        }
-        None => {
-            let (at, length) = (system.start as u64, system.len() as u64);
-            el_torito::add(&mut disk, &[], &[Boots { platform: Platform::Efi, at, length }]);
-        }
-    }
-    Ok(disk)
+/// The same, no larger than it has to be; on a CD it boots too.
+pub fn build_small(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
+    Ok(small(files)?.disk)
 }
 
-/// Where on a disk a file lies, in one piece: in a file system that was new nothing else can be.
-fn place(disk: &[u8], system: &Range<usize>, content: &[u8]) -> Result<Range<usize>, StickError> {
-    let places = system.clone().step_by(el_torito::SECTOR);
-    let mut places = places.map(|at| at..at + content.len());
-    let found = places.find(|place| disk.get(place.clone()) == Some(content));
-    found.filter(|_| !content.is_empty()).ok_or_else(|| StickError::new("its UKI lies in pieces"))
+/// A small stick, and where its system partition lies.
+pub(crate) struct Small {
+    pub(crate) disk: Vec<u8>,
+    pub(crate) system: Range<usize>,
+}
+
+impl Small {
+    /// Where a file lies, in one piece: in a file system that was new nothing else can be.
+    pub(crate) fn place(&self, content: &[u8]) -> Option<Range<usize>> {
+        let places = self.system.clone().step_by(el_torito::SECTOR);
+        let mut places = places.map(|at| at..at + content.len());
+        places.find(|place| self.disk.get(place.clone()) == Some(content))
+    }
+}
+
+/// As [`build_small`].
+pub(crate) fn small(files: &[(&str, &[u8])]) -> Result<Small, StickError> {
+    let (mut disk, system) = of_size(files, Size::Small)?;
+    let (at, length) = (system.start as u64, system.len() as u64);
+    el_torito::add(&mut disk, &[], &[Boots { platform: Platform::Efi, at, length }]);
+    Ok(Small { disk, system })
 }
 
 /// The disk, and where the system partition lies.
@@ -300,13 +290,13 @@ mod tests {
     fn a_small_stick_is_little_more_than_its_files_whatever_they_take() {
         for length in [100, 20 << 20, 70 << 20] {
             let program: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
-            let stick = build_small(&[(STARTED, &program)], None).unwrap();
+            let small = small(&[(STARTED, &program)]).unwrap();
+            assert_eq!(small.place(&program).unwrap().start % 2_048, 0);
+            let stick = small.disk;
             assert!(stick.len() < program.len() + program.len() / 32 + (12 << 20), "{length}");
             let table = GptConfig::new().open_from_device(Cursor::new(stick.clone())).unwrap();
             let entry = &table.partitions()[&1];
             let range = entry.first_lba as usize * 512..(entry.last_lba as usize + 1) * 512;
-            let found = place(&stick, &range, &program).unwrap();
-            assert_eq!(found.start % 2_048, 0);
             let volume = Cursor::new(stick[range].to_vec());
             let system = FileSystem::new(volume, FsOptions::new()).unwrap();
             assert_eq!(system.fat_type(), FatType::Fat16);

@@ -1,7 +1,7 @@
 //! Ends the waits of machines' states when their time is over ([`crate::life`]).
 
 use crate::{
-    store::{Store, StoreError},
+    store::{SILENT_MS, Store, StoreError},
     timeline::unix_ms,
 };
 use std::{
@@ -18,12 +18,15 @@ const OFF_MS: i64 = 60_000;
 pub async fn watch(store: Arc<Store>) {
     let mut last = (Instant::now(), unix_ms());
     let mut told = false;
+    let began = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
         let now = (Instant::now(), unix_ms());
         let jump = jump(now.0.duration_since(last.0), last.1, now.1);
         last = now;
-        match store.run(move |store| look(store, now.1, jump)).await {
+        // Who starts has heard of nobody yet.
+        let hears = began.elapsed() > Duration::from_millis(SILENT_MS);
+        match store.run(move |store| look(store, now.1, jump, hears)).await {
             Ok(off) => {
                 if off != 0 && !told {
                     tracing::error!(
@@ -48,7 +51,7 @@ fn jump(passed: Duration, before: u64, now: u64) -> i64 {
 }
 
 /// Ends what is over; gives by how much our clock is off, where it is too far off to judge by.
-fn look(store: &Store, now: u64, jump: i64) -> Result<i64, StoreError> {
+fn look(store: &Store, now: u64, jump: i64, hears: bool) -> Result<i64, StoreError> {
     match store.server_time()? {
         Some(theirs) => {
             let off = now.cast_signed().saturating_sub(theirs.cast_signed());
@@ -69,6 +72,9 @@ fn look(store: &Store, now: u64, jump: i64) -> Result<i64, StoreError> {
         None => {}
     }
     store.pass_overdue(now)?;
+    if hears {
+        store.miss_silent(now)?;
+    }
     Ok(0)
 }
 
@@ -105,9 +111,9 @@ mod tests {
         store.pass(mac, Cause::TakenIn, &Actor::Machine, 1_000).unwrap();
         let state = || store.life(mac).unwrap().unwrap().state;
         let year = 365 * 24 * 3_600_000;
-        assert_eq!(look(&store, year, year.cast_signed()).unwrap(), 0);
+        assert_eq!(look(&store, year, year.cast_signed(), true).unwrap(), 0);
         assert_eq!(state(), MachineState::Booting);
-        assert_eq!(look(&store, year + 15 * 60_000 + 1_000, 0).unwrap(), 0);
+        assert_eq!(look(&store, year + 15 * 60_000 + 1_000, 0, true).unwrap(), 0);
         assert_eq!(state(), MachineState::Discovered);
     }
 }

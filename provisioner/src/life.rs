@@ -21,6 +21,8 @@ pub enum Cause {
     TakenIn,
     /// Its boot came to stand: all its stages are done.
     Stands,
+    /// Its boot script was fetched, and it goes on in the boot that it was in: it was somebody else.
+    Lives,
     /// It switches itself off or restarts, because somebody asked it to.
     Ends,
     /// What its state waits for did not come in time.
@@ -122,13 +124,14 @@ pub const STATES: [MachineState; 9] = [
 ];
 
 /// All causes.
-pub const CAUSES: [Cause; 14] = [
+pub const CAUSES: [Cause; 15] = [
     Cause::Boots,
     Cause::Waits,
     Cause::Changed,
     Cause::Approve,
     Cause::TakenIn,
     Cause::Stands,
+    Cause::Lives,
     Cause::Ends,
     Cause::Overdue,
     Cause::Drain,
@@ -144,8 +147,8 @@ pub const CAUSES: [Cause; 14] = [
 /// that its time begins anew.
 pub fn next(from: MachineState, cause: Cause) -> Option<MachineState> {
     use Cause::{
-        Approve, Boots, Changed, Drain, Ends, Overdue, Quarantine, Reimage, Release, Restore,
-        Retire, Stands, TakenIn, Waits,
+        Approve, Boots, Changed, Drain, Ends, Lives, Overdue, Quarantine, Reimage, Release,
+        Restore, Retire, Stands, TakenIn, Waits,
     };
     use MachineState::{
         Approved, Booting, Discovered, Draining, Pending, Quarantined, Ready, Reimaging, Retired,
@@ -167,6 +170,8 @@ pub fn next(from: MachineState, cause: Cause) -> Option<MachineState> {
         (Discovered | Pending, Approve) => Approved,
         // A slow boot may come to stand after its time.
         (Discovered | Booting | Draining, Stands) => Ready,
+        // Scripts are given to whoever asks; what its certificate says is its own.
+        (Booting, Lives) => Ready,
         (Ready, Drain) => Draining,
         (Ready | Draining | Booting, Reimage | Ends) => Reimaging,
 
@@ -202,6 +207,7 @@ impl Cause {
             Self::Approve => "approve",
             Self::TakenIn => "taken-in",
             Self::Stands => "stands",
+            Self::Lives => "lives",
             Self::Ends => "ends",
             Self::Overdue => "overdue",
             Self::Drain => "drain",
@@ -222,6 +228,7 @@ impl Cause {
             Self::Approve => "its key was approved",
             Self::TakenIn => "it was taken in",
             Self::Stands => "all stages of its boot are done",
+            Self::Lives => "it did not boot: its script was fetched by somebody else",
             Self::Ends => "it was asked to restart or to switch itself off",
             Self::Overdue => "what it waited for did not come in time",
             Self::Drain => "it was asked to finish its work",

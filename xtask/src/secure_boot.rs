@@ -244,8 +244,8 @@ fn on_stick(flags: StickFlags, kind: Kind) -> anyhow::Result<()> {
     let bytes = if flags.own_keys {
         parts.push(Around { name: stick::STARTED, bytes: &signed, from: MADE });
         match &loader {
-            Some(loader) => medium::owned(&signed, loader),
-            None => stick::owned(&signed),
+            Some(loader) => medium::owned(&signed, loader)?,
+            None => stick::owned(&signed)?,
         }
     } else {
         parts.extend([
@@ -260,12 +260,11 @@ fn on_stick(flags: StickFlags, kind: Kind) -> anyhow::Result<()> {
         ]);
         match &loader {
             Some(loader) => {
-                medium::through_shim(&shim, &mok_manager, &signed, &certificate, loader)
+                medium::through_shim(&shim, &mok_manager, &signed, &certificate, loader)?
             }
-            None => stick::through_shim(&shim, &mok_manager, &signed, &certificate),
+            None => stick::through_shim(&shim, &mok_manager, &signed, &certificate)?,
         }
     };
-    let bytes = bytes?;
     fs::write(&flags.out, &bytes).with_context(|| flags.out.display().to_string())?;
     flags.site.bill(&packages, &files, (&flags.out, &bytes), &parts)?;
     println!("{:.1} MB", bytes.len() as f64 / 1e6);

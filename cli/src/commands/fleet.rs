@@ -1,6 +1,10 @@
 //! `alia fleet`: a provisioner's machines, as its operator.
 
-use super::{HomeFlag, fleet_groups::Groups, now};
+use super::{
+    HomeFlag,
+    fleet_groups::Groups,
+    fleet_site::{meant, open, unix_ms},
+};
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use cli::{
@@ -257,14 +261,6 @@ fn state(text: &str) -> Result<MachineState, String> {
         "discovered, pending, approved, booting, ready, draining, re-imaging, quarantined or retired"
             .into()
     })
-}
-
-pub(super) fn open(home: &Path) -> Result<Fleet, Error> {
-    Ok(Fleet::new(&Site::open(home)?)?)
-}
-
-pub(super) fn unix_ms() -> u64 {
-    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The MAC address of the machine that is meant.
@@ -528,18 +524,4 @@ impl Login {
         }
         Ok(token.into())
     }
-}
-
-/// Asks on a terminal; elsewhere nobody can answer.
-pub(super) fn meant(question: &str) -> Result<bool, Error> {
-    if !stdin().is_terminal() {
-        let text =
-            format!("{question} Say --yes (of login: --fingerprint) where nobody can be asked");
-        return Err(Error::Refused(text));
-    }
-    let _ = write!(stderr(), "{question} [y/N] ");
-    let _ = stderr().flush();
-    let mut answer = String::new();
-    stdin().read_line(&mut answer).map_err(Error::file("the terminal"))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

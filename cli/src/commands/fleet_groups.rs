@@ -1,6 +1,6 @@
 //! `alia fleet groups`: what machines have in common, and its history.
 
-use super::fleet::{meant, open, unix_ms};
+use super::fleet_site::{meant, open, unix_ms};
 use crate::output::Output;
 use clap::{Args, Subcommand, ValueEnum};
 use cli::{

@@ -2,6 +2,7 @@
 
 pub(crate) mod fleet;
 mod fleet_groups;
+mod fleet_site;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;

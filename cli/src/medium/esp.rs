@@ -109,7 +109,7 @@ mod tests {
     fn medium() -> Vec<u8> {
         let record = "EFI/BOOT/BOOTX64.EFI.extra.d/alia-medium.cred";
         let files: [(&str, &[u8]); 2] = [(stick::STARTED, &[7; 70_001]), (record, &blank())];
-        stick::build_small(&files, None).unwrap()
+        stick::build_small(&files).unwrap()
     }
 
     fn record() -> Record {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_has_no_such_files_is_told_and_never_panics() {
-        let mut empty = stick::build_small(&[("a", b"b")], None).unwrap();
+        let mut empty = stick::build_small(&[("a", b"b")]).unwrap();
         for mut bytes in [vec![], vec![0; 4096], medium()[..1 << 20].to_vec()] {
             assert!(matches!(files(&mut bytes), Err(MediumError::NoFiles(_))));
         }

@@ -32,6 +32,10 @@ use tokio::{
 
 /// How long the first answers may take before all is fetched as if there were no peers.
 const FIRST: Duration = Duration::from_secs(5);
+/// How long all of it may take: so long, and as long as a poor network takes for its bytes. Whoever gave a
+/// piece now and then would make a machine wait for ever.
+const LONGEST: Duration = Duration::from_secs(60);
+const SLOWEST: u64 = 256 << 10;
 /// Events that wait: whoever has one waits with it.
 const QUEUE: usize = 64;
 
@@ -101,6 +105,14 @@ pub enum FetchError {
     /// Nothing came for a minute.
     #[error("no piece came for a minute, from peers or from the provisioner")]
     Nothing,
+    /// It took too long.
+    #[error("pieces came too slowly: not all of them within {} s", .0.as_secs())]
+    Late(Duration),
+}
+
+/// How long a file of so many bytes may take.
+fn longest(bytes: u64) -> Duration {
+    LONGEST + Duration::from_secs(bytes / SLOWEST)
 }
 
 impl FetchError {
@@ -168,6 +180,7 @@ pub async fn run<E: Edge>(edge: Arc<E>, shop: Arc<Shop>, seed: u64) -> Result<Fe
     let outline = Outline::check(shop.file(), shop.layout().bytes(), &outline)?;
     let (says, mut said) = mpsc::channel(QUEUE);
     let began = Instant::now();
+    let most = longest(shop.layout().bytes());
     let mut fetch = Fetch {
         edge,
         shop,
@@ -192,7 +205,10 @@ pub async fn run<E: Edge>(edge: Arc<E>, shop: Arc<Shop>, seed: u64) -> Result<Fe
                 }
             }
         }
-        let wake = began + schedule.wake().unwrap_or(FIRST);
+        if began.elapsed() >= most {
+            return Err(FetchError::Late(most));
+        }
+        let wake = began + schedule.wake().unwrap_or(FIRST).min(most);
         tokio::select! {
             Some(said) = said.recv() => event = fetch.hear(said)?,
             () = sleep_until(wake.into()) => event = Some(Event::Tick),

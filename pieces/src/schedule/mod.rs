@@ -8,7 +8,8 @@
 //!   in a row neither. One that is busy rests.
 //! - Near the end, what takes long is asked of a second peer too.
 //! - Nothing waits for ever: who asks is answered or asks again, and where no piece came for
-//!   [`PATIENCE`], pieces are fetched from the provisioner whether it granted them or not.
+//!   [`PATIENCE`] and longer where many machines fetch, pieces are fetched from the provisioner whether it
+//!   granted them or not.
 
 mod assign;
 mod peer;
@@ -39,6 +40,9 @@ const SLOW: Duration = Duration::from_secs(1);
 /// How long no piece may come before the provisioner is asked for what it did not grant: longer than
 /// it takes to be granted more, or a site's machines would all do so when its network is slow.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// And so many times the pause that the provisioner asked for: it is longer the more machines fetch at a
+/// time, and each then gets its pieces the later.
+const PAUSES: u32 = 16;
 /// How long no piece may come at all.
 pub const END: Duration = Duration::from_secs(60);
 /// How long a peer rests that is busy, at first and at most; and the provisioner, when it fails.
@@ -165,6 +169,8 @@ pub struct Schedule {
     seed: u64,
     asking: Option<Duration>,
     ask_at: Duration,
+    /// As the provisioner last asked for.
+    pause: Duration,
     came: Duration,
     origin_rests: Duration,
     origin_failures: u32,
@@ -195,6 +201,7 @@ impl Schedule {
             seed,
             asking: None,
             ask_at: now,
+            pause: Duration::ZERO,
             came: now,
             origin_rests: Duration::ZERO,
             origin_failures: 0,
@@ -251,7 +258,7 @@ impl Schedule {
         // The provisioner says nothing of pieces any more, and nobody is known who gives any; or all that
         // it said leads nowhere.
         let nobody = self.untold >= 2 && self.flights.is_empty();
-        self.alone |= nobody || now.saturating_sub(self.came) >= PATIENCE;
+        self.alone |= nobody || now.saturating_sub(self.came) >= self.patience();
         self.assign(now, &mut actions);
         self.ask(now, &mut actions);
         actions
@@ -268,7 +275,7 @@ impl Schedule {
         });
         let rests = self.peers.values().map(|peer| peer.rests);
         let asks = self.asking.unwrap_or(self.ask_at);
-        let ends = [self.came + PATIENCE, self.came + END, self.origin_rests, asks];
+        let ends = [self.came + self.patience(), self.came + END, self.origin_rests, asks];
         flights.chain(rests).chain(ends).filter(|time| *time > self.now).min()
     }
 
@@ -283,7 +290,8 @@ impl Schedule {
         self.untold = 0;
         self.generous = !granted.is_empty();
         self.alone &= !self.generous;
-        self.ask_at = now + again.max(REST);
+        self.pause = again.max(REST);
+        self.ask_at = now + self.pause;
         let held = &self.held;
         self.granted.extend(granted.into_iter().filter(|p| *p < held.count() && !held.has(*p)));
         for (key, held) in givers {
@@ -408,6 +416,11 @@ impl Schedule {
             let stuck = now.saturating_sub(self.came);
             actions.push(Action::Ask { avoid: self.avoided.iter().copied().collect(), stuck });
         }
+    }
+
+    /// How long no piece may come while the provisioner grants none.
+    fn patience(&self) -> Duration {
+        (PATIENCE + PAUSES * self.pause).min(END / 2)
     }
 
     fn is_coming(&self, piece: u32) -> bool {

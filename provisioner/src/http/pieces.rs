@@ -71,6 +71,7 @@ pub(super) async fn ask(
             site,
             file: asked.file,
             held,
+            from: seen,
             giver,
             avoid: asked.avoid,
             stuck: Duration::from_millis(asked.stuck_ms),

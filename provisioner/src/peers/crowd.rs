@@ -7,8 +7,8 @@ use protocol::{
     pieces::{Giver, MAX_GIVERS, Run},
 };
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     ops::Bound::{Excluded, Included, Unbounded},
     time::Duration,
 };
@@ -34,10 +34,16 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Names a member in an order that has nothing to do with its address.
 type Lot = (u64, Mac);
 
+/// The most members of one address: a machine, and the one that had it before.
+const OF_ONE_ADDRESS: u32 = 2;
+/// The most members of one site: no site takes all places of the others.
+const OF_ONE_SITE: usize = 10_000;
+
 /// One machine.
 #[derive(Debug)]
 struct Member {
     boot_id: Digest,
+    from: IpAddr,
     giver: Option<(PublicKey, SocketAddr)>,
     held: Held,
     seen: Duration,
@@ -57,6 +63,7 @@ struct Grant {
 pub(super) struct Crowd {
     members: BTreeMap<Lot, Member>,
     by_key: BTreeMap<PublicKey, Lot>,
+    by_address: BTreeMap<IpAddr, u32>,
     /// How many members that give have each piece.
     holders: Vec<u32>,
     granted: Vec<Option<Grant>>,
@@ -70,6 +77,7 @@ pub(super) struct Crowd {
 pub(super) struct Question<'a> {
     pub(super) mac: Mac,
     pub(super) boot_id: Digest,
+    pub(super) from: IpAddr,
     pub(super) giver: Option<(PublicKey, SocketAddr)>,
     pub(super) held: Held,
     pub(super) avoid: &'a [PublicKey],
@@ -85,6 +93,7 @@ impl Crowd {
         Self {
             members: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            by_address: BTreeMap::new(),
             holders: vec![0; pieces as usize],
             granted: vec![None; pieces as usize],
             fetching: 0,
@@ -124,7 +133,9 @@ impl Crowd {
     fn know(&mut self, now: Duration, question: &Question<'_>) {
         let lot = (lot(question.mac), question.mac);
         let known = self.remove(&lot);
-        if known.is_none() && !question.room {
+        let room = question.room && self.members.len() < OF_ONE_SITE;
+        let here = self.by_address.get(&question.from).copied().unwrap_or_default();
+        if known.is_none() && !room || here >= OF_ONE_ADDRESS {
             return;
         }
         // A key names one member: who shows another's is not listed.
@@ -141,7 +152,9 @@ impl Crowd {
             self.by_key.insert(key, lot);
             self.count(&held, |count| count + 1);
         }
-        let member = Member { boot_id: question.boot_id, giver, held, seen: now, accused: None };
+        *self.by_address.entry(question.from).or_default() += 1;
+        let (boot_id, from) = (question.boot_id, question.from);
+        let member = Member { boot_id, from, giver, held, seen: now, accused: None };
         self.members.insert(lot, member);
     }
 
@@ -170,6 +183,12 @@ impl Crowd {
     fn remove(&mut self, lot: &Lot) -> Option<Member> {
         let member = self.members.remove(lot)?;
         self.fetching -= u32::from(!member.held.is_whole());
+        if let Some(count) = self.by_address.get_mut(&member.from) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&member.from);
+            }
+        }
         if let Some((key, _)) = member.giver {
             self.by_key.remove(&key);
             self.count(&member.held, |count| count.saturating_sub(1));
@@ -229,14 +248,14 @@ impl Crowd {
         let batch = (question.held.count() / others).clamp(1, BATCH) as usize;
         let most = granted.len().min(batch) + batch;
         let mut help = question.stuck >= STUCK;
+        let useless = self.useless(question.avoid);
         for piece in question.held.missing() {
             if granted.len() >= most {
                 break;
             }
-            let (Some(grant), free) = (
-                self.granted.get(piece as usize).copied(),
-                self.holders_for(piece, question.avoid) == 0,
-            ) else {
+            let (Some(grant), free) =
+                (self.granted.get(piece as usize).copied(), self.holders_for(piece, &useless) == 0)
+            else {
                 break;
             };
             if grant.is_some_and(|grant| grant.to == question.mac) {
@@ -271,13 +290,16 @@ impl Crowd {
     }
 
     /// How many have a piece, but for those who are of no use to the asker.
-    fn holders_for(&self, piece: u32, avoid: &[PublicKey]) -> u32 {
+    fn holders_for(&self, piece: u32, useless: &[&Held]) -> u32 {
         let all = self.holders.get(piece as usize).copied().unwrap_or_default();
-        let useless = avoid.iter().filter(|key| {
-            let lot = self.by_key.get(*key);
-            lot.and_then(|lot| self.members.get(lot)).is_some_and(|member| member.held.has(piece))
-        });
-        all.saturating_sub(useless.count() as u32)
+        all.saturating_sub(useless.iter().filter(|held| held.has(piece)).count() as u32)
+    }
+
+    /// What those have whom the asker avoids.
+    fn useless(&self, avoid: &[PublicKey]) -> Vec<&Held> {
+        let keys: BTreeSet<&PublicKey> = avoid.iter().collect();
+        let lots = keys.into_iter().filter_map(|key| self.by_key.get(key));
+        lots.filter_map(|lot| Some(&self.members.get(lot)?.held)).collect()
     }
 }
 
@@ -315,6 +337,9 @@ impl Crowd {
         }
         let fetching = self.members.values().filter(|member| !member.held.is_whole()).count();
         assert_eq!(fetching as u32, self.fetching);
+        let addresses: u32 = self.by_address.values().sum();
+        assert_eq!(addresses as usize, self.members.len());
+        assert!(self.by_address.values().all(|count| (1..=OF_ONE_ADDRESS).contains(count)));
         let keys = self.members.values().filter(|member| member.giver.is_some()).count();
         assert_eq!(keys, self.by_key.len());
     }

@@ -7,7 +7,11 @@ use protocol::{
     Digest, PublicKey,
     pieces::{Giver, Run, Subnet},
 };
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// The most machines that are known at a time: some 500 bytes each.
 pub const MAX_MEMBERS: usize = 20_000;
@@ -36,6 +40,8 @@ pub struct Asker {
     pub file: Digest,
     /// Which pieces it has.
     pub held: Held,
+    /// Where it was seen: so many machines of one address are known and no more.
+    pub from: IpAddr,
     /// Where it gives them itself.
     pub giver: Option<(PublicKey, SocketAddr)>,
     /// Peers that are of no use to it.
@@ -71,6 +77,7 @@ impl Tracker {
         let question = Question {
             mac: asker.mac,
             boot_id: asker.boot_id,
+            from: asker.from,
             giver: asker.giver,
             held: asker.held.clone(),
             avoid: &asker.avoid,
@@ -121,6 +128,7 @@ mod tests {
             site: "10.0.0.0/16".parse().unwrap(),
             file: Digest([2; 32]),
             held: Held::none(PIECES),
+            from: [10, 0, high, low].into(),
             giver: Some((key(number), SocketAddr::from(([10, 0, high, low], 7443)))),
             avoid: vec![],
             stuck: Duration::ZERO,
@@ -236,6 +244,21 @@ mod tests {
         assert_eq!(named(&mut tracker), 2, "that boot it is");
         tracker.gone(whole(2).mac, Some(Digest([8; 32])));
         assert_eq!(named(&mut tracker), 1);
+    }
+
+    #[test]
+    fn a_stranger_of_many_names_is_two_machines_and_no_more() {
+        let mut tracker = Tracker::default();
+        for number in 1..500 {
+            let held = Held::all(PIECES);
+            let from = [10, 0, 200, 1].into();
+            tracker.ask(SECOND, &Asker { held, from, ..asker(number) }).unwrap();
+        }
+        assert_eq!(tracker.members(), 2);
+        // He who boots goes on with what is left of the site: his word is a small one.
+        let told =
+            tracker.ask(SECOND, &Asker { avoid: vec![key(1), key(2)], ..asker(600) }).unwrap();
+        assert!(told.givers.is_empty() && !told.granted.is_empty());
     }
 
     #[test]

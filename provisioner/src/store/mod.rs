@@ -6,6 +6,7 @@
 //!
 //! All functions block; asynchronous callers go through [`Store::run`].
 
+mod alive;
 mod answers;
 mod attempts;
 mod configuration;
@@ -27,6 +28,7 @@ mod schema;
 mod sessions;
 mod sql;
 
+pub use alive::SILENT_MS;
 pub use answers::Asked;
 pub use configuration::{Draft, Drafted, Mark};
 pub use console::Lines;

@@ -5,7 +5,7 @@ use super::{
     sql::{Part, Sql, values},
 };
 use crate::machine::Mac;
-use protocol::{Digest, PublicKey, certificate::Readings};
+use protocol::{Digest, PublicKey};
 
 /// The most node keys that are revoked. None is ever forgotten by itself: where it is full, the next
 /// is refused.
@@ -72,22 +72,6 @@ impl Store {
             }
             Ok(Revocation::Done(node))
         })
-    }
-
-    /// A node said that it is alive.
-    ///
-    /// What its sensors say is kept until they say something else; with none of it the last is left.
-    pub fn alive(&self, mac: Mac, readings: Option<&Readings>, now: u64) -> Result<(), StoreError> {
-        let update = "UPDATE machines SET last_seen = ?2, node_seen = ?2,
-                 readings = coalesce(?3, readings),
-                 readings_at = CASE WHEN CAST(?3 AS TEXT) IS NULL THEN readings_at ELSE ?2 END,
-                 milliwatts = CASE WHEN CAST(?3 AS TEXT) IS NULL THEN milliwatts ELSE ?4 END
-             WHERE mac = ?1";
-        // More than a megawatt is no machine's.
-        let power = readings.and_then(|said| said.milliwatts).map(|power| power.min(1_000_000_000));
-        let readings = readings.map(serde_json::to_string).transpose()?;
-        let values = values![mac.to_string(), now, readings, power];
-        self.write(Part::Machines, |sql| sql.execute(update, values).map(drop))
     }
 }
 
