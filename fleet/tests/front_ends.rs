@@ -35,7 +35,7 @@ use tokio::{runtime::Runtime, time::sleep};
 const MACHINES: u32 = 30;
 const READY: Duration = Duration::from_secs(60);
 /// How long the database is away: firmware asks again after 4, 8, 16 and 32 s.
-const AWAY: Duration = Duration::from_secs(15);
+const AWAY: Duration = Duration::from_secs(30);
 
 /// A front-end, and the relay by which machines reach it.
 #[derive(Clone, Copy)]

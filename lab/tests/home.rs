@@ -110,7 +110,11 @@ impl Bed {
     fn serve(&self, served: &Provisioner) -> Service {
         let uki = stick::uki(&self.image, &self.stub, served, URL);
         let nobodys = image_medium::owned(&uki, &self.loader).unwrap();
-        println!("  the medium has {:.1} MB", nobodys.len() as f64 / 1e6);
+        let megabytes = nobodys.len() as f64 / 1e6;
+        println!("  the medium has {megabytes:.1} MB");
+        // What it may have at most, with the kernel from source.
+        let manifest = fs::read_to_string(self.image.join("manifest.json")).unwrap();
+        assert!(megabytes <= 20.0 || !manifest.contains("-alia\""), "{megabytes} MB");
         let path = self.folder.path().join("nobodys.img");
         fs::write(&path, nobodys).unwrap();
         let service = served.service_approving("by-hand").unwrap().arg("--medium").arg(path);

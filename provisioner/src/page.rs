@@ -33,7 +33,7 @@ pub fn jobs(
     operator: Option<&str>,
 ) -> Markup {
     let jobs = || upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
-    page(
+    watched(
         "Jobs · aliaOS",
         operator,
         html! {
@@ -55,7 +55,17 @@ fn state_tag(machine: &MachineStatus) -> Markup {
     html! { span class={ "stands " (state.as_str()) } { (state.as_str()) } }
 }
 
+/// A page that shows what goes on: without JavaScript it is loaded anew now and then.
+fn watched(title: &str, operator: Option<&str>, body: Markup) -> Markup {
+    frame(title, operator, true, body)
+}
+
+/// A page on which somebody writes.
 fn page(title: &str, operator: Option<&str>, body: Markup) -> Markup {
+    frame(title, operator, false, body)
+}
+
+fn frame(title: &str, operator: Option<&str>, anew: bool, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -67,7 +77,7 @@ fn page(title: &str, operator: Option<&str>, body: Markup) -> Markup {
                 // An empty icon, so that browsers ask for none.
                 link rel="icon" href="data:,";
                 style { (PreEscaped(style::STYLE)) }
-                noscript { meta http-equiv="refresh" content="5"; }
+                @if anew { noscript { meta http-equiv="refresh" content="10"; } }
             }
             body {
                 header {

@@ -34,7 +34,7 @@ use tokio::{
 const FIRST: Duration = Duration::from_secs(5);
 /// How long all of it may take: so long, and as long as a poor network takes for its bytes. Whoever gave a
 /// piece now and then would make a machine wait for ever.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(120);
 const SLOWEST: u64 = 256 << 10;
 /// Events that wait: whoever has one waits with it.
 const QUEUE: usize = 64;

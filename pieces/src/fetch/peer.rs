@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 /// The longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a connection stands for which there is nothing to do: it takes a place of the peer's.
-const IDLE: Duration = Duration::from_millis(1_000);
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Whom to ask.
 #[derive(Clone, Copy)]

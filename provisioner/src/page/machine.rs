@@ -3,7 +3,7 @@
 use super::{
     act, console, page, state, state_tag, state_text, style,
     text::{moment, seconds},
-    trouble, work,
+    trouble, watched, work,
 };
 use maud::{Markup, PreEscaped, html};
 use protocol::{
@@ -44,7 +44,9 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
     let detail = &shown.detail;
     let machine = &detail.machine;
     let or_none = |text: &Option<String>| text.clone().unwrap_or("-".into());
-    page(
+    // An operator may be writing.
+    let frame = if operator.is_some() { page } else { watched };
+    frame(
         &format!("{} · aliaOS", machine.name),
         operator,
         html! {

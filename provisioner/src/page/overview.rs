@@ -1,9 +1,9 @@
 //! The overview: what needs somebody first, then the list.
 
 use super::{
-    job, page, silent, state, state_tag, state_text, style,
+    job, silent, state, state_tag, state_text, style,
     text::{ago, seconds, watts},
-    trouble,
+    trouble, watched,
 };
 use crate::life::STATES;
 use maud::{Markup, PreEscaped, html};
@@ -32,7 +32,7 @@ pub struct Seen {
 
 /// `GET /`.
 pub fn overview(seen: &Seen, operator: Option<&str>) -> Markup {
-    page(
+    watched(
         "aliaOS",
         operator,
         html! {

@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-/// The most pieces that are granted at once, to a machine that is alone.
-const BATCH: u32 = 16;
+/// The most pieces that are granted at once: a machine that is alone asks for the next while these come,
+/// and where many begin together those who come after the first have some to fetch, too.
+const BATCH: u32 = 8;
 /// A granted piece that nobody has is granted anew after so long, if the machine that it was granted to
 /// is heard of no more, or after the longer time, whatever that machine says.
 const LATE: Duration = Duration::from_secs(5);
@@ -22,8 +23,8 @@ const SILENT: Duration = Duration::from_secs(6);
 const TOO_LATE: Duration = Duration::from_secs(20);
 /// Who got no piece for so long is granted some that others have: they may be too busy.
 const STUCK: Duration = Duration::from_secs(3);
-/// In that way at most one image a minute leaves us for a site.
-const HELP: Duration = Duration::from_secs(60);
+/// In that way at most one image in two minutes leaves us for a site.
+const HELP: Duration = Duration::from_secs(120);
 /// Who fetches and is not heard of for so long is gone; who has all asks every [`WHOLE_AGAIN`].
 const GONE: Duration = Duration::from_secs(20);
 const WHOLE_GONE: Duration = Duration::from_secs(200);
@@ -249,13 +250,14 @@ impl Crowd {
         let most = granted.len().min(batch) + batch;
         let mut help = question.stuck >= STUCK;
         let useless = self.useless(question.avoid);
+        let all = 0..question.held.count();
+        let nobodys: Vec<bool> = all.map(|piece| self.holders_for(piece, &useless) == 0).collect();
         for piece in question.held.missing() {
             if granted.len() >= most {
                 break;
             }
-            let (Some(grant), free) =
-                (self.granted.get(piece as usize).copied(), self.holders_for(piece, &useless) == 0)
-            else {
+            let grant = self.granted.get(piece as usize).copied();
+            let (Some(grant), Some(free)) = (grant, nobodys.get(piece as usize).copied()) else {
                 break;
             };
             if grant.is_some_and(|grant| grant.to == question.mac) {
