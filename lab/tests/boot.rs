@@ -171,7 +171,6 @@ impl Bed {
             let operator = operator::Operator::new(&self.command, &folder, &url, &owner);
             operator.works_with(&mut machines[0]);
             operator.restarts(&mut machines[1]);
-            shares(&mut machines[1]);
             operator.turns_off(&mut machines[1]);
             // Its firmware hears no power button.
             machines.truncate(1);
@@ -184,14 +183,4 @@ impl Bed {
             assert!(machine.qemu().wait_ended(BOOT_LIMIT).is_some(), "{name} is still on");
         }
     }
-}
-
-/// A machine that boots gets its root from the other, and none of it from the provisioner.
-fn shares(machine: &mut Machine) {
-    let mark = machine.console().mark();
-    let root = machine.console().wait_from(mark, |line| line.contains(" root done "), BOOT_LIMIT);
-    let root = root.unwrap_or_else(|error| panic!("{error:?}")).text;
-    println!("{}", root.trim());
-    let shared = root.contains(" 0.0 MB of it from the provisioner, ");
-    assert!(shared && root.contains(" MB from 1 other machine"), "{root}");
 }
