@@ -67,21 +67,24 @@ impl From<gpt::GptError> for StickError {
 
 /// Makes a stick with files, each a path (`EFI/BOOT/BOOTX64.EFI`) and its content.
 pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
-    Ok(of_size(files, Size::Usual)?.0)
+    Ok(of_size(files, Size::Usual)?.disk)
 }
 
 /// The same, no larger than it has to be; on a CD it boots too.
 pub fn build_small(files: &[(&str, &[u8])]) -> Result<Vec<u8>, StickError> {
-    Ok(small(files)?.disk)
+    let Made { mut disk, system } = small(files)?;
+    let (at, length) = (system.start as u64, system.len() as u64);
+    el_torito::add(&mut disk, &[], &[Boots { platform: Platform::Efi, at, length }]);
+    Ok(disk)
 }
 
-/// A small stick, and where its system partition lies.
-pub(crate) struct Small {
+/// A stick, and where its system partition lies.
+pub(crate) struct Made {
     pub(crate) disk: Vec<u8>,
     pub(crate) system: Range<usize>,
 }
 
-impl Small {
+impl Made {
     /// Where a file lies, in one piece: in a file system that was new nothing else can be.
     pub(crate) fn place(&self, content: &[u8]) -> Option<Range<usize>> {
         let places = self.system.clone().step_by(el_torito::SECTOR);
@@ -90,16 +93,12 @@ impl Small {
     }
 }
 
-/// As [`build_small`].
-pub(crate) fn small(files: &[(&str, &[u8])]) -> Result<Small, StickError> {
-    let (mut disk, system) = of_size(files, Size::Small)?;
-    let (at, length) = (system.start as u64, system.len() as u64);
-    el_torito::add(&mut disk, &[], &[Boots { platform: Platform::Efi, at, length }]);
-    Ok(Small { disk, system })
+/// As [`build_small`], and nothing on it yet that a CD starts by.
+pub(crate) fn small(files: &[(&str, &[u8])]) -> Result<Made, StickError> {
+    of_size(files, Size::Small)
 }
 
-/// The disk, and where the system partition lies.
-fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<(Vec<u8>, Range<usize>), StickError> {
+fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<Made, StickError> {
     let mut hash = blake3::Hasher::new();
     for (path, content) in files {
         for part in [path.as_bytes(), content] {
@@ -148,7 +147,7 @@ fn of_size(files: &[(&str, &[u8])], size: Size) -> Result<(Vec<u8>, Range<usize>
     let at = (FIRST * SECTOR) as usize;
     let system = at..at + partition.len();
     bytes[system.clone()].copy_from_slice(&partition);
-    Ok((bytes, system))
+    Ok(Made { disk: bytes, system })
 }
 
 /// The package with the distribution's shim, signed by Microsoft, and shim in it.

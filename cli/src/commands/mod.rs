@@ -15,6 +15,7 @@ pub(crate) mod translate;
 
 use cli::{Error, Home};
 use std::{
+    io::{IsTerminal, Write, stderr, stdin},
     num::NonZero,
     path::PathBuf,
     thread,
@@ -42,4 +43,17 @@ fn now() -> Duration {
 /// How many threads compute: the machine's, unless told.
 fn threads(told: Option<usize>) -> usize {
     told.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)).max(1)
+}
+
+/// Asks on a terminal; elsewhere nobody can answer, and the flags that do are told.
+fn meant(question: &str, flags: &str) -> Result<bool, Error> {
+    if !stdin().is_terminal() {
+        let text = format!("{question} Say {flags} where nobody can be asked");
+        return Err(Error::Refused(text));
+    }
+    let _ = write!(stderr(), "{question} [y/N] ");
+    let _ = stderr().flush();
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).map_err(Error::file("the terminal"))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -1,6 +1,6 @@
 //! `alia node`: look into machines, and have them do something.
 
-use super::{HomeFlag, now};
+use super::{HomeFlag, meant, now};
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use cli::{
@@ -15,10 +15,7 @@ use protocol::{
 };
 use serde::Serialize;
 use serde_json::json;
-use std::{
-    io::{IsTerminal, Write, stderr, stdin},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 /// The machine that is meant, and who asks.
 #[derive(Args)]
@@ -291,7 +288,7 @@ async fn approve_key(
     }
     let question =
         format!("Approve {}? Compare the key with the one on its display.", waiting.name);
-    if !yes && !asked(&question)? {
+    if !yes && !meant(&question, "--yes")? {
         output.note("nothing was done");
         return Ok(Exit::Failed);
     }
@@ -376,18 +373,5 @@ impl End {
 }
 
 fn is_meant(what: &str, node: &Wanted) -> Result<bool, Error> {
-    asked(&format!("{what} {node}? The work that it has in hand is lost."))
-}
-
-/// Asks on a terminal; elsewhere nobody can answer.
-fn asked(question: &str) -> Result<bool, Error> {
-    if !stdin().is_terminal() {
-        let text = format!("{question} Say --yes where nobody can be asked");
-        return Err(Error::Refused(text));
-    }
-    let _ = write!(stderr(), "{question} [y/N] ");
-    let _ = stderr().flush();
-    let mut answer = String::new();
-    stdin().read_line(&mut answer).map_err(Error::file("the terminal"))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    meant(&format!("{what} {node}? The work that it has in hand is lost."), "--yes")
 }

@@ -1,14 +1,13 @@
 //! A medium's files apart, for the EFI System Partition of a disk that is there: a machine without a
 //! stick. They stand in one folder there; firmware starts [`STARTED`].
 
-use super::MediumError;
+use super::{MediumError, create};
 use fatfs::{FileSystem, FsOptions};
 use gpt::{GptConfig, disk::LogicalBlockSize, partition_types::EFI};
 use protocol::medium::{Record, fill};
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Cursor, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
+    io::{self, Cursor, Read},
     path::Path,
 };
 
@@ -87,12 +86,9 @@ pub fn write(folder: &Path, mut medium: Vec<u8>, record: &Record) -> Result<(), 
     }
     for (name, content) in files {
         let path = folder.join(name);
-        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            file.write_all(&content).and_then(|()| file.sync_all())
-        });
-        written.map_err(|error| MediumError::File(path, error))?;
+        let above = path.parent().map_or(Ok(()), fs::create_dir_all);
+        above.map_err(|error| MediumError::File(path.clone(), error))?;
+        create(&path, &content)?;
     }
     Ok(())
 }

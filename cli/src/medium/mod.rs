@@ -129,10 +129,15 @@ pub async fn register(server: &Provisioner, record: &Record) -> Result<TokenStat
 /// [`MediumError`].
 pub fn write(path: &Path, mut medium: Vec<u8>, record: &Record) -> Result<(), MediumError> {
     fill(&mut medium, record)?;
+    create(path, &medium)
+}
+
+/// A file that was not there, for its owner's eyes alone.
+fn create(path: &Path, content: &[u8]) -> Result<(), MediumError> {
     let failed = |error| MediumError::File(path.into(), error);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(&medium).and_then(|()| file.sync_all()).map_err(failed)
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)
 }
 
 /// An owner's tokens, newest first: the provisioner's word.

@@ -139,16 +139,10 @@ impl Out<'_, '_> {
         label: &'static str,
         values: &[(&str, u64)],
     ) -> Result<(), fmt::Error> {
-        if values.is_empty() {
-            return Ok(());
+        match values {
+            [] => Ok(()),
+            values => self.family(name, help, label, values, ConstGauge::new),
         }
-        let kind = ConstGauge::new(0u64).metric_type();
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
-        for (value, count) in values {
-            let labels: Label = [(label, value)];
-            ConstGauge::new(*count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 
     fn counts(
@@ -158,11 +152,22 @@ impl Out<'_, '_> {
         label: &'static str,
         values: &[(&str, u64)],
     ) -> Result<(), fmt::Error> {
-        let kind = ConstCounter::new(0u64).metric_type();
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        self.family(name, help, label, values, ConstCounter::new)
+    }
+
+    /// One figure for each value of a label.
+    fn family<M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(&str, u64)],
+        metric: impl Fn(u64) -> M,
+    ) -> Result<(), fmt::Error> {
+        let mut family = self.0.encode_descriptor(name, help, None, metric(0).metric_type())?;
         for (value, count) in values {
             let labels: Label = [(label, value)];
-            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            metric(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

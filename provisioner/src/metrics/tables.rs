@@ -1,6 +1,7 @@
 //! Everything that peers can fill, with its bound: who looks sees when it is full.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Mutex, PoisonError},
 };
@@ -35,14 +36,11 @@ impl Tables {
     /// Who found no place, by table.
     pub fn turned_away(&self) -> Vec<(&'static str, u64)> {
         let all = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        let mut sums = BTreeMap::new();
         for (name, count) in all.iter() {
-            match sums.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += count(),
-                None => sums.push((name, count())),
-            }
+            *sums.entry(*name).or_default() += count();
         }
-        sums
+        sums.into_iter().collect()
     }
 
     /// Name, entries and bound of each.
