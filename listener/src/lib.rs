@@ -7,6 +7,8 @@
 //! **Never** looks at a request: what it asks for is the router's.
 
 #[cfg(feature = "serve")]
+mod asked;
+#[cfg(feature = "serve")]
 mod lane;
 #[cfg(feature = "serve")]
 mod load;

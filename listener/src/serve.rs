@@ -2,6 +2,7 @@
 
 use crate::{
     Lane, Load, Peers,
+    asked::Asked,
     lane::Sending,
     moving::Moving,
     table::{Progress, Table},
@@ -30,8 +31,8 @@ const BUFFER: usize = 32 << 10;
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// In all. For one more, one that got nothing for 5 s ends, of the peer that has most; where
-    /// there is none, it waits in the kernel's queue.
+    /// In all. For one more, one that got nothing for 5 s and waits for no answer of ours ends, of the
+    /// peer that has most; where there is none, it waits in the kernel's queue.
     pub connections: usize,
     /// From one address, or one IPv6 network of 64 bits. One more is closed at once.
     pub of_one_peer: usize,
@@ -58,10 +59,10 @@ pub async fn serve_counted(
     load: Load,
     router: Router,
 ) -> Infallible {
-    let each = move |stream, peer, progress| {
+    let each = move |stream, peer, progress: Progress| {
         let (lane, router) = (Lane::default(), router.clone());
-        let stream = Moving::new(Sending::new(stream, lane.clone()), progress);
-        connection(stream, peer, Some(lane), router, limits.silence)
+        let stream = Moving::new(Sending::new(stream, lane.clone()), progress.clone());
+        connection(stream, peer, progress, Some(lane), router, limits.silence)
     };
     accept(listener, limits, load, each).await
 }
@@ -117,18 +118,26 @@ where
 pub(crate) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
+    progress: Progress,
     lane: Option<Lane>,
     router: Router,
     silence: Duration,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let progress = progress.clone();
+        let mut request = request.map(|body| Body::new(Asked::new(body, progress.clone())));
         request.extensions_mut().insert(ConnectInfo(peer));
         if let Some(lane) = &lane {
             request.extensions_mut().insert(lane.clone());
         }
         // A router is always ready.
-        router.clone().call(request)
+        let answer = router.clone().call(request);
+        async move {
+            let answer = answer.await;
+            progress.note();
+            progress.owes(false);
+            answer
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -186,6 +195,35 @@ mod tests {
         let mut answer = [0; 15];
         timeout(10 * SOON, clients[1].read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_owed_once_the_request_came_whole_and_until_it_is_given() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (go, went) = tokio::sync::oneshot::channel::<()>();
+        let went = std::sync::Arc::new(tokio::sync::Mutex::new(Some(went)));
+        let answer = |body: String| async move {
+            let went = went.lock().await.take().unwrap();
+            went.await.unwrap();
+            body
+        };
+        let router = Router::new().route("/", axum::routing::post(answer));
+        let table = Table::new(1, SOON);
+        let place = table.place(table.room().await.unwrap(), [10, 0, 0, 1].into());
+        let progress = place.progress.clone();
+        let peer = ([10, 0, 0, 1], 1).into();
+        tokio::spawn(connection(server, peer, progress.clone(), None, router, SILENCE));
+        let head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nab";
+        client.write_all(head).await.unwrap();
+        tokio::time::sleep(SOON).await;
+        assert!(!progress.is_owed(), "half of it came");
+        client.write_all(b"cd").await.unwrap();
+        tokio::time::sleep(SOON).await;
+        assert!(progress.is_owed(), "it waits for us");
+        go.send(()).unwrap();
+        let mut start = [0; 15];
+        timeout(10 * SOON, client.read_exact(&mut start)).await.unwrap().unwrap();
+        assert!(!progress.is_owed());
     }
 
     #[tokio::test]

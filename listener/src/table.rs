@@ -2,7 +2,8 @@
 //!
 //! Whoever holds a place and does nothing with it keeps others out: a head that comes byte by byte, a
 //! handshake that is never ended, a connection kept for later. Where all places are taken, those that got
-//! nothing for longest go, of the peer that has most of them first.
+//! nothing for longest go, of the peer that has most of them first. Who asked for something and waits for
+//! us to answer does not.
 
 use crate::peers::network;
 use std::{
@@ -10,7 +11,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,9 +51,24 @@ pub(crate) struct Progress {
     began: Instant,
     since: u64,
     at: Arc<AtomicU64>,
+    owed: Arc<AtomicBool>,
 }
 
 impl Progress {
+    fn new(began: Instant) -> Self {
+        let since = millis(began);
+        Self { began, since, at: Arc::new(AtomicU64::new(since)), owed: Arc::default() }
+    }
+
+    /// Whether it is we who have something to do now.
+    pub(crate) fn owes(&self, something: bool) {
+        self.owed.store(something, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed.load(Ordering::Relaxed)
+    }
+
     /// Something was done now.
     pub(crate) fn note(&self) {
         self.at.store(millis(self.began), Ordering::Relaxed);
@@ -129,9 +145,7 @@ impl Table {
     /// That room as somebody's place.
     pub(crate) fn place(self: &Arc<Self>, room: OwnedSemaphorePermit, peer: IpAddr) -> Place {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let now = millis(self.began);
-        let progress =
-            Progress { began: self.began, since: now, at: Arc::new(AtomicU64::new(now)) };
+        let progress = Progress::new(self.began);
         let end = Arc::new(Notify::new());
         let entry = Entry { peer: network(peer), progress: progress.clone(), end: end.clone() };
         self.entries().insert(number, entry);
@@ -147,6 +161,7 @@ impl Table {
         }
         let mut idle: Vec<(usize, Duration, u64)> = entries
             .iter()
+            .filter(|(_, entry)| !entry.progress.is_owed())
             .map(|(&number, entry)| {
                 let count = counts.get(&entry.peer).copied().unwrap_or_default();
                 let crowds = count > CROWD && entry.progress.never();
@@ -216,6 +231,22 @@ mod tests {
             wanted += usize::from(is_wanted(place).await);
         }
         assert_eq!(wanted, AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_us_stays_until_it_is_answered() {
+        let table = Table::new(CROWD + 1, Duration::ZERO);
+        let mut crowd = Vec::new();
+        for _ in 0..=CROWD {
+            crowd.push(taken(&table, 2).await);
+        }
+        for place in &crowd[..2] {
+            place.progress.owes(true);
+        }
+        crowd[1].progress.owes(false);
+        table.make_room();
+        assert!(!is_wanted(&crowd[0]).await, "we owe it an answer");
+        assert!(is_wanted(&crowd[1]).await && is_wanted(&crowd[2]).await);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use crate::{
     Limits, Load, Peers,
     moving::Moving,
     serve::{accept, connection},
-    table::Table,
+    table::{Progress, Table},
 };
 use axum::{Extension, Router};
 use rustls::{
@@ -115,15 +115,15 @@ pub async fn serve_tls_counted(
         peers: Peers::default(),
         handshakes,
     });
-    let each = move |stream, peer, progress| {
+    let each = move |stream, peer, progress: Progress| {
         let (door, router, counted) = (door.clone(), router.clone(), counted.clone());
         async move {
             let Some((stream, secured)) = door.handshake(stream, peer, &counted).await else {
                 return;
             };
             let router = router.layer(Extension(secured));
-            let stream = Moving::new(stream, progress);
-            connection(stream, peer, None, router, limits.silence).await;
+            let stream = Moving::new(stream, progress.clone());
+            connection(stream, peer, progress, None, router, limits.silence).await;
         }
     };
     accept(listener, limits, load, each).await
