@@ -2,7 +2,7 @@
 #![no_main]
 
 use abci_app::transport::{FrameError, FrameReader, FrameWriter};
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use std::io::{self, Read};
 use tendermint_proto::v0_38::abci::Request;
 
@@ -37,7 +37,7 @@ fn requests(bytes: &[u8], most: usize) -> (Vec<Request>, String) {
     }
 }
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let whole = requests(bytes, usize::MAX);
     for most in [1, 7] {
         assert_eq!(requests(bytes, most), whole, "in pieces of {most}");

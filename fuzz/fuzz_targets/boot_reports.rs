@@ -1,8 +1,8 @@
 //! What booting machines report, and what they say when they ask to be taken in.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{chain::WORLD, parts};
-use libfuzzer_sys::fuzz_target;
 use protocol::{
     Signed,
     boot::{BootEvent, Enrol, NodeConfig},
@@ -15,7 +15,7 @@ use provisioner::{
 };
 use std::collections::BTreeMap;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [events, newcomer] = parts(bytes);
     if let Ok(events) = serde_json::from_slice::<Vec<BootEvent>>(events) {
         reported(events);

@@ -1,14 +1,14 @@
 //! What the process that asks NVIDIA's library prints of cards.
 #![no_main]
 
+use fuzz::target;
 use fuzz::texts;
-use libfuzzer_sys::fuzz_target;
 use node_init::{
     nvidia::reading,
     stages::cards::{self, Card, Cards},
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [before, now] = texts(bytes);
     let (before, now) = (reading::parse(&before), reading::parse(&now));
     for card in before.iter().chain(&now) {

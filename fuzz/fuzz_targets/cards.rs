@@ -2,8 +2,8 @@
 //! them.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{files::Files, parts};
-use libfuzzer_sys::fuzz_target;
 use node_init::{
     nvidia::{
         told,
@@ -24,7 +24,7 @@ const FILES: [&str; 7] = [
     "/lib/modules/6.12/modules.dep",
 ];
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let information = told::information(&text);
     assert!(information.name.is_none_or(|name| !name.contains(char::is_control)));

@@ -1,14 +1,14 @@
 //! A gettext catalogue (`.mo`), to the sentence pairs in it.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use text::{
     catalogues::{Collected, language_of},
     gettext::{pairs, parse},
     normalise::normalise,
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Ok(path) = std::str::from_utf8(bytes) {
         language_of(path);
     }

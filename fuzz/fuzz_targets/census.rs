@@ -2,8 +2,8 @@
 //! name.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{files::Files, parts};
-use libfuzzer_sys::fuzz_target;
 use node_init::{census, sockets};
 
 /// The files whose contents an input has, in turn.
@@ -17,7 +17,7 @@ const FILES: [&str; 7] = [
     "/proc/net/udp6",
 ];
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let mut kernel = Files::default();
     for (path, content) in FILES.into_iter().zip(parts::<{ FILES.len() }>(bytes)) {
         kernel.files.insert(path.into(), content.to_vec());

@@ -2,11 +2,14 @@
 #![no_main]
 
 use fuzz::files::Files;
-use libfuzzer_sys::fuzz_target;
-use node_init::stages::command_line::{is_probe, parse};
+use fuzz::target;
+use node_init::{
+    http::Base,
+    stages::command_line::{is_probe, parse},
+};
 use protocol::boot::{ARG_CHAIN, ARG_PROVISIONER, ARG_PROVISIONER_KEY, ARG_RELEASE};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let _ = parse(&text);
     // After one that is complete but for one argument, so that each of them is reached: what stands
@@ -24,7 +27,9 @@ fuzz_target!(|bytes: &[u8]| {
             given.map(|(_, (name, value))| format!("{name}={value}")).collect();
         let Ok(arguments) = parse(&format!("{} {text}", given.join(" "))) else { continue };
         let base = arguments.provisioner.to_string();
-        assert!(base.starts_with("http://") && base.parse() == Ok(arguments.provisioner));
+        assert!(base.starts_with("http://") || base.starts_with("https://"), "{base}");
+        let again: Base = base.parse().expect("what was read is read again");
+        assert_eq!(again.known_by(arguments.key), arguments.provisioner);
         assert_eq!(arguments.chain.to_string().parse().ok(), Some(arguments.chain));
         assert_eq!(arguments.release.to_string().parse().ok(), Some(arguments.release));
         if let Some(network) = arguments.network {

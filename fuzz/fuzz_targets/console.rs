@@ -1,15 +1,14 @@
 //! What nodes send of their consoles, and foreign lines that are to be shown.
 #![no_main]
 
-use fuzz::parts;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{parts, target};
 use protocol::{
     console::{ConsoleBatch, MAX_CONSOLE_LINE, MAX_CONSOLE_LINES, readable, without_secrets},
     is_plain,
 };
 use provisioner::console::Head;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [batch, text] = parts(bytes);
     if let Ok(batch) = serde_json::from_slice::<ConsoleBatch>(batch) {
         let mut head = Head::new(batch.boot_id, 0);

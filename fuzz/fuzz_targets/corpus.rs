@@ -1,8 +1,7 @@
 //! A corpus that a user brings, to its cleaned form, its held-out part and its score.
 #![no_main]
 
-use fuzz::parts;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{parts, target};
 use text::{
     bleu::Bleu,
     corpus::{Corpus, Filters, Pair, read_parallel, read_tsv},
@@ -11,7 +10,7 @@ use text::{
     split::{hold_out, key},
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [source, target] = parts(bytes);
     if let Ok(pairs) = read_parallel(source, target) {
         let texts = |side: fn(&Pair) -> &str| pairs.iter().map(side).collect::<Vec<&str>>();

@@ -1,8 +1,8 @@
 //! Records of pstore: what a kernel that died left in firmware's memory, which others write too.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{files::Files, texts};
-use libfuzzer_sys::fuzz_target;
 use node_init::crash;
 use protocol::boot::MAX_CRASH_LEN;
 use std::path::Path;
@@ -13,7 +13,7 @@ const FOLDER: &str = "/sys/fs/pstore";
 /// The longest word for why, in bytes.
 const MAX_REASON: usize = 200;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     // A file's name after `dmesg-`, and what stands in it.
     let said = texts::<{ 2 * MOST }>(bytes);
     let mut kernel = Files::default();

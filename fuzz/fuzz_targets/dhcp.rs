@@ -1,8 +1,7 @@
 //! A DHCP packet, from bytes to the reply's bytes, in every part that we can play.
 #![no_main]
 
-use fuzz::switches;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{switches, target};
 use provisioner::dhcp::{
     classify, decide,
     decide::{Facts, Port},
@@ -22,7 +21,7 @@ thread_local! {
     static RULES: Rules = Rules::load(None, Default::default()).expect("the built-in table");
 }
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Some((switch, packet)) = switches(bytes) else { return };
     let Ok(request) = parse(packet) else { return };
     assert!(packet.len() <= MAX_LEN && request.mac.is_unicast());

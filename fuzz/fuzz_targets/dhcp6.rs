@@ -1,8 +1,7 @@
 //! A DHCPv6 packet, from bytes to the reply's bytes, and an advertisement that somebody else sent.
 #![no_main]
 
-use fuzz::switches;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{switches, target};
 use provisioner::{
     dhcp::settings::HttpBoot,
     dhcp6::{
@@ -24,7 +23,7 @@ use std::net::Ipv6Addr;
 const US: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
 const SOURCE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfeaa, 0x0009);
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Some((switch, packet)) = switches(bytes) else { return };
     let _ = ra::packet::read(packet, SOURCE, 255);
     let Ok(request) = parse(packet, SOURCE) else { return };

@@ -2,10 +2,10 @@
 //! bytes.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use provisioner::doctor::{Asked, Ear};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let pool = "10.0.0.1-10.0.0.200".parse().expect("a pool");
     let mut ear = Ear::new(Asked::new([7; 20]), Some(pool), Vec::new());
     let mut rest = bytes;

@@ -1,10 +1,10 @@
 //! An ELF file of a package: what it needs, a kernel module's description, and a Go program's build.
 #![no_main]
 
+use fuzz::target;
 use image::{elf, golang, kmod::Module};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Ok(needs) = elf::needs(bytes) {
         let names = needs.libraries.iter().chain(&needs.interpreter);
         // A name stands once in the file; entries of 16 bytes each may name it again.

@@ -1,10 +1,10 @@
 //! A corpus or document as token ids: one value, one form.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use protocol::encoded::Encoded;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Ok(encoded) = Encoded::from_bytes(bytes.to_vec()) else { return };
     assert_eq!(encoded.to_bytes(), bytes);
     let source = |at| encoded.source(at).expect("a sentence");

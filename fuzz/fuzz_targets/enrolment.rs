@@ -2,11 +2,11 @@
 #![no_main]
 
 use fuzz::chain::{BOOT, WORLD, signer};
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use node_init::stages::{command_line::Arguments, enrolment};
 use protocol::{Digest, Signed, boot::NodeConfig, evidence::Challenge, release::TimeAnswer};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     // What it answers before it is believed.
     let _ = serde_json::from_slice::<Signed<TimeAnswer>>(bytes);
     let _ = serde_json::from_slice::<Challenge>(bytes);

@@ -2,8 +2,8 @@
 //! names, and the image's own tables.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{files::Files, parts};
-use libfuzzer_sys::fuzz_target;
 use node_init::{
     kernel::Probe,
     medium, power,
@@ -46,7 +46,7 @@ const FILES: [&str; 31] = [
     "link",
 ];
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let mut kernel = Files::default();
     for (path, content) in FILES.into_iter().zip(parts::<{ FILES.len() }>(bytes)) {
         kernel.files.insert(path.into(), content.to_vec());

@@ -6,9 +6,8 @@ use axum::{
     extract::ConnectInfo,
     http::{Method, Request, StatusCode, header},
 };
-use fuzz::parts;
+use fuzz::{parts, target};
 use http_body_util::BodyExt;
-use libfuzzer_sys::fuzz_target;
 use protocol::{
     Digest, SecretKey, Signed,
     boot::{ImageFile, ImageManifest, Microcode, RootImage, Verity},
@@ -128,7 +127,7 @@ fn app(folder: &Path) -> Arc<App> {
     })
 }
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [path, head, body] = parts(bytes);
     let mut request = Request::builder().uri(path);
     if !head.is_empty() {

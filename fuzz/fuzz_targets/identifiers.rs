@@ -1,14 +1,14 @@
 //! Names and addresses as text: what is read is shown as it may be read again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use node_init::{http::Base, mac::Mac};
 use protocol::{
     Address, BatchPart, ChainId, Digest, JobId, PublicKey, ReceiptId, SecretKey, Signature, version,
 };
 use std::{fmt::Debug, fmt::Display, str::FromStr};
 
-fuzz_target!(|text: &str| {
+target!(|text: &str| {
     shown_again::<Address>(text);
     shown_again::<BatchPart>(text);
     shown_again::<ChainId>(text);

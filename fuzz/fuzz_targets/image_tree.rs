@@ -1,11 +1,10 @@
 //! Paths and contents to the archive that a kernel unpacks.
 #![no_main]
 
-use fuzz::switches;
+use fuzz::{switches, target};
 use image::cpio::{Node, Tree};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let mut tree = Tree::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         let Some((switch, path)) = switches(line) else { continue };

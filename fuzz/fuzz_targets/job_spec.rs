@@ -1,12 +1,11 @@
 //! A job's specification and its micro-batches' shapes, to its terms and its plan.
 #![no_main]
 
-use fuzz::canonical;
+use fuzz::{canonical, target};
 use job::{Terms, plan, spec};
-use libfuzzer_sys::fuzz_target;
 use protocol::{BatchPart, BatchShape, JobSpec, job::Work, transaction::MAX_JOB_BATCHES};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Some((spec, shapes)) = canonical::<(JobSpec, Vec<BatchShape>)>(bytes) {
         planned(&spec, shapes);
     }

@@ -1,7 +1,8 @@
 //! A DHCP server's offer, as the client library read it.
 #![no_main]
 
-use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
+use arbitrary::Arbitrary;
+use fuzz::target;
 use node_init::net::lease::{self, MAX_LISTED, Offer};
 use std::net::Ipv4Addr;
 
@@ -18,7 +19,7 @@ struct Offered {
     seconds: u32,
 }
 
-fuzz_target!(|offered: Offered| {
+target!(|offered: Offered| {
     let Offered { address, mask, routers, classless, mtu, server, seconds, .. } = offered;
     let Offered { name_servers, time_servers, .. } = offered;
     let offer = Offer {

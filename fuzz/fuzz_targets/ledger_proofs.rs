@@ -2,6 +2,7 @@
 #![no_main]
 
 use abci_app::state::Base;
+use fuzz::target;
 use fuzz::{
     canonical,
     chain::{LEDGER, OPENED},
@@ -10,7 +11,6 @@ use ledger_client::{
     TxHash,
     verify::{InclusionProof, check_record},
 };
-use libfuzzer_sys::fuzz_target;
 use protocol::{
     Digest,
     merkle::{MerkleProof, root},
@@ -19,7 +19,7 @@ use protocol::{
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::RequestInfo;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     record(bytes);
     if let Ok(proof) = serde_json::from_slice::<InclusionProof>(bytes) {
         assert!(proof.check(&[7; 32], TxHash::of(b"nowhere")).is_err());

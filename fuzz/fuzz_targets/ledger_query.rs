@@ -3,13 +3,13 @@
 #![no_main]
 
 use abci_app::query::PROOF_TYPE;
+use fuzz::target;
 use fuzz::{chain::LEDGER, switches};
 use ledger_client::verify::check_record;
-use libfuzzer_sys::fuzz_target;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{RequestInfo, RequestQuery};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Some((switch, path)) = switches(bytes) else { return };
     let Ok(path) = std::str::from_utf8(path) else { return };
     let height = match (switch(1), switch(2)) {

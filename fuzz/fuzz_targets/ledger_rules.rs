@@ -5,7 +5,7 @@
 use abci_app::state::Fork;
 use borsh::BorshDeserialize;
 use fuzz::chain::{OPENED, WORLD, run, signer};
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use protocol::{
     BatchPart, Receipt, SecretKey, Signed, Transaction,
     node::NodeRegistration,
@@ -15,7 +15,7 @@ use protocol::{
 /// The most transactions of one input.
 const MOST: usize = 8;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let mut rest = bytes;
     let mut block = Fork::on(&*OPENED);
     for _ in 0..MOST {

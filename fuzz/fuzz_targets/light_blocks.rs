@@ -1,8 +1,7 @@
 //! Headers, commits and validators of a lying server, held against believed ones.
 #![no_main]
 
-use fuzz::parts;
+use fuzz::{parts, target};
 use ledger_client::fuzzing;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| fuzzing::light_blocks(parts(bytes)));
+target!(|bytes: &[u8]| fuzzing::light_blocks(parts(bytes)));

@@ -2,13 +2,13 @@
 #![no_main]
 
 use fuzz::chain::{WORLD, signer};
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use protocol::{
     Signed,
     medium::{Claim, Granted, RECORD_LEN, Record, check_claim, fill},
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let record = Record::from_bytes(bytes);
     if let Ok(Some(record)) = &record {
         // What is read is what was written, and lies whole in any place for it.

@@ -1,12 +1,12 @@
 //! Patterns of drivers against names of devices, and depmod's tables.
 #![no_main]
 
+use fuzz::target;
 use fuzz::texts;
-use libfuzzer_sys::fuzz_target;
 use node_init::modalias::{Catalogue, matches};
 use std::collections::BTreeSet;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [pattern, device, dep, softdep] = texts(bytes);
     let found = matches(&pattern, &device);
     // The plain definition takes time without bound where there are many stars.

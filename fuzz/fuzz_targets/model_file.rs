@@ -1,8 +1,8 @@
 //! A model's safetensors file, and an optimiser's.
 #![no_main]
 
+use fuzz::target;
 use kernels::{model::Parameters, optimiser};
-use libfuzzer_sys::fuzz_target;
 use protocol::job::ModelShape;
 
 const SHAPE: ModelShape = ModelShape {
@@ -15,7 +15,7 @@ const SHAPE: ModelShape = ModelShape {
     max_length: 4,
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Ok(parameters) = Parameters::from_safetensors(bytes) {
         // The file's own content is all that there is in memory.
         assert!(parameters.elements().len() * 4 <= bytes.len());

@@ -2,15 +2,15 @@
 //! node loads them: the one writes what the other reads.
 #![no_main]
 
+use fuzz::target;
 use image::kmod::{self, Module, NoModule};
-use libfuzzer_sys::fuzz_target;
 use node_init::modalias::Catalogue;
 use std::collections::BTreeSet;
 
 /// The most modules of one input.
 const MOST: usize = 64;
 
-fuzz_target!(|text: &str| {
+target!(|text: &str| {
     // Modules in paragraphs: a path, then `key=value` lines.
     let mut told = std::collections::BTreeMap::new();
     for paragraph in text.split("\n\n").take(MOST) {

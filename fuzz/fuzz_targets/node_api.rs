@@ -3,8 +3,8 @@
 #![no_main]
 
 use cli::node::{Wanted, target};
+use fuzz::target;
 use fuzz::{files::Files, parts};
-use libfuzzer_sys::fuzz_target;
 use node_init::api::{kernel_log, metrics, processes, route::route};
 use protocol::node_api::{ApiCounters, ComputeStatus, Operator, OperatorRole};
 use rustls::pki_types::CertificateDer;
@@ -24,7 +24,7 @@ const FILES: [&str; 11] = [
     "/proc/7/cgroup",
 ];
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Some(key) = mtls::certificate::key_of(&CertificateDer::from(bytes.to_vec())) {
         assert!(bytes.windows(32).any(|part| part == key.0), "a key that was not shown");
     }

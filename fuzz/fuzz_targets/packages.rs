@@ -1,11 +1,10 @@
 //! What apt and its sources say of packages, and a package's own first header.
 #![no_main]
 
-use fuzz::switches;
+use fuzz::{switches, target};
 use image::packages::{apt, deb_time, sources};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     deb_time(bytes);
     let Some((switch, text)) = switches(bytes) else { return };
     let text = String::from_utf8_lossy(text);

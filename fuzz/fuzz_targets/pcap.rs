@@ -1,8 +1,7 @@
 //! A capture, from the file's bytes to what a replay says of it.
 #![no_main]
 
-use fuzz::switches;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{switches, target};
 use provisioner::{
     config::{Options, Part},
     dhcp::answerer::Answerer,
@@ -27,7 +26,7 @@ fn store() -> Arc<Store> {
     STORE.get_or_init(made).1.clone()
 }
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Some((switch, file)) = switches(bytes) else { return };
     let Ok(capture) = capture::read(file) else { return };
     assert!(capture.frames.len() * 16 <= file.len(), "frames out of nothing");

@@ -1,10 +1,10 @@
 //! The rule in a catalogue's header that says which plural form goes with a number.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use text::gettext::PluralRule;
 
-fuzz_target!(|text: &str| {
+target!(|text: &str| {
     for text in [text, &format!("nplurals=3; plural={text}")] {
         let Ok(rule) = text.parse::<PluralRule>() else { continue };
         for n in [0, 1, 2, 5, 11, 101, u64::MAX] {

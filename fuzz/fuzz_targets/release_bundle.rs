@@ -1,7 +1,7 @@
 //! Whatever is served as a release: only the one that was signed is believed.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use release::{Bundle, sign::testing, verify};
 use std::{path::PathBuf, sync::LazyLock};
 use tokio::runtime::{Builder, Runtime};
@@ -11,7 +11,7 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
 static SCRATCH: LazyLock<PathBuf> = LazyLock::new(std::env::temp_dir);
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let Ok(bundle) = Bundle::from_bytes(bytes) else { return };
     let again = bundle.to_bytes();
     assert_eq!(Bundle::from_bytes(&again).expect("what was read").to_bytes(), again);

@@ -1,11 +1,11 @@
 //! What a service prints, cut into lines and held to a rate.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use node_init::lines::{Lines, MAX_LINE, MAX_RATE};
 use std::time::Duration;
 
-fuzz_target!(|pieces: Vec<(u16, Vec<u8>)>| {
+target!(|pieces: Vec<(u16, Vec<u8>)>| {
     let mut lines = Lines::default();
     let mut now = Duration::from_secs(1);
     let mut begun = now;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use cli::job_file::{CorpusFiles, JobFile};
+use fuzz::target;
 use image::Recipe;
-use libfuzzer_sys::fuzz_target;
 use provisioner::{
     check,
     config::Options,
@@ -14,7 +14,7 @@ use provisioner::{
 };
 use std::path::Path;
 
-fuzz_target!(|text: &str| {
+target!(|text: &str| {
     if let Ok(file) = JobFile::parse(text, Path::new("jobs/JOB.toml")) {
         let (CorpusFiles::Tsv(path) | CorpusFiles::Parallel { source: path, .. }) = &file.corpus;
         assert!(path.is_absolute() || path.starts_with("jobs"));

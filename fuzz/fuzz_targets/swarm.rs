@@ -3,7 +3,7 @@
 #![no_main]
 
 use fuzz::chain::WORLD;
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use pieces::{
     Held, Layout, Outline,
     schedule::{Action, Event, Schedule, Source},
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// 24 pieces, the last a short one.
 const BYTES: u64 = (23 << 18) + 5;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let layout = Layout::of(BYTES).expect("it has pieces");
     if let Ok(asked) = serde_json::from_slice::<PiecesAsk>(bytes) {
         if let Some(held) = Held::from_hex(layout.count(), &asked.held) {

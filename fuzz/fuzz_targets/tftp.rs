@@ -1,7 +1,7 @@
 //! A TFTP packet: what opens a transfer, the file that it names, the options that it asks for.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use provisioner::tftp::{
     care::Care,
     name::wanted,
@@ -12,7 +12,7 @@ use std::path::Component;
 
 const MAX_BLKSIZE: u16 = 1468;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let FromClient::Error(_, text) = packet::parse(bytes) {
         assert!(text.len() <= 3 * bytes.len() && !text.contains(char::is_control));
     }

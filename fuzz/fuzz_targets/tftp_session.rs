@@ -1,7 +1,8 @@
 //! A TFTP transfer against a client that says anything at any time.
 #![no_main]
 
-use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
+use arbitrary::Arbitrary;
+use fuzz::target;
 use provisioner::tftp::{
     care::{Care, MIN_RATE},
     options::negotiate,
@@ -29,7 +30,7 @@ enum Says {
     Gone,
 }
 
-fuzz_target!(|transfer: Transfer| {
+target!(|transfer: Transfer| {
     let options = [
         ("blksize", transfer.blksize.map(u64::from)),
         ("windowsize", transfer.window.map(u64::from)),

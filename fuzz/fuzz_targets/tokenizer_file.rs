@@ -1,11 +1,11 @@
 //! A tokenizer's JSON file: only those that we write ourselves are taken.
 #![no_main]
 
+use fuzz::target;
 use fuzz::texts;
-use libfuzzer_sys::fuzz_target;
 use text::Tokenizer;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let [json, sample] = texts(bytes);
     let Ok(tokenizer) = Tokenizer::from_json(&json) else { return };
     assert_eq!(tokenizer.to_json().expect("it was read"), json);

@@ -1,7 +1,7 @@
 //! Any text through a tokenizer and back.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use fuzz::target;
 use std::sync::LazyLock;
 use text::{Tokenizer, grammar};
 
@@ -11,7 +11,7 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::train(texts, 320).expect("enough text")
 });
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let ids = TOKENIZER.encode(&text).expect("any text has pieces");
     assert!(ids.len() <= text.len() + 1 && ids.iter().all(|id| (3..320).contains(id)), "{ids:?}");

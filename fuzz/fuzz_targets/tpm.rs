@@ -1,15 +1,14 @@
 //! What a TPM answers, what firmware's event log says, and what a node says of its TPM.
 #![no_main]
 
-use fuzz::parts;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{parts, target};
 use protocol::{
     Digest,
     evidence::{Chip, Evidence},
 };
 use tpm::{chip, log, verify};
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     chip::read_any_response(bytes);
     if let Ok(events) = log::parse(bytes) {
         assert!(log::replay(&events).len() <= usize::from(chip::PCRS));

@@ -2,15 +2,15 @@
 #![no_main]
 
 use abci_app::rules;
+use fuzz::target;
 use fuzz::{canonical, chain::WORLD};
-use libfuzzer_sys::fuzz_target;
 use protocol::{
     Signed, SignedReceipt, Transaction,
     state::{BatchRecord, JobRecord, NodeRecord, ReceiptRecord, ShapesRecord},
     transaction::{CreateJob, MAX_TRANSACTION_LEN},
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     canonical::<Signed<CreateJob>>(bytes);
     canonical::<NodeRecord>(bytes);
     canonical::<JobRecord>(bytes);

@@ -1,12 +1,11 @@
 //! What the kernel says of devices that appear, and whoever else can send to that socket.
 #![no_main]
 
-use fuzz::parts;
-use libfuzzer_sys::fuzz_target;
+use fuzz::{parts, target};
 use node_init::hotplug::{Intake, uevent};
 use std::time::Duration;
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     let mut intake = Intake::default();
     let mut now = Duration::ZERO;
     for datagram in parts::<16>(bytes) {

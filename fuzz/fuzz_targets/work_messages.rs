@@ -1,8 +1,8 @@
 //! What workers and parameter servers say to each other.
 #![no_main]
 
+use fuzz::target;
 use fuzz::{canonical, chain::WORLD};
-use libfuzzer_sys::fuzz_target;
 use protocol::{
     ReceiptId, Signed,
     api::{JobStatus, ReceiptView},
@@ -13,7 +13,7 @@ use protocol::{
     work::{FullLog, Pull, PullReply, ResultMessage, ResultReply, telemetry_root},
 };
 
-fuzz_target!(|bytes: &[u8]| {
+target!(|bytes: &[u8]| {
     if let Some(pull) = canonical::<Signed<Pull>>(bytes) {
         let _ = pull.verify(&WORLD.chain);
     }

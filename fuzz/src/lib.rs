@@ -5,9 +5,41 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::{borrow::Cow, fmt::Debug};
 
+#[doc(hidden)]
+pub use arbitrary;
+#[cfg(feature = "libfuzzer")]
+#[doc(hidden)]
+pub use libfuzzer_sys;
+
+/// A target: libFuzzer's, or without it a function of bytes for `tests/brief`.
+#[cfg(feature = "libfuzzer")]
+#[macro_export]
+macro_rules! target {
+    ($($target:tt)*) => {
+        use $crate::libfuzzer_sys;
+        libfuzzer_sys::fuzz_target!($($target)*);
+    };
+}
+
+/// A target: libFuzzer's, or without it a function of bytes for `tests/brief`.
+#[cfg(not(feature = "libfuzzer"))]
+#[macro_export]
+macro_rules! target {
+    (|$input:ident: $kind:ty| $body:expr) => {
+        pub(crate) fn from_bytes(bytes: &[u8]) {
+            let input = $crate::arbitrary::Unstructured::new(bytes);
+            let read = <$kind as $crate::arbitrary::Arbitrary>::arbitrary_take_rest(input);
+            // Bytes that are no such input.
+            let Ok($input) = read else { return };
+            let _: () = $body;
+        }
+    };
+}
+
 pub mod chain;
 pub mod files;
 pub mod release;
+pub mod seeds;
 
 /// Reads a borsh value, which must be written to the very bytes that it was read from: what is
 /// hashed or signed has one form.

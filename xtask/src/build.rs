@@ -41,14 +41,16 @@ pub fn run(arguments: &[&str], environment: &[(&str, OsString)]) -> anyhow::Resu
     Ok(())
 }
 
+/// The whole workspace but for what only tests want: chosen packages would have their dependencies built
+/// once more, with fewer features.
+const PROGRAMS: &[&str] = &["build", "--release", "--workspace", "--exclude", "fuzz"];
+
 /// Builds the programs that run on the host, and node-init for the image.
 pub fn programs() -> anyhow::Result<()> {
     std::thread::scope(|both| {
         // Each ends in a long piece for one core alone: they are built side by side.
         let init = both.spawn(init);
-        // The whole workspace: chosen packages would have their dependencies built once more,
-        // with fewer features.
-        let host = run(&["build", "--release", "--workspace"], &[]);
+        let host = run(PROGRAMS, &[]);
         let init = init.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         host.and(init)
     })
@@ -56,7 +58,7 @@ pub fn programs() -> anyhow::Result<()> {
 
 /// As [`programs`], those of the host alone and without a word: for commands whose output is read.
 pub fn programs_quietly() -> anyhow::Result<()> {
-    run(&["build", "--quiet", "--release", "--workspace"], &[])
+    run(&[PROGRAMS, &["--quiet"]].concat(), &[])
 }
 
 /// Programs that run as PID 1 or beside it are built for this target by name, so that

@@ -49,7 +49,9 @@ fn parse_line(line: &str) -> Vec<Source> {
         .split_whitespace()
         .filter_map(|option| option.split_once('='))
         .find(|(name, _)| name.eq_ignore_ascii_case("signed-by"))
-        .map(|(_, value)| value.replace(',', " "))
+        .map(|(_, value)| {
+            value.split(',').filter(|key| !key.is_empty()).collect::<Vec<_>>().join(" ")
+        })
         .unwrap_or_default();
     vec![Source { uri, suite, components: words.collect(), signed_by }]
 }

@@ -123,8 +123,8 @@ fn nightly() -> Command {
 /// Builds everything in `fuzz/`; gives the folder of programs.
 fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let status = nightly()
-        .args(["build", "--release", "--locked", "--bins", "--examples", "--target", TRIPLE])
-        .arg("--target-dir")
+        .args(["build", "--release", "--locked", "--package", "fuzz", "--features", "libfuzzer"])
+        .args(["--bins", "--examples", "--target", TRIPLE, "--target-dir"])
         .arg(target)
         .env("RUSTFLAGS", RUSTFLAGS.join(" "))
         // A crash names its lines.

@@ -18,8 +18,20 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
     setup::install(purpose)?;
     let packages = setup::packages(sources)?;
     build::init()?;
-    build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
-    build::run(&["build", "--quiet", "--release", "--workspace", "--example", "hostile"], &[])?;
+    build::programs_quietly()?;
+    build::run(
+        &[
+            "build",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--exclude",
+            "fuzz",
+            "--example",
+            "hostile",
+        ],
+        &[],
+    )?;
     let service = workspace::target().join("release/examples/hostile");
     let image = workspace::target().join("long/hostile").join(format!("{kernel:?}"));
     build::image_with(&packages, kernel, build::CPU, &service, &image)

@@ -77,7 +77,7 @@ pub(super) fn run(sources: &Sources) -> anyhow::Result<()> {
 
     println!("building an image of it, to look at its settings as it runs");
     build::init()?;
-    build::run(&["build", "--quiet", "--release", "--workspace"], &[])?;
+    build::programs_quietly()?;
     let image = workspace::target().join("long/kernel-image");
     build::image_into(&packages, KernelFrom::Source, build::CPU, &image)?;
     settings(&checker, &ours, &image)?;

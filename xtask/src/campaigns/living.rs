@@ -30,7 +30,19 @@ fn run(sources: &Sources, what: &str) -> anyhow::Result<()> {
     let packages = setup::packages(sources)?;
     setup::tools(&packages)?;
     build::programs()?;
-    build::run(&["build", "--quiet", "--release", "--workspace", "--example", "bad_service"], &[])?;
+    build::run(
+        &[
+            "build",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--exclude",
+            "fuzz",
+            "--example",
+            "bad_service",
+        ],
+        &[],
+    )?;
     let bad = workspace::target().join("release/examples/bad_service");
     let folder = workspace::target().join("living");
     fs::create_dir_all(&folder)?;
