@@ -33,7 +33,7 @@ pub enum Cause {
     Reimage,
     /// It is not trusted.
     Quarantine,
-    /// It is trusted again.
+    /// It is trusted again, or works again.
     Release,
     /// It is here no more.
     Retire,
@@ -176,7 +176,7 @@ pub fn next(from: MachineState, cause: Cause) -> Option<MachineState> {
         (Ready | Draining | Booting, Reimage | Ends) => Reimaging,
 
         (Pending | Approved | Booting | Reimaging, Overdue) => Discovered,
-        (Draining, Overdue) => Ready,
+        (Draining, Overdue | Release) => Ready,
         _ => return None,
     })
 }
@@ -234,7 +234,7 @@ impl Cause {
             Self::Drain => "it was asked to finish its work",
             Self::Reimage => "it was asked to boot anew",
             Self::Quarantine => "it was put in quarantine",
-            Self::Release => "it was let out of quarantine",
+            Self::Release => "its quarantine, or its drain, was ended",
             Self::Retire => "it was retired",
             Self::Restore => "it was taken back",
         }
@@ -353,6 +353,11 @@ mod tests {
         let words = |state| commands(state).map(Cause::as_str).collect::<Vec<_>>();
         assert_eq!(words(MachineState::Quarantined), ["release", "retire"]);
         assert_eq!(words(MachineState::Retired), ["restore"]);
+        assert_eq!(
+            words(MachineState::Draining),
+            ["reimage", "quarantine", "release", "retire"],
+            "a drain is ended as it was begun"
+        );
         assert_eq!(words(MachineState::Ready), ["drain", "reimage", "quarantine", "retire"]);
     }
 

@@ -382,7 +382,7 @@ fn token(command: &TokenCommand, place: &Place) -> anyhow::Result<()> {
 
 fn revoke(database: &Place, mac: Mac) -> anyhow::Result<()> {
     let store = existing(database)?;
-    match store.revoke(mac, unix_ms())? {
+    match store.revoke(mac, None, unix_ms())? {
         Revocation::Done(node) => {
             let text = format!("node key {} was revoked on this host", node.short());
             store.record(&[Record::new(mac, Kind::Enrol, text)])?;

@@ -6,19 +6,21 @@ mod act;
 mod approvals;
 mod console;
 pub mod groups;
-mod job;
+mod hardware;
+pub mod jobs;
 mod machine;
 pub mod miners;
 mod overview;
 mod sign;
 mod style;
 mod text;
+mod timeline;
 mod work;
 
-pub use approvals::approvals;
-pub use machine::{Machine, machine};
+pub use approvals::{Asks, approvals};
+pub use machine::{Machine, Part, REVOKE, machine};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-pub use overview::{Seen, live, overview};
+pub use overview::{Seen, overview};
 use protocol::{
     boot::StageState,
     fleet::{MachineStatus, UpstreamStatus},
@@ -26,28 +28,9 @@ use protocol::{
 pub use sign::sign_in;
 pub use text::moment;
 
-/// `GET /jobs`.
-pub fn jobs(
-    upstream: &UpstreamStatus,
-    machines: &[MachineStatus],
-    operator: Option<&str>,
-) -> Markup {
-    let jobs = || upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
-    watched(
-        "Jobs · aliaOS",
-        operator,
-        html! {
-            main {
-                (silent(upstream))
-                @if jobs().next().is_none() {
-                    h2 { "Jobs" }
-                    p.quiet { "None is known. " code { "alia job submit" } " makes one." }
-                }
-                @for job in jobs() { (job::section(job, machines)) }
-            }
-        },
-    )
-}
+/// The pages that each page leads to.
+const PAGES: [(&str, &str); 4] =
+    [("/", "Machines"), ("/approvals", "Approvals"), ("/jobs", "Jobs"), ("/groups", "Groups")];
 
 /// Where a machine stands, at a glance.
 fn state_tag(machine: &MachineStatus) -> Markup {
@@ -55,17 +38,23 @@ fn state_tag(machine: &MachineStatus) -> Markup {
     html! { span class={ "stands " (state.as_str()) } { (state.as_str()) } }
 }
 
+/// What of a page is kept as it is now, where there is a script: of one machine, or of all. `place` is
+/// where it is, where the page's own address is another.
+fn live(mac: Option<&str>, place: Option<&str>, body: Markup) -> Markup {
+    html! { div #live data-mac=[mac] data-place=[place] { (body) } }
+}
+
 /// A page that shows what goes on: without JavaScript it is loaded anew now and then.
-fn watched(title: &str, operator: Option<&str>, body: Markup) -> Markup {
-    frame(title, operator, true, body)
+fn watched(title: &str, at: &str, operator: Option<&str>, main: Markup) -> Markup {
+    frame(title, at, operator, true, main)
 }
 
-/// A page on which somebody writes.
-fn page(title: &str, operator: Option<&str>, body: Markup) -> Markup {
-    frame(title, operator, false, body)
+/// A page on which somebody writes. `at` is the one of [`PAGES`] that it belongs to.
+fn page(title: &str, at: &str, operator: Option<&str>, main: Markup) -> Markup {
+    frame(title, at, operator, false, main)
 }
 
-fn frame(title: &str, operator: Option<&str>, anew: bool, body: Markup) -> Markup {
+fn frame(title: &str, at: &str, operator: Option<&str>, anew: bool, main: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -80,26 +69,27 @@ fn frame(title: &str, operator: Option<&str>, anew: bool, body: Markup) -> Marku
                 @if anew { noscript { meta http-equiv="refresh" content="10"; } }
             }
             body {
-                header {
+                a.skip href="#main" { "To the content" }
+                header { div {
                     h1 { a href="/" { "aliaOS" } }
                     nav aria-label="Pages" {
-                        a href="/" { "Machines" }
-                        a href="/approvals" { "Approvals" }
-                        a href="/jobs" { "Jobs" }
-                        a href="/groups" { "Groups" }
+                        @for (path, name) in PAGES {
+                            a href=(path) aria-current=[(path == at).then_some("page")] { (name) }
+                        }
                     }
                     span #link.quiet role="status" {}
                     @match operator {
                         None => { a.end href="/sign-in" { "Sign in" } },
                         Some(operator) => {
                             form.end method="post" action="/sign-out" {
-                                span.quiet { (operator) " " }
+                                span.quiet { (operator) }
                                 button type="submit" { "Sign out" }
                             }
                         },
                     }
-                }
-                (body)
+                } }
+                (main)
+                script { (PreEscaped(style::SCRIPT)) }
             }
         }
     }

@@ -243,7 +243,7 @@ async fn a_revocation_acts_at_once_and_an_approval_ends_it() {
     assert_eq!(alive(&mut stream).await.0, 204);
 
     let store = &site.running.store;
-    assert_eq!(store.revoke(Site::mac(), 5).unwrap(), Revocation::Done(node.public()));
+    assert_eq!(store.revoke(Site::mac(), None, 5).unwrap(), Revocation::Done(node.public()));
     let (status, text) = alive(&mut stream).await;
     assert!(status == 403 && text.contains("was revoked"), "{status} {text}");
     for (status, text) in [site.ask(MAC, &node, BOOT).await, site.enrol(MAC, &node, LATER).await] {
@@ -255,7 +255,7 @@ async fn a_revocation_acts_at_once_and_an_approval_ends_it() {
     let anna = Actor::Operator("anna".into());
     assert!(store.approve(Site::mac(), &node.public(), &anna, unix_ms()).unwrap());
     assert_eq!(alive(&mut stream).await.0, 204);
-    assert_eq!(store.revoke(OTHER.parse().unwrap(), 5).unwrap(), Revocation::NoNode);
+    assert_eq!(store.revoke(OTHER.parse().unwrap(), None, 5).unwrap(), Revocation::NoNode);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -437,7 +437,8 @@ async fn what_a_nodes_sensors_say_is_shown_and_kept_until_they_say_something_els
         plain().get(url).send().await.unwrap().text().await.unwrap()
     };
     let machine = html(format!("/machines/{MAC}")).await;
-    for told in ["312 W", "47 °C", "61 °C", "NVIDIA &lt;b&gt;", "No ledger is configured"] {
+    for told in ["312 W", "47 °C", "61 °C", "NVIDIA &lt;b&gt;", "this provisioner asks no ledger"]
+    {
         assert!(machine.contains(told), "{told}: {machine}");
     }
     assert!(html("/".into()).await.contains("of 1 machines that measure it"));

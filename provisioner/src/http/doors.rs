@@ -45,7 +45,7 @@ const DOORS: &[(&str, Door)] = &[
     ("/image/{digest}/{file}", Door::Both),
     ("/ipxe/{file}", Door::Both),
     ("/jobs", Door::Both),
-    ("/live", Door::Both),
+    ("/jobs/{job}", Door::Both),
     ("/machines/{mac}", Door::Both),
     ("/metrics", Door::Both),
     ("/readyz", Door::Both),

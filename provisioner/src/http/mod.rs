@@ -31,7 +31,7 @@
 //! | `GET /v1/openapi.json` | programs | the description of what is for programs |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `/v1/config`, `/v1/groups`, … | operators | machines' configuration: `configuration` has the table |
-//! | `GET /`, `/approvals`, `/jobs`, `/machines/{mac}` | people | the page |
+//! | `GET /`, `/approvals`, `/jobs`, `/jobs/{job}`, `/machines/{mac}` | people | the page |
 //! | `/sign-in`, `/sign-out`, `POST /machines/{mac}/do` | operators in a browser | to act |
 //! | `GET /metrics`, `/healthz`, `/readyz` | Prometheus, supervisors | how we are |
 //! | `GET`, `POST /miners`, `GET /miners/{address}` | miners | registering, an owner's tokens |
@@ -222,11 +222,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/miners/{address}", get(miners::owner))
         .route("/v1/time", post(time::time))
         .route("/", get(pages::overview))
-        .route("/live", get(pages::live))
         .route("/machines/{mac}", get(pages::machine))
         .route("/machines/{mac}/do", post(pages::act))
         .route("/approvals", get(pages::approvals))
         .route("/jobs", get(pages::jobs))
+        .route("/jobs/{job}", get(pages::job))
         .route("/sign-in", get(session::form).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
         .route("/healthz", get(ops::healthz))

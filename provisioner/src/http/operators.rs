@@ -10,7 +10,8 @@ use super::{
 use crate::{
     access::{self, Token},
     life::{self, Actor, Cause},
-    store::{Added, Moved, Revocation},
+    machine::Mac,
+    store::{Added, Moved, Revocation, Store},
     timeline::{Kind, Record, unix_ms},
 };
 use axum::{
@@ -20,6 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use protocol::{
+    PublicKey,
     fleet::{Command, Life, NewOperator, OperatorStatus, OperatorToken, Revoked},
     problem::ProblemDetails,
 };
@@ -130,27 +132,36 @@ pub(super) async fn revoke(
     Path(machine): Path<String>,
 ) -> Result<Json<Revoked>, Problem> {
     let mac = mac(&machine)?;
-    let revocation = app
-        .store
-        .run(move |store| {
-            let revocation = store.revoke(mac, unix_ms())?;
-            if let Revocation::Done(node) = &revocation {
-                let text = format!("node key {} was revoked by operator {name}", node.short());
-                store.record(&[Record::new(mac, Kind::Enrol, text)])?;
-            }
-            Ok(revocation)
-        })
-        .await?;
+    let revocation = put_out(&app, mac, None, &name).await?;
     match revocation {
         Revocation::Done(node) => Ok(Json(Revoked { node })),
         Revocation::NoNode => {
             Err(Problem::new(StatusCode::NOT_FOUND, format!("no machine {mac} was taken in")))
         }
-        Revocation::Full => {
-            let text = "so many node keys are revoked that there is room for no more";
-            Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, text))
-        }
+        Revocation::Full => Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, NO_ROOM)),
     }
+}
+
+/// No more keys can be revoked.
+pub(super) const NO_ROOM: &str = "so many node keys are revoked that there is room for no more";
+
+/// Revokes the node key of a machine, the one that is meant where one is, and tells its timeline.
+pub(super) async fn put_out(
+    app: &App,
+    mac: Mac,
+    meant: Option<PublicKey>,
+    operator: &str,
+) -> Result<Revocation, Problem> {
+    let operator = operator.to_owned();
+    let work = move |store: &Store| {
+        let revocation = store.revoke(mac, meant.as_ref(), unix_ms())?;
+        if let Revocation::Done(node) = &revocation {
+            let text = format!("node key {} was revoked by operator {operator}", node.short());
+            store.record(&[Record::new(mac, Kind::Enrol, text)])?;
+        }
+        Ok(revocation)
+    };
+    Ok(app.store.run(work).await?)
 }
 
 /// The operators.

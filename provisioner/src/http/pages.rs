@@ -3,13 +3,14 @@
 use super::{
     App, Problem, api, console,
     listing::Sought,
-    mac,
+    mac, operators,
     session::{Acting, Visitor},
 };
 use crate::{
     life::{self, Actor, Cause},
+    machine::Mac,
     page,
-    store::{Filter, Moved},
+    store::{Filter, Moved, Revocation, StoreError},
     timeline::unix_ms,
 };
 use axum::{
@@ -21,7 +22,7 @@ use axum::{
 use maud::Markup;
 use protocol::{
     PublicKey,
-    fleet::{Life, MachineState},
+    fleet::{Life, MachineState, MachineStatus},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       frame-ancestors 'none'; base-uri 'none'";
 /// Machines on one page.
 const A_PAGE: u32 = 50;
+/// The longest text that jobs are searched for.
+const MAX_SEARCH_LEN: usize = 100;
 /// Machines that need somebody, shown first.
 const FIRST: u32 = 12;
 
@@ -55,14 +58,6 @@ pub(super) async fn overview(
     Ok(html(page::overview(&seen(&app, &sought).await?, operator.as_deref())))
 }
 
-/// `GET /live`: the part of the page that changes.
-pub(super) async fn live(
-    State(app): State<Arc<App>>,
-    Query(sought): Query<Sought>,
-) -> Result<Response, Problem> {
-    Ok(html(page::live(&seen(&app, &sought).await?)))
-}
-
 /// `GET /approvals`: the machines that wait for somebody's word.
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
@@ -70,18 +65,55 @@ pub(super) async fn approvals(
 ) -> Result<Response, Problem> {
     let now = unix_ms();
     let filter = Filter { state: Some(MachineState::Pending), most: A_PAGE, ..Filter::default() };
-    let waiting = app.store.run(move |store| store.listed(&filter, now)).await?;
-    Ok(html(page::approvals(&waiting, operator.as_deref(), now)))
+    let waiting = app.store.run(move |store| {
+        let asks = |machine: MachineStatus| {
+            let mac = machine.mac.parse::<Mac>().ok();
+            let hardware = mac.map(|mac| store.hardware(mac)).transpose()?.unwrap_or_default();
+            Ok(page::Asks { machine, hardware })
+        };
+        store.listed(&filter, now)?.into_iter().map(asks).collect::<Result<Vec<_>, StoreError>>()
+    });
+    Ok(html(page::approvals(&waiting.await?, operator.as_deref(), now)))
+}
+
+/// Which jobs are shown: as the page's form and its links say.
+#[derive(Deserialize)]
+pub(super) struct Jobs {
+    #[serde(default)]
+    search: String,
+    #[serde(default)]
+    phase: String,
+    #[serde(default)]
+    skip: String,
 }
 
 /// `GET /jobs`: what the parameter servers work at.
 pub(super) async fn jobs(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
+    Query(Jobs { search, phase, skip }): Query<Jobs>,
+) -> Response {
+    let wanted = page::jobs::Wanted {
+        search: search.trim().chars().take(MAX_SEARCH_LEN).collect(),
+        phase: Some(phase).filter(|phase| !phase.is_empty()),
+        skip: skip.parse().unwrap_or(0),
+    };
+    let upstream = app.upstream.borrow().clone();
+    html(page::jobs::list(&upstream, &wanted, operator.as_deref()))
+}
+
+/// `GET /jobs/{job}`: one, with who works at it and what was done last.
+pub(super) async fn job(
+    State(app): State<Arc<App>>,
+    Visitor(operator): Visitor,
+    Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let upstream = (**app.upstream.borrow()).clone();
+    let upstream = app.upstream.borrow().clone();
+    let missing = "no parameter server told of that job: see /jobs";
+    let job = page::jobs::find(&upstream, &id)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, missing))?;
     let machines = app.store.run(|store| store.machines(unix_ms())).await?;
-    Ok(html(page::jobs(&upstream, &machines, operator.as_deref())))
+    Ok(html(page::jobs::job(&upstream, job, &machines, operator.as_deref())))
 }
 
 /// `GET /machines/{mac}`.
@@ -90,20 +122,44 @@ pub(super) async fn machine(
     Visitor(operator): Visitor,
     Path(name): Path<String>,
     Query(sought): Query<console::Sought>,
+    Query(events): Query<Events>,
 ) -> Result<Response, Problem> {
-    let shown = shown(&app, &name, &sought).await?;
+    let shown = shown(&app, &name, &sought, events).await?;
     Ok(html(page::machine(&shown, operator.as_deref(), None)))
 }
 
+/// Which part of a machine's timeline its page shows.
+#[derive(Default, Deserialize)]
+pub(super) struct Events {
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    skip: String,
+}
+
 /// What a machine's page shows.
-async fn shown(app: &App, name: &str, sought: &console::Sought) -> Result<page::Machine, Problem> {
+async fn shown(
+    app: &App,
+    name: &str,
+    sought: &console::Sought,
+    Events { event, skip }: Events,
+) -> Result<page::Machine, Problem> {
     let mac = mac(name)?;
     let detail = api::detail(app, name).await?;
     let (console, before) = console::look(app, mac, sought.lines()).await?;
     let work = api::work_of(app, detail.machine.node);
     let groups = app.configured.own(mac).await.effective.groups;
     let sought = sought.shown();
-    Ok(page::Machine { now: unix_ms(), detail, groups, work, console, before, sought })
+    let revoked = match detail.machine.node {
+        Some(node) => app.store.run(move |store| store.is_revoked(&node)).await?,
+        None => false,
+    };
+    let part = page::Part {
+        kind: Some(event).filter(|kind| !kind.is_empty()),
+        skip: skip.parse().unwrap_or(0),
+    };
+    let now = unix_ms();
+    Ok(page::Machine { now, detail, revoked, groups, work, console, before, sought, part })
 }
 
 /// What an operator asks of a machine by its page.
@@ -112,9 +168,11 @@ pub(super) struct Asked {
     #[serde(rename = "do")]
     what: String,
     /// The machine's state, and since when, as the page showed it.
+    #[serde(default)]
     state: String,
+    #[serde(default)]
     since: u64,
-    /// The key that the page showed, where one waits.
+    /// The key that the page showed: the one that waits, or the one to be revoked.
     #[serde(default)]
     node: Option<PublicKey>,
     /// Where to go then.
@@ -132,33 +190,41 @@ pub(super) async fn act(
     let mac = mac(&name)?;
     let bad = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
     let asked = asked.map_err(|error| bad(error.body_text()))?.0;
-    let cause: Cause =
-        asked.what.parse().map_err(|error: life::UnknownCause| bad(error.to_string()))?;
-    let actor = Actor::Operator(operator.clone());
-    let (state, since, node) = (asked.state.clone(), asked.since, asked.node);
-    let expected = move |life: &Life| life.state.as_str() == state && life.since == since;
-    let commanded = app
-        .store
-        .run(move |store| store.command(mac, cause, node.as_ref(), expected, &actor, unix_ms()));
-    let (moved, _) = commanded.await?;
-    let wrong = match moved {
-        Moved::To(_) => {
-            let to = if asked.from == "approvals" {
-                "/approvals".into()
-            } else {
-                format!("/machines/{mac}")
-            };
-            return Ok(Redirect::to(&to).into_response());
+    let changed =
+        "The machine changed since the page was loaded. This is how it is now; nothing was done.";
+    let wrong = if asked.what == page::REVOKE {
+        let key = asked.node.ok_or_else(|| bad("which key is to be revoked is not said".into()))?;
+        match operators::put_out(&app, mac, Some(key), &operator).await? {
+            Revocation::Done(_) => None,
+            Revocation::NoNode => Some(changed.to_owned()),
+            Revocation::Full => Some(operators::NO_ROOM.to_owned()),
         }
-        Moved::Unknown => return Err(api::unknown(&mac.to_string())),
-        Moved::Changed => "The machine changed since the page was loaded. This is how it is now; \
-                           nothing was done."
-            .to_owned(),
-        Moved::Not(state) => {
-            format!("{} does nothing while a machine is {}.", cause.as_str(), state.as_str())
+    } else {
+        let cause: Cause =
+            asked.what.parse().map_err(|error: life::UnknownCause| bad(error.to_string()))?;
+        let actor = Actor::Operator(operator.clone());
+        let (state, since, node) = (asked.state, asked.since, asked.node);
+        let expected = move |life: &Life| life.state.as_str() == state && life.since == since;
+        let commanded = app.store.run(move |store| {
+            store.command(mac, cause, node.as_ref(), expected, &actor, unix_ms())
+        });
+        match commanded.await?.0 {
+            Moved::To(_) => None,
+            Moved::Unknown => return Err(api::unknown(&mac.to_string())),
+            Moved::Changed => Some(changed.to_owned()),
+            Moved::Not(state) => Some(format!(
+                "{} does nothing while a machine is {}.",
+                cause.as_str(),
+                state.as_str()
+            )),
         }
     };
-    let shown = shown(&app, &name, &console::Sought::default()).await?;
+    let Some(wrong) = wrong else {
+        let queue = asked.from == "approvals";
+        let to = if queue { "/approvals".into() } else { format!("/machines/{mac}") };
+        return Ok(Redirect::to(&to).into_response());
+    };
+    let shown = shown(&app, &name, &console::Sought::default(), Events::default()).await?;
     let mut response = html(page::machine(&shown, Some(&operator), Some(&wrong)));
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)

@@ -1,32 +1,61 @@
-//! What an operator may do to a machine: a form each, which works without a script. What loses work
-//! asks once more, by a part that opens.
+//! What an operator may do to a machine: a form each, which works without a script. What needs a word
+//! before it is meant asks once more, by a part that opens.
 
 use crate::life::{self, Cause};
 use maud::{Markup, html};
-use protocol::fleet::MachineStatus;
+use protocol::{
+    PublicKey,
+    fleet::{MachineState, MachineStatus},
+};
 
-/// The actions of a machine in its state; for who is no operator, where to sign in.
-pub(super) fn actions(machine: &MachineStatus, operator: Option<&str>) -> Markup {
+/// What the form of a revocation asks for: no cause in a machine's life, but the end of its key.
+pub const REVOKE: &str = "revoke";
+
+/// The actions of a machine in its state; for who is no operator, where to sign in. `key` is the node
+/// key that can be revoked.
+pub(super) fn actions(
+    machine: &MachineStatus,
+    key: Option<&PublicKey>,
+    operator: Option<&str>,
+) -> Markup {
     if operator.is_none() {
         let to = format!("/sign-in?to=/machines/{}", machine.mac);
-        return html! { p.quiet { a href=(to) { "Sign in" } " as an operator to act on it." } };
+        return html! { p #actions.quiet { a href=(to) { "Sign in" } " as an operator to act on it." } };
     }
     let causes = life::commands(machine.life.state).filter(|cause| {
         // There is nothing to approve where no key waits.
         *cause != Cause::Approve || machine.pending.is_some()
     });
     html! {
-        div.actions role="group" aria-label="Actions" {
+        div #actions.actions role="group" aria-label="Actions" {
             @for cause in causes {
                 @match warning(cause) {
                     None => { (form(machine, cause, "machine")) },
-                    Some(warning) => {
-                        details {
+                    Some((warning, rest)) => {
+                        details id={ "ask-" (cause.as_str()) } {
                             summary { (name(cause)) "…" }
-                            p { (warning) }
+                            p {
+                                (warning)
+                                @if let Some(rest) = rest { " " code { (rest) " " (machine.name) } "." }
+                            }
                             (form(machine, cause, "machine"))
                         }
                     },
+                }
+            }
+            @if let Some(key) = key {
+                details #ask-revoke {
+                    summary { "Revoke key…" }
+                    p {
+                        "Node key " code { (key.short()) } " is worth nothing from then on: the machine is \
+                         not taken in with it, and its certificates end. Only "
+                        code { "provisioner approve" } " on this provisioner's host undoes it."
+                    }
+                    form id={ "do-revoke-" (machine.mac) } method="post" action={ "/machines/" (machine.mac) "/do" } {
+                        input type="hidden" name="do" value=(REVOKE);
+                        input type="hidden" name="node" value=(key);
+                        button.grave type="submit" { "Revoke the key of " (machine.name) }
+                    }
                 }
             }
         }
@@ -35,8 +64,13 @@ pub(super) fn actions(machine: &MachineStatus, operator: Option<&str>) -> Markup
 
 /// The form that asks for one thing; `from` says which page shows it.
 pub(super) fn form(machine: &MachineStatus, cause: Cause, from: &str) -> Markup {
+    let kind = match cause {
+        Cause::Approve | Cause::Release | Cause::Restore => "first",
+        cause if warning(cause).is_some() => "grave",
+        _ => "plain",
+    };
     html! {
-        form method="post" action={ "/machines/" (machine.mac) "/do" } {
+        form id={ "do-" (cause.as_str()) "-" (machine.mac) } method="post" action={ "/machines/" (machine.mac) "/do" } {
             input type="hidden" name="do" value=(cause.as_str());
             input type="hidden" name="state" value=(machine.life.state.as_str());
             input type="hidden" name="since" value=(machine.life.since);
@@ -44,8 +78,12 @@ pub(super) fn form(machine: &MachineStatus, cause: Cause, from: &str) -> Markup 
             @if let Some(node) = machine.pending.filter(|_| cause == Cause::Approve) {
                 input type="hidden" name="node" value=(node);
             }
-            button type="submit" class=(if warning(cause).is_some() { "grave" } else { "plain" }) {
-                (name(cause)) " " (machine.name)
+            button type="submit" class=(kind) {
+                @if (cause, machine.life.state) == (Cause::Release, MachineState::Draining) {
+                    "Let " (machine.name) " work again"
+                } @else {
+                    (name(cause)) " " (machine.name)
+                }
             }
         }
     }
@@ -65,13 +103,24 @@ fn name(cause: Cause) -> &'static str {
     }
 }
 
-fn warning(cause: Cause) -> Option<&'static str> {
-    match cause {
-        Cause::Reimage => Some("It restarts at once. The work that it has in hand is lost."),
-        Cause::Quarantine => Some("It boots nothing and is not taken in until it is released."),
+/// What is said before it is meant, and the command that does the rest of it, where there is a rest.
+fn warning(cause: Cause) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match cause {
+        Cause::Drain => (
+            "Here it is marked, for half an hour at most. What has its node finish its work and take \
+             no more is",
+            Some("alia node drain"),
+        ),
+        Cause::Reimage => (
+            "From now on it is waited for until it asks what to boot, a quarter of an hour at most. \
+             Nothing here restarts it, and the work that it has in hand is lost when it is restarted: by \
+             its power button, or by",
+            Some("alia node reboot"),
+        ),
+        Cause::Quarantine => ("It boots nothing and is not taken in until it is released.", None),
         Cause::Retire => {
-            Some("It boots nothing from then on, and leaves the lists of what needs somebody.")
+            ("It boots nothing from then on, and leaves the lists of what needs somebody.", None)
         }
-        _ => None,
-    }
+        _ => return None,
+    })
 }

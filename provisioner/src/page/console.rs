@@ -1,5 +1,5 @@
 //! A machine's console: its last lines, or those that were sought, which a URL says. A script, where there
-//! is one, appends what comes.
+//! is one, appends what comes, and nobody else changes them then.
 
 use super::{machine::Machine, text::moment};
 use maud::{Markup, html};
@@ -28,14 +28,14 @@ pub(super) fn section(shown: &Machine) -> Markup {
                         }
                     }
                 }
-                button type="submit" { "Show" }
+                button type="submit" { "Show lines" }
                 @if !whole { a href={ "/machines/" (mac) "#console" } { "Newest" } }
             }
             @if console.lines.is_empty() {
                 @if whole {
-                    p.quiet { "Nothing came of it. A machine sends its console's lines once it is taken in." }
+                    p.none { "Nothing came of it yet. A machine sends its console's lines once it is taken in." }
                 } @else {
-                    p.quiet { "No line of it is so." }
+                    p.none { "No line of it is so." }
                 }
             }
             @if shown.before && let Some(first) = console.lines.first() {
@@ -47,7 +47,7 @@ pub(super) fn section(shown: &Machine) -> Markup {
                 p.quiet { (console.gone) " older lines went, to make room." }
             }
             ol.console #lines tabindex="0" aria-label="Lines of the console"
-                data-mac=[whole.then_some(mac)]
+                data-mac=[whole.then_some(mac)] data-own[whole]
                 data-last=(console.lines.last().map_or(0, |line| line.id)) {
                 @for line in &console.lines { (entry(line)) }
             }

@@ -1,6 +1,9 @@
 //! Groups of machines, and the history of the configuration: to read, and for operators to change.
 
-use super::{page, text::moment};
+use super::{
+    page,
+    text::{count, moment},
+};
 use crate::groups::{Document, Group, Json, Placed};
 use maud::{Markup, html};
 use protocol::configuration::{Change, History};
@@ -57,13 +60,14 @@ pub struct Tried<'a> {
 pub fn list(configuration: &Configuration, operator: Option<&str>, wrong: Option<&str>) -> Markup {
     page(
         "Groups · aliaOS",
+        "/groups",
         operator,
         html! {
-            main {
+            main #main {
                 h2 { "Groups" }
                 @if let Some(wrong) = wrong { p.problem role="alert" { (wrong) } }
                 @if configuration.document.group.is_empty() {
-                    p.quiet { "None. Machines of a group have settings in common; what can be set is in docs/configuration.md." }
+                    p.none { strong { "None yet." } " Machines of a group have settings in common: network, disks, whose they are. An operator makes one below; what can be set is in docs/configuration.md." }
                 }
                 @for (name, group) in &configuration.document.group {
                     article.card {
@@ -76,10 +80,6 @@ pub fn list(configuration: &Configuration, operator: Option<&str>, wrong: Option
                         (labels(group))
                     }
                 }
-                p {
-                    a href="/history" { "History" } ", now at revision " (configuration.revision) " · "
-                    a href="/v1/config/export" download="fleet.toml" { "Export as one file" }
-                }
                 @if operator.is_some() {
                     details {
                         summary { "New group…" }
@@ -87,12 +87,88 @@ pub fn list(configuration: &Configuration, operator: Option<&str>, wrong: Option
                             (meant(configuration.revision))
                             label for="name" { "Name" }
                             input #name name="name" required maxlength="64" autocomplete="off" spellcheck="false";
-                            button type="submit" { "Make group" }
+                            button.first type="submit" { "Make group" }
                         }
                     }
                 } @else {
                     p.quiet { a href="/sign-in?to=/groups" { "Sign in" } " as an operator to change them." }
                 }
+                h3 { "The whole configuration" }
+                p {
+                    "It is at revision " (configuration.revision) ": "
+                    a href="/history" { "its history" } ", or "
+                    a href="/v1/config/export" download="fleet.toml" { "export it as one file" } "."
+                }
+                @if operator.is_some() {
+                    details {
+                        summary { "Import a file…" }
+                        p { "It takes the place of all that is configured now. What it would change is shown first." }
+                        (import_form(configuration.revision, "", "", true))
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// The form of an import: to look at what it would change, or to do it.
+fn import_form(revision: u64, text: &str, why: &str, look: bool) -> Markup {
+    html! {
+        form.stack method="post" action="/import" {
+            (meant(revision))
+            @if look {
+                input type="file" hidden disabled data-into="file" accept=".toml,.json,text/*"
+                    aria-label="The file";
+            }
+            label for="file" { "What an export gave, as TOML or JSON" }
+            textarea #file name="file" rows="12" required spellcheck="false" autocomplete="off" { (text) }
+            label for="import-why" { "Why" }
+            input #import-why name="why" value=(why) maxlength="200" autocomplete="off";
+            @if look {
+                button.first type="submit" name="look" value="true" { "Show what it changes" }
+            } @else {
+                div.actions {
+                    button.grave type="submit" { "Import it" }
+                    button type="submit" name="look" value="true" { "Look again" }
+                }
+            }
+        }
+    }
+}
+
+/// A file that somebody wants to import, and what it changes, or why it is not taken.
+pub struct Import<'a> {
+    /// The revision that it is for.
+    pub revision: u64,
+    /// The file.
+    pub text: &'a str,
+    /// Why it is imported.
+    pub why: &'a str,
+    /// What it would change.
+    pub changes: Result<&'a [Change<Json>], &'a str>,
+}
+
+/// `POST /import`, before it is done.
+pub fn import(shown: &Import<'_>, operator: &str) -> Markup {
+    let Import { revision, text, why, changes } = shown;
+    page(
+        "Import · aliaOS",
+        "/groups",
+        Some(operator),
+        html! {
+            main #main {
+                h2 { "Import of the configuration" }
+                @match changes {
+                    Err(wrong) => p.problem role="alert" { (wrong) },
+                    Ok([]) => p.none { "It is what is configured already: importing it changes nothing." },
+                    Ok(changes) => {
+                        p { "It changes " strong { (count(changes.len(), "value")) } ", and nothing is changed yet:" }
+                        ul.changes { @for change in changes.iter().take(CHANGES) { (line(change)) } }
+                        @if changes.len() > CHANGES { p.quiet { "and " (changes.len() - CHANGES) " more" } }
+                    },
+                }
+                (import_form(*revision, text, why, changes.as_ref().map_or(true, |changes| changes.is_empty())))
+                p { a href="/groups" { "Back, and import nothing" } }
             }
         },
     )
@@ -111,9 +187,10 @@ pub fn group(
     let members = configuration.members(name);
     page(
         &format!("{name} · aliaOS"),
+        "/groups",
         operator,
         html! {
-            main {
+            main #main {
                 h2 { "Group " bdi { (name) } }
                 @if let Some(wrong) = tried.wrong { p.problem role="alert" { (wrong) } }
                 @if !group.about.is_empty() { p { (group.about) } }
@@ -133,7 +210,7 @@ pub fn group(
                             }
                             label for="why" { "Why" }
                             input #why name="why" maxlength="200" autocomplete="off";
-                            button type="submit" { "Set " (name) }
+                            button.first type="submit" { "Set " (name) }
                         }
                     }
                     details {
@@ -149,7 +226,7 @@ pub fn group(
                 }
                 h3 { "Machines: " (members.len()) }
                 @if members.is_empty() {
-                    p.quiet { "None. A machine's own table names its groups, or the rule that lets it in." }
+                    p.none { "None. A machine's own table names its groups, or the rule that lets it in." }
                 }
                 ul { @for mac in members.iter().take(MEMBERS) {
                     li { a href={ "/machines/" (mac) } { (configuration.name(mac)) } " " code { (mac) } }
@@ -165,12 +242,13 @@ pub fn group(
 pub fn history(history: &History, operator: Option<&str>) -> Markup {
     page(
         "History · aliaOS",
+        "/groups",
         operator,
         html! {
-            main {
+            main #main {
                 h2 { "History of the configuration" }
-                @if history.revisions.is_empty() { p.quiet { "Nobody changed anything yet." } }
-                div.wide { table {
+                @if history.revisions.is_empty() { p.none { strong { "Nobody changed anything yet." } " Each change will be here, with who made it and why." } }
+                div.wide { table.rows {
                     thead { tr { th.number { "Revision" } th { "When (UTC)" } th { "Who" } th { "Why" } } }
                     tbody { @for revision in &history.revisions { tr {
                         td.number { a href={ "/history/" (revision.revision) } { (revision.revision) } }
@@ -202,9 +280,10 @@ pub fn revision(shown: &Revised, operator: Option<&str>, wrong: Option<&str>) ->
     let Revised { revision, changes, from, current } = shown;
     page(
         &format!("Revision {revision} · aliaOS"),
+        "/groups",
         operator,
         html! {
-            main {
+            main #main {
                 h2 { "Revision " (revision) @if revision == current { ", which holds" } }
                 @if let Some(wrong) = wrong { p.problem role="alert" { (wrong) } }
                 form.search method="get" action={ "/history/" (revision) } {
@@ -255,10 +334,6 @@ fn labels(group: &Group) -> Markup {
             p.quiet { @for (name, value) in &group.labels { code { (name) "=" (value) } " " } }
         }
     }
-}
-
-fn count(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! One machine: what it is, what it did, what it says.
 
 use super::{
-    act, console, page, state, state_tag, state_text, style,
-    text::{moment, seconds},
-    trouble, watched, work,
+    act, console, hardware, live, page, state, state_tag, state_text,
+    text::{ago, moment, seconds},
+    timeline, trouble, watched, work,
 };
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use protocol::{
     Digest,
+    boot::StageState,
     console::ConsolePage,
     earnings::MachineWork,
-    fleet::{MachineDetail, MachineStatus},
-    inventory::Inventory,
+    fleet::{BootStatus, CrashStatus, MachineDetail, MachineStatus},
 };
+
+pub use super::{act::REVOKE, timeline::Part};
 
 /// What a machine's page shows.
 pub struct Machine {
@@ -20,6 +22,8 @@ pub struct Machine {
     pub now: u64,
     /// The machine.
     pub detail: MachineDetail,
+    /// Whether its node key was revoked.
+    pub revoked: bool,
     /// Its groups, strongest first.
     pub groups: Vec<String>,
     /// What the ledger says of its work.
@@ -30,126 +34,151 @@ pub struct Machine {
     pub before: bool,
     /// What was sought: a text, a boot, and before which line.
     pub sought: (String, Option<Digest>, Option<u64>),
-}
-
-/// The processor's faults that nothing is done about.
-fn vulnerable(inventory: &Inventory) -> String {
-    let open = inventory.cpu.vulnerabilities.iter().filter(|v| v.state.starts_with("Vulnerable"));
-    open.map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ")
+    /// Which part of its timeline.
+    pub part: Part,
 }
 
 /// `GET /machines/{mac}`.
 /// `wrong` says what could not be done a moment ago.
 pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> Markup {
-    let detail = &shown.detail;
-    let machine = &detail.machine;
-    let or_none = |text: &Option<String>| text.clone().unwrap_or("-".into());
+    let machine = &shown.detail.machine;
     // An operator may be writing.
     let frame = if operator.is_some() { page } else { watched };
+    // What could not be done was asked for at another place.
+    let place = wrong.map(|_| format!("/machines/{}", machine.mac));
+    let places = [
+        ("hardware", "Hardware"),
+        ("boot", "Latest boot"),
+        ("work", "Receipts and earnings"),
+        ("console", "Console"),
+        ("timeline", "Timeline"),
+    ];
     frame(
         &format!("{} · aliaOS", machine.name),
+        "/",
         operator,
         html! {
-            main {
-                h2 { (machine.name) " " (state_tag(machine)) }
+            main #main {
                 @if let Some(wrong) = wrong { p.problem role="alert" { (wrong) } }
-                @if let Some(waits) = &machine.life.waits_for {
-                    p.quiet {
-                        "Waits for " (waits)
-                        @if let Some(deadline) = machine.life.deadline { ", until " (moment(deadline)) " (UTC)" }
-                        "."
+                (live(Some(&machine.mac), place.as_deref(), html! {
+                    (head(shown, operator))
+                    nav #on.on aria-label="On this page" {
+                        @for (id, name) in places { a href={ "#" (id) } { (name) } }
                     }
-                }
-                (act::actions(machine, operator))
-                (trouble(machine))
-                @if !detail.changes.is_empty() {
-                    p { "Its hardware is not what was approved:" }
-                    ul { @for change in &detail.changes { li { (change) } } }
-                }
-                dl {
-                    dt { "MAC address" } dd { code { (machine.mac) } }
-                    dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
-                    dt { "Serial" } dd { (or_none(&machine.serial)) }
-                    dt { "Firmware" } dd {
-                        (or_none(&machine.firmware))
-                        @if let Some(mode) = &machine.boot_mode { " by " (mode) }
+                    div #made.two {
+                        section #known { h3 { "What is known" } (known(shown)) }
+                        (hardware::section(shown.detail.inventory.as_ref()))
                     }
-                    dt { "Address" } dd { (or_none(&machine.address)) }
-                    dt { "Node key" } dd { code.long { (machine.node.map_or("-".into(), |key| key.to_string())) } }
-                    dt { "Key kept in" } dd { (held(machine)) }
-                    @if !shown.groups.is_empty() {
-                        dt { "Groups" } dd { @for (at, group) in shown.groups.iter().enumerate() {
-                            @if at > 0 { ", " }
-                            a href={ "/groups/" (group) } { (group) }
-                        } }
-                    }
-                    (work::sensors(machine.readings.as_ref(), shown.now))
-                    @if let Some(inventory) = &detail.inventory {
-                        dt { "System" } dd { (inventory.system.vendor) " " (inventory.system.product) }
-                        dt { "Processor" } dd { (inventory.cpu.model) ", " (inventory.cpu.threads) " threads" }
-                        @if !inventory.cpu.microcode.is_empty() {
-                            dt { "Microcode" } dd { (inventory.cpu.microcode) }
-                        }
-                        @let open = vulnerable(inventory);
-                        @if !open.is_empty() { dt { "Vulnerable" } dd.problem { (open) } }
-                        dt { "Memory" } dd { (inventory.memory_bytes >> 20) " MiB" }
-                        dt { "GPUs" } dd { (inventory.gpus.len()) }
-                        dt { "Disks" } dd { (inventory.disks.len()) }
-                        @if !inventory.undriven.is_empty() {
-                            dt { "Without a driver" } dd.problem {
-                                @for device in &inventory.undriven {
-                                    p {
-                                        (device.bus) " " (device) " at " (device.address)
-                                        @match &device.module {
-                                            Some(module) => { ": " (module) " does not take it" },
-                                            None => { ": no module of the image is for it" },
-                                        }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-                @if let Some(boot) = &machine.boot {
+                    (boot(machine.boot.as_ref()))
+                    (crashes(machine, &shown.detail.crashes))
+                    (work::section(&shown.work))
+                    (console::section(shown))
+                    (timeline::section(&machine.mac, &shown.detail.timeline, &shown.part))
+                }))
+            }
+        },
+    )
+}
+
+/// What matters most of it, and what may be done.
+fn head(shown: &Machine, operator: Option<&str>) -> Markup {
+    let machine = &shown.detail.machine;
+    let key = machine.node.as_ref().filter(|_| !shown.revoked);
+    html! {
+        div #title.row.title {
+            h2 { (machine.name) }
+            (state_tag(machine))
+            span.end.quiet { "seen " (ago(shown.now, machine.last_seen)) }
+        }
+        @if let Some(waits) = &machine.life.waits_for {
+            p #waits.quiet {
+                "Waits for " (waits)
+                @if let Some(deadline) = machine.life.deadline { ", until " (moment(deadline)) " (UTC)" }
+                "."
+            }
+        }
+        (act::actions(machine, key, operator))
+        div #trouble {
+            (trouble(machine))
+            (hardware::changes(&shown.detail.changes))
+        }
+        (work::sensors(machine.readings.as_ref(), shown.now))
+    }
+}
+
+fn known(shown: &Machine) -> Markup {
+    let machine = &shown.detail.machine;
+    let or_none = |text: &Option<String>| text.clone().unwrap_or("-".into());
+    html! {
+        dl {
+            dt { "MAC address" } dd { code { (machine.mac) } }
+            dt { "Address" } dd { code { (or_none(&machine.address)) } }
+            dt { "Serial" } dd { (or_none(&machine.serial)) }
+            dt { "UUID" } dd { code { (or_none(&machine.uuid)) } }
+            dt { "Firmware" } dd {
+                (or_none(&machine.firmware))
+                @if let Some(mode) = &machine.boot_mode { " by " (mode) }
+            }
+            dt { "Node key" } dd {
+                code.long { (machine.node.map_or("-".into(), |key| key.to_string())) }
+                @if shown.revoked { " " span.stands.revoked { "revoked" } }
+            }
+            dt { "Key kept in" } dd { (held(machine)) }
+            @if let Some(release) = &machine.release {
+                dt { "Image" } dd { code title=(release) { (release.short()) } }
+            }
+            @if !shown.groups.is_empty() {
+                dt { "Groups" } dd { @for (at, group) in shown.groups.iter().enumerate() {
+                    @if at > 0 { ", " }
+                    a href={ "/groups/" (group) } { (group) }
+                } }
+            }
+            dt { "First seen" } dd { (moment(machine.first_seen)) " UTC" }
+        }
+    }
+}
+
+fn boot(boot: Option<&BootStatus>) -> Markup {
+    html! {
+        section #boot {
+            @match boot {
+                None => {
+                    h3 { "Latest boot" }
+                    p.none { "None is known: it is told of from the moment when its firmware asks what to boot." }
+                },
+                Some(boot) => {
                     h3 { "Latest boot: " (seconds(boot.seconds)) }
-                    table {
+                    div.wide { table.rows {
                         thead { tr { th { "Stage" } th { "State" } th.number { "Seconds" } th { "" } } }
                         tbody { @for stage in &boot.stages { tr class=(state(stage.state)) {
                             td { (stage.name) }
-                            td { (state_text(stage.state)) }
+                            td { @if stage.state == StageState::Done { "done" } @else { strong { (state_text(stage.state)) } } }
                             td.number { (format!("{:.3}", stage.seconds)) }
                             td.text { (stage.detail) }
                         } } }
-                    }
-                }
-                @if !detail.crashes.is_empty() {
-                    h3 { "Crashes" }
-                    table {
-                        thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
-                        tbody { @for crash in &detail.crashes { tr {
-                            td.when { (moment(crash.at)) }
-                            td.text { (crash.reason) }
-                            td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
-                                "log, " (crash.bytes) " bytes"
-                            } }
-                        } } }
-                    }
-                }
-                (work::section(&shown.work))
-                (console::section(shown))
-                h3 #timeline { "Timeline" }
-                table {
-                    thead { tr { th { "When (UTC)" } th { "What" } th { "" } } }
-                    tbody { @for event in &detail.timeline { tr class=(event.kind) {
-                        td.when { (moment(event.at)) }
-                        td { (event.kind) }
-                        td.text { (event.text) }
-                    } } }
-                }
+                    } }
+                },
             }
-            script { (PreEscaped(style::CONSOLE)) }
-        },
-    )
+        }
+    }
+}
+
+fn crashes(machine: &MachineStatus, crashes: &[CrashStatus]) -> Markup {
+    html! {
+        section #crashes { @if !crashes.is_empty() {
+            h3 { "Crashes" }
+            div.wide { table.rows {
+                thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
+                tbody { @for crash in crashes { tr {
+                    td.when { (moment(crash.at)) }
+                    td.text { (crash.reason) }
+                    td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
+                        "log, " (crash.bytes) " bytes"
+                    } }
+                } } }
+            } }
+        } }
+    }
 }
 
 /// How a machine's key outlasts the power.
@@ -167,11 +196,11 @@ fn held(machine: &MachineStatus) -> Markup {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use protocol::{
         console::{ConsoleBoot, ConsoleEntry, ConsoleSource},
-        inventory::{Undriven, Vulnerability},
+        inventory::{Inventory, Undriven, Vulnerability},
     };
 
     #[test]
@@ -204,7 +233,7 @@ mod tests {
         assert!(page.contains(told), "{page}");
         assert!(page.contains(": igc does not take it") && !page.contains("<b>"), "{page}");
         assert!(page.contains("not what was approved") && page.contains("processor: A"), "{page}");
-        assert!(page.contains("0xf4") && page.contains(">mds<"), "{page}");
+        assert!(page.contains("0xf4") && page.contains("nothing about it: mds<"), "{page}");
     }
 
     #[test]
@@ -221,7 +250,7 @@ mod tests {
         assert!(page.contains("&lt;script&gt;"));
     }
 
-    fn status() -> MachineStatus {
+    pub(in crate::page) fn status() -> MachineStatus {
         MachineStatus {
             mac: "02:00:00:00:00:01".into(),
             name: "<script>alert(1)</script>".into(),
@@ -261,11 +290,13 @@ mod tests {
         Machine {
             now: 0,
             detail,
+            revoked: false,
             groups: vec!["<b>".into()],
             work: MachineWork::default(),
             console: ConsolePage { lines, gone: 40, boots },
             before: true,
             sought: ("<b>".into(), None, None),
+            part: Part::default(),
         }
     }
 

@@ -52,9 +52,9 @@ pub fn entry(entry: &Entry) -> Markup {
             form method="post" action="/miners/medium" {
                 p { label for="registration" { "What it printed" } }
                 p { textarea #registration name="registration" rows="8" required
-                    autocomplete="off" spellcheck="false" style="width: 100%" {} }
+                    autocomplete="off" spellcheck="false" {} }
                 p {
-                    button { "Register, and fetch the medium" } " "
+                    button.first { "Register, and fetch the medium" } " "
                     button formaction="/miners" { "Register alone" }
                 }
                 p.quiet {
@@ -127,7 +127,7 @@ fn frame(title: &str, body: Markup) -> Markup {
                 style { (PreEscaped(style::STYLE)) }
             }
             body {
-                header { h1 { a href="/miners" { "aliaOS for miners" } } }
+                header { div { h1 { a href="/miners" { "aliaOS for miners" } } } }
                 main { h2 { (title) } (body) }
             }
         }

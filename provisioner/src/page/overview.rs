@@ -1,16 +1,19 @@
 //! The overview: what needs somebody first, then the list.
 
 use super::{
-    job, silent, state, state_tag, state_text, style,
+    jobs, live, silent, state, state_tag, state_text,
     text::{ago, seconds, watts},
     trouble, watched,
 };
 use crate::life::STATES;
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use protocol::{
     boot::StageState,
     fleet::{MachineState, MachineStatus, ProvisionerStatus, StageStatus, UpstreamStatus},
 };
+
+/// Jobs on the overview; `/jobs` has all.
+const JOBS: usize = 5;
 
 /// What the overview shows.
 pub struct Seen {
@@ -34,43 +37,45 @@ pub struct Seen {
 pub fn overview(seen: &Seen, operator: Option<&str>) -> Markup {
     watched(
         "aliaOS",
+        "/",
         operator,
         html! {
-            main {
-                (search(seen))
-                div #live { (live(seen)) }
+            main #main {
+                (live(None, None, fleet(seen)))
             }
-            script { (PreEscaped(style::SCRIPT)) }
         },
     )
 }
 
-/// The part of the overview that changes.
-pub fn live(seen: &Seen) -> Markup {
+/// The machines, with those that need somebody first, and what they work at.
+fn fleet(seen: &Seen) -> Markup {
     let upstream = &seen.status.upstream;
+    let running: Vec<_> =
+        upstream.parameter_servers.iter().flat_map(|server| &server.jobs).collect();
     html! {
-        (facts(seen))
-        (silent(upstream))
-        @if !seen.first.is_empty() {
-            section {
-                h2 { "Need somebody" }
-                @for machine in &seen.first {
-                    (machine_card(machine, heard(machine, upstream, seen.now), seen.now))
-                }
-                p.quiet { a href="/?problem=true" { "All with a problem" } }
+        section #need { @if !seen.first.is_empty() {
+            h2 { "Need somebody" }
+            @for machine in &seen.first {
+                (card("need", machine, heard(machine, upstream, seen.now), seen.now))
             }
-        }
-        section {
+            p.quiet { a href="/?problem=true" { "All with a problem" } }
+        } }
+        section #facts { (silent(upstream)) (facts(seen)) }
+        section #machines {
             h2 { "Machines" }
+            (search(seen))
             @if seen.machines.is_empty() {
                 @if seen.status.machines == 0 {
-                    p.quiet { "None yet. A machine appears here when it asks this network what to boot." }
+                    p.none {
+                        strong { "None yet." } " A machine appears here when it asks this network what to boot: switch one on, \
+                        with its network card first in its firmware's boot order."
+                    }
                 } @else {
-                    p.quiet { "None of " (seen.status.machines) " is so. " a href="/" { "Show all" } }
+                    p.none { "None of " (seen.status.machines) " is so. " a href="/" { "Show all" } }
                 }
             }
             @for machine in &seen.machines {
-                (machine_card(machine, heard(machine, upstream, seen.now), seen.now))
+                (card("all", machine, heard(machine, upstream, seen.now), seen.now))
             }
             @if let Some(next) = &seen.next { p { a rel="next" href=(next) { "More machines" } } }
             @if seen.medium {
@@ -81,9 +86,11 @@ pub fn live(seen: &Seen) -> Markup {
                 }
             }
         }
-        @for job in upstream.parameter_servers.iter().flat_map(|server| &server.jobs) {
-            (job::section(job, &seen.machines))
-        }
+        section #jobs { @if !running.is_empty() {
+            h2 { "Jobs" }
+            @for job in running.iter().take(JOBS) { (jobs::card(job)) }
+            @if running.len() > JOBS { p { a href="/jobs" { "All " (running.len()) " jobs" } } }
+        } }
     }
 }
 
@@ -132,10 +139,10 @@ fn facts(seen: &Seen) -> Markup {
             ))
             @if status.upstream.ledger.is_some() {
                 (fact(
-                    "Earned by",
+                    "Earned",
                     status.work.confirmed.to_string(),
                     format!(
-                        "confirmed receipts of {} machines; {} pending",
+                        "receipts confirmed, of {} machines; pay for {} is pending",
                         status.work.nodes,
                         status.work.receipts.saturating_sub(status.work.confirmed),
                     ),
@@ -185,26 +192,33 @@ fn heard(machine: &MachineStatus, upstream: &UpstreamStatus, now: u64) -> u64 {
         .fold(machine.last_seen, u64::max)
 }
 
-fn machine_card(machine: &MachineStatus, heard: u64, now: u64) -> Markup {
+/// A machine in a list, which is known by `list`.
+fn card(list: &str, machine: &MachineStatus, heard: u64, now: u64) -> Markup {
     let how: Vec<&str> =
         [&machine.firmware, &machine.boot_mode].into_iter().flatten().map(String::as_str).collect();
+    let state = machine.life.state;
+    let wrong = if machine.problem.is_some() { " wrong" } else { "" };
+    // How it booted matters until it works.
+    let stages = machine.boot.as_ref().filter(|boot| {
+        state != MachineState::Ready || boot.stages.iter().any(|s| s.state != StageState::Done)
+    });
     html! {
-        article.card {
+        article class={ "card machine " (state.as_str()) (wrong) } id={ (list) "-" (machine.mac) } {
             div.row {
                 h3 { a href={ "/machines/" (machine.mac) } { (machine.name) } }
                 (state_tag(machine))
                 span.quiet { code { (machine.mac) } }
                 @if let Some(address) = &machine.address { span.quiet { code { (address) } } }
-                span.quiet { (how.join(" ")) }
+                @if !how.is_empty() { span.quiet { (how.join(" ")) } }
                 @if let Some(power) = machine.readings.as_ref().and_then(|read| read.said.milliwatts) {
                     span.quiet { (watts(power)) }
                 }
-                span.end {
-                    @if let Some(boot) = &machine.boot { strong { (seconds(boot.seconds)) } }
-                    span.quiet { " seen " (ago(now, heard)) }
+                span.end.quiet {
+                    @if let Some(boot) = &machine.boot { "boot " (seconds(boot.seconds)) ", " }
+                    "seen " (ago(now, heard))
                 }
             }
-            @if let Some(boot) = &machine.boot {
+            @if let Some(boot) = stages {
                 ol.stages { @for stage in &boot.stages { (stage_pill(stage)) } }
             }
             (trouble(machine))

@@ -7,9 +7,10 @@ use maud::{Markup, html};
 pub fn sign_in(operator: Option<&str>, to: &str, wrong: Option<&str>) -> Markup {
     page(
         "Sign in · aliaOS",
+        "/sign-in",
         operator,
         html! {
-            main.narrow {
+            main #main.narrow {
                 h2 { "Sign in" }
                 @if let Some(wrong) = wrong { p.problem role="alert" { (wrong) } }
                 @if let Some(operator) = operator {
@@ -17,10 +18,12 @@ pub fn sign_in(operator: Option<&str>, to: &str, wrong: Option<&str>) -> Markup 
                 }
                 form.stack method="post" action="/sign-in" {
                     input type="hidden" name="to" value=(to);
+                    // By what a browser keeps the token, where somebody has it do so.
+                    input type="text" value="aliaOS operator" autocomplete="username" readonly hidden;
                     label for="token" { "Operator's token" }
                     input #token type="password" name="token" required autocomplete="current-password"
                         spellcheck="false" autofocus;
-                    button type="submit" { "Sign in" }
+                    button.first type="submit" { "Sign in" }
                 }
                 p.quiet {
                     "The first start of the provisioner showed one. On its host "

@@ -24,6 +24,28 @@ pub(super) fn degrees(millidegrees: i64) -> String {
     format!("{} °C", millidegrees.saturating_add(500).div_euclid(1_000))
 }
 
+/// Memory, as it is counted in powers of two.
+pub(super) fn memory(bytes: u64) -> String {
+    match bytes {
+        b if b < 10 << 30 => format!("{} MiB", b >> 20),
+        b => format!("{:.0} GiB", b as f64 / f64::from(1 << 30)),
+    }
+}
+
+/// A disk's size, as its maker counts it.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        b if b < 1_000_000_000 => format!("{} MB", b / 1_000_000),
+        b if b < 1_000_000_000_000 => format!("{} GB", b / 1_000_000_000),
+        b => format!("{:.1} TB", b as f64 / 1e12),
+    }
+}
+
+/// So many of a thing.
+pub(super) fn count(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// How long ago.
 pub(super) fn ago(now: u64, then: u64) -> String {
     match now.saturating_sub(then) / 1000 {
@@ -52,6 +74,16 @@ pub fn moment(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        assert_eq!(memory(2 << 30), "2048 MiB");
+        assert_eq!(memory((64 << 30) - (300 << 20)), "64 GiB");
+        assert_eq!(
+            (size(512_110_190_592), size(2_000_398_934_016)),
+            ("512 GB".into(), "2.0 TB".into())
+        );
+    }
 
     #[test]
     fn a_moment_reads_as_the_calendar_has_it() {

@@ -7,22 +7,33 @@ use protocol::{
     fleet::Read,
 };
 
-/// Power and temperatures, as terms of the machine's list; none where it has no sensors.
+/// Power and temperatures; none where it has no sensors.
 pub(super) fn sensors(read: Option<&Read>, now: u64) -> Markup {
+    let fact = |name: &str, value: String, more: Markup| {
+        html! { div.fact { span.quiet { (name) } strong { (value) } span.quiet { (more) } } }
+    };
     html! {
-        @if let Some(Read { at, said }) = read {
-            @if let Some(power) = said.milliwatts {
-                dt { "Power" } dd { (watts(power)) " " span.quiet { "by its sensors, " (ago(now, *at)) } }
-            }
-            @if let Some(heat) = said.cpu_millidegrees { dt { "Processor" } dd { (degrees(heat)) } }
-            @for card in &said.cards {
-                dt { (card.name) } dd {
-                    code { (card.address) }
-                    @if let Some(heat) = card.millidegrees { ", " (degrees(heat)) }
-                    @if let Some(power) = card.milliwatts { ", " (watts(power)) }
+        section #sensors { @if let Some(Read { at, said }) = read {
+            div.facts.small {
+                @if let Some(power) = said.milliwatts {
+                    (fact("Power", watts(power), html! { "by its sensors" }))
+                }
+                @if let Some(heat) = said.cpu_millidegrees {
+                    (fact("Processor", degrees(heat), html! { "its hottest sensor" }))
+                }
+                @for card in &said.cards {
+                    (fact(
+                        &card.name,
+                        card.millidegrees.map_or("-".into(), degrees),
+                        html! {
+                            @if let Some(power) = card.milliwatts { (watts(power)) ", " }
+                            code { (card.address) }
+                        },
+                    ))
                 }
             }
-        }
+            p.quiet { "Measured " (ago(now, *at)) "." }
+        } }
     }
 }
 
@@ -32,10 +43,10 @@ pub(super) fn section(work: &MachineWork) -> Markup {
         section #work {
             h3 { "Receipts and earnings" }
             @match (&work.ledger, work.node) {
-                (None, _) => p.quiet {
-                    "No ledger is configured here (" code { "--ledger" } "), so that nothing is known of them."
+                (None, _) => p.none {
+                    "Not known: this provisioner asks no ledger. " code { "--ledger URL" } " names one."
                 },
-                (_, None) => p.quiet { "It has no node key yet, and so no receipts." },
+                (_, None) => p.none { "None: it has no node key yet. It gets one when it is taken in." },
                 (Some(ledger), Some(_)) => {
                     @if let Some(error) = &ledger.error {
                         p.problem role="alert" {
@@ -43,17 +54,18 @@ pub(super) fn section(work: &MachineWork) -> Markup {
                         }
                     }
                     @match &work.standing {
-                        None => p.quiet { "The ledger has not told of this node: it is not registered, or was not asked yet." },
+                        None => p.none { "The ledger has not told of this node: it is not registered there, or the ledger was not asked yet." },
                         Some(standing) => {
                             div.facts.small {
                                 div.fact { span.quiet { "Receipts" } strong { (standing.receipts) }
                                     span.quiet { "since block " (standing.height) } }
-                                div.fact { span.quiet { "Earned by" } strong { (standing.confirmed) }
-                                    span.quiet { "confirmed" } }
-                                div.fact { span.quiet { "Pending" } strong { (standing.waiting()) }
-                                    span.quiet { "not confirmed yet" } }
+                                div.fact { span.quiet { "Earned" } strong { (standing.confirmed) }
+                                    span.quiet { "receipts confirmed" } }
+                                div.fact { span.quiet { "Pay pending" } strong { (standing.waiting()) }
+                                    span.quiet { "receipts not confirmed yet" } }
                             }
-                            p.quiet { "Pay is counted in receipts: this ledger keeps no accounts yet." }
+                            p.quiet { "Pay is counted in receipts, as this ledger keeps no accounts yet. What it says is not proven here: "
+                                code { "alia receipts" } " proves it." }
                             (receipts(&work.receipts))
                         },
                     }
@@ -66,19 +78,19 @@ pub(super) fn section(work: &MachineWork) -> Markup {
 fn receipts(receipts: &[WorkReceipt]) -> Markup {
     html! {
         @if !receipts.is_empty() {
-            div.wide { table {
+            div.wide { table.rows {
                 thead { tr {
                     th { "Receipt" } th { "Job" } th.number { "Epoch" } th.number { "Step" } th { "Part" }
                     th.number { "Block" } th.number { "Confirmed in" }
                 } }
                 tbody { @for receipt in receipts { tr {
                     td { code title=(receipt.receipt) { (receipt.receipt.0.short()) } }
-                    td { code title=(receipt.job) { (receipt.job.0.short()) } }
-                    td.number { (receipt.epoch.saturating_add(1)) }
-                    td.number { (receipt.step.saturating_add(1)) }
+                    td { a href={ "/jobs/" (receipt.job) } title=(receipt.job) { code { (receipt.job.0.short()) } } }
+                    td.number data-of="epoch" { (receipt.epoch.saturating_add(1)) }
+                    td.number data-of="step" { (receipt.step.saturating_add(1)) }
                     td { (receipt.part) }
-                    td.number { (receipt.height) }
-                    td.number { (receipt.confirmed.map_or("-".into(), |height| height.to_string())) }
+                    td.number data-of="in block" { (receipt.height) }
+                    td.number data-of="confirmed in" { (receipt.confirmed.map_or("-".into(), |height| height.to_string())) }
                 } } }
             } }
         }

@@ -275,6 +275,13 @@ impl Store {
         row.map_or(Ok(None), |row| text(&row, 0))
     }
 
+    /// What was approved of a machine's hardware, and what waits for approval.
+    pub fn hardware(&self, mac: Mac) -> Result<(Option<Hardware>, Option<Hardware>), StoreError> {
+        let select = "SELECT hardware, pending_hardware FROM machines WHERE mac = ?1";
+        let row = self.read(|sql| sql.first(select, values![mac.to_string()]))?;
+        row.map_or(Ok((None, None)), |row| Ok((parsed(row.get(0)?)?, parsed(row.get(1)?)?)))
+    }
+
     /// Lets a key take a machine's place the next time that it comes, be it one that was revoked.
     /// False where no such machine is known.
     pub fn approve(

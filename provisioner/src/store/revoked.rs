@@ -58,13 +58,19 @@ impl Store {
     }
 
     /// Revokes the key of a machine: it is taken in no more, and its certificates are worth nothing
-    /// from now on. Approving the key ends it.
-    pub fn revoke(&self, mac: Mac, now: u64) -> Result<Revocation, StoreError> {
+    /// from now on. Approving the key ends it. Where one is `meant`, no other is revoked.
+    pub fn revoke(
+        &self,
+        mac: Mac,
+        meant: Option<&PublicKey>,
+        now: u64,
+    ) -> Result<Revocation, StoreError> {
         let mac = mac.to_string();
         self.write(Part::Machines, |sql| {
             let node = sql.first("SELECT node FROM machines WHERE mac = ?1", values![&mac])?;
             let node: Option<String> = node.map_or(Ok(None), |row| row.get(0))?;
-            let Some(node) = node.and_then(|node| node.parse::<PublicKey>().ok()) else {
+            let node = node.and_then(|node| node.parse::<PublicKey>().ok());
+            let Some(node) = node.filter(|node| meant.is_none_or(|meant| meant == node)) else {
                 return Ok(Revocation::NoNode);
             };
             if !refuse(sql, &node, &mac, now)? {

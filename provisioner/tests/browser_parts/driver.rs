@@ -4,14 +4,18 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 /// How long something may take to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The tallest picture, in pixels.
+const TALLEST: u64 = 2_600;
 /// How an element is named in answers (WebDriver, section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -21,10 +25,21 @@ pub(crate) struct Driver {
     url: String,
     client: Client,
     folder: PathBuf,
+    /// Of the browsers that it started.
+    sessions: Mutex<Vec<String>>,
 }
 
 impl Drop for Driver {
+    /// Browsers outlive a chromedriver that is killed: they are told to end first.
     fn drop(&mut self) {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        for id in self.sessions.get_mut().unwrap().drain(..) {
+            let Ok(mut stream) = TcpStream::connect(&address) else { continue };
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let ask = format!("DELETE /session/{id} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            let _ =
+                stream.write_all(ask.as_bytes()).and_then(|()| stream.read(&mut [0; 64]).map(drop));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -42,11 +57,12 @@ impl Driver {
         let port = line.rsplit_once("on port ").unwrap().1.trim_end_matches('.').to_string();
         std::thread::spawn(move || lines.for_each(drop));
         let client = Client::builder().no_proxy().timeout(PATIENCE * 2).build().unwrap();
-        Self { child, url: format!("http://127.0.0.1:{port}"), client, folder: folder.into() }
+        let (url, sessions) = (format!("http://127.0.0.1:{port}"), Mutex::default());
+        Self { child, url, client, folder: folder.into(), sessions }
     }
 
     /// A window of that size in pixels.
-    pub(crate) async fn browser(&self, (width, height): (u32, u32)) -> Browser {
+    pub(crate) async fn browser(&self, size: (u32, u32)) -> Browser {
         let options = json!({ "args": [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--force-color-profile=srgb", format!("--user-data-dir={}", self.folder.join("chromium").display()),
@@ -61,9 +77,8 @@ impl Driver {
         let id = answer["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("{answer}"));
         let browser =
             Browser { url: format!("{}/session/{id}", self.url), client: self.client.clone() };
-        // A telephone's width is narrower than any window may be.
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
-        browser.developer("Emulation.setDeviceMetricsOverride", metrics).await;
+        self.sessions.lock().unwrap().push(id.into());
+        browser.sized(size).await;
         browser
     }
 }
@@ -89,8 +104,20 @@ impl Browser {
         self.ask(Method::POST, path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    async fn developer(&self, command: &str, parameters: Value) {
-        self.post("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
+    async fn developer(&self, command: &str, parameters: Value) -> Value {
+        self.post("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
+    }
+
+    /// As large as that, from now on. A telephone's width is narrower than any window may be.
+    pub(crate) async fn sized(&self, (width, height): (u32, u32)) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.developer("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// From now on what is downloaded lies in that folder.
+    pub(crate) async fn downloads(&self, folder: &Path) {
+        let to = json!({ "behavior": "allow", "downloadPath": folder });
+        self.developer("Browser.setDownloadBehavior", to).await;
     }
 
     pub(crate) async fn open(&self, url: &str) {
@@ -123,6 +150,29 @@ impl Browser {
         }
     }
 
+    /// Waits until the page shows a text no more.
+    pub(crate) async fn until_gone(&self, text: &str) {
+        let begun = Instant::now();
+        loop {
+            let seen = self.text().await;
+            if !seen.contains(text) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{text:?} does not go: {seen}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until an element has that text.
+    pub(crate) async fn until_is(&self, css: &str, text: &str) {
+        let script = format!("return document.querySelector('{css}')?.textContent");
+        let begun = Instant::now();
+        while self.script(&script).await != text {
+            assert!(begun.elapsed() < PATIENCE, "{css} is never {text:?}: {}", self.text().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn element(&self, css: &str) -> String {
         let found = self.post("element", json!({ "using": "css selector", "value": css })).await;
         found[ELEMENT].as_str().unwrap().to_string()
@@ -140,6 +190,12 @@ impl Browser {
         self.post(&format!("element/{element}/value"), json!({ "text": text })).await;
     }
 
+    /// Chooses a file, as the dialogue that a click opens does.
+    pub(crate) async fn choose(&self, css: &str, file: &Path) {
+        let element = self.element(css).await;
+        self.post(&format!("element/{element}/value"), json!({ "text": file })).await;
+    }
+
     /// Presses keys, wherever the focus is.
     pub(crate) async fn keys(&self, keys: &str) {
         let press = |key: char| {
@@ -152,14 +208,14 @@ impl Browser {
 
     /// Presses Tab until what has the focus has that text, and shows that it has the focus.
     pub(crate) async fn focus_by_tab(&self, text: &str) {
-        for _ in 0..60 {
+        for _ in 0..80 {
             self.keys("\u{E004}").await;
             let seen = self
                 .script("const e = document.activeElement, s = getComputedStyle(e);
                          return [e.textContent, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2]")
                 .await;
-            assert!(seen[1].as_bool().unwrap(), "no outline: {seen}");
             if seen[0].as_str().unwrap().trim() == text {
+                assert!(seen[1].as_bool().unwrap(), "no outline: {seen}");
                 return;
             }
         }
@@ -179,11 +235,15 @@ impl Browser {
         lines.map(|line| line["message"].as_str().unwrap().to_string()).collect()
     }
 
-    /// A picture of the window, where the campaign keeps them.
+    /// A picture of the page as far as it goes, within reason, where the campaign keeps them.
     pub(crate) async fn shot(&self, name: &str) {
         let Ok(folder) = env::var("ALIA_SCREENSHOTS") else { return };
-        let picture = self.ask(Method::GET, "screenshot", Value::Null).await.unwrap();
-        let picture = base64(picture.as_str().unwrap());
+        let size = self.script("return [innerWidth, document.documentElement.scrollHeight]").await;
+        let height = size[1].as_u64().unwrap().min(TALLEST);
+        let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": height, "scale": 1 });
+        let wanted = json!({ "captureBeyondViewport": true, "clip": clip });
+        let picture = self.developer("Page.captureScreenshot", wanted).await;
+        let picture = base64(picture["data"].as_str().unwrap());
         fs::create_dir_all(&folder).unwrap();
         fs::write(Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
     }

@@ -21,6 +21,8 @@ use protocol::configuration::Taken;
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// What is told of an import where no reason is given.
+pub(super) const IMPORTED: &str = "everything was imported";
 /// The longest reason for a change, in characters.
 const MAX_WHY_LEN: usize = 200;
 
@@ -35,9 +37,9 @@ pub(super) struct How {
 }
 
 impl How {
-    /// For that reason.
-    pub(super) fn because(why: &str) -> Self {
-        Self { why: why.into(), dry_run: false }
+    /// For that reason; only to look where that is so.
+    pub(super) fn because(why: &str, dry_run: bool) -> Self {
+        Self { why: why.into(), dry_run }
     }
 }
 
@@ -206,13 +208,19 @@ pub(super) async fn import(
     headers: HeaderMap,
     text: String,
 ) -> Result<Response, Problem> {
-    let asked = Asked::new(operator, headers, how, "everything was imported")?;
-    let json = text::parse(&text, text::Format::of(&text)).map_err(|error| {
+    let asked = Asked::new(operator, headers, how, IMPORTED)?;
+    let taken = imported(&app, asked, &text).await?;
+    Ok((tag(taken.revision), Body(taken)).into_response())
+}
+
+/// Takes a file as the whole configuration, or says what that would change.
+pub(super) async fn imported(app: &App, asked: Asked, text: &str) -> Result<Taken<Json>, Problem> {
+    let json = text::parse(text, text::Format::of(text)).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the file cannot be read: {error}"))
     })?;
     let site = app.store.run(|store| store.site()).await?;
     let after = reader::everything(&json, &site).map_err(mistakes)?;
-    let (revision, before) = everything(&app).await?;
+    let (revision, before) = everything(app).await?;
     meant(&asked.headers, revision)?;
     let changes = change::of_import(&before, &after);
     let mut taken = Taken { revision, taken: false, changes };
@@ -220,9 +228,9 @@ pub(super) async fn import(
         let Everything { document, placed } = after;
         let why = asked.why();
         let draft = Draft { actor: asked.operator, why, document, placed: Some(placed) };
-        (taken.revision, taken.taken) = (take(&app, revision, draft).await?, true);
+        (taken.revision, taken.taken) = (take(app, revision, draft).await?, true);
     }
-    Ok((tag(taken.revision), Body(taken)).into_response())
+    Ok(taken)
 }
 
 #[cfg(test)]

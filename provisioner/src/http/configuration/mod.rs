@@ -14,7 +14,7 @@
 //! | `GET`, `PUT`, `PATCH`, `DELETE` `/v1/groups/{name}` and so on, `/v1/defaults` | one table of it |
 //! | the same of `/v1/machines/{mac}/config`, `/v1/machines/{mac}/labels` | a machine's own table; `GET` gives what holds for it, and whence |
 //!
-//! `/groups` and `/history` are the pages of it.
+//! `/groups`, `/history` and `/import` are the pages of it.
 //!
 //! Every change takes `?why=`, kept in the history, and `?dry-run=true`, which says what would change.
 
@@ -63,6 +63,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/groups/{name}", get(pages::group))
         .route("/groups/{name}/set", post(pages::set))
         .route("/groups/{name}/delete", post(pages::delete))
+        .route("/import", post(pages::import))
         .route("/history", get(pages::history))
         .route("/history/{revision}", get(pages::revision))
         .route("/history/{revision}/rollback", post(pages::rollback))

@@ -12,7 +12,7 @@ use crate::{
         pages::html,
         session::{Acting, Visitor},
     },
-    page::groups::{self as page, Configuration, Revised, Tried},
+    page::groups::{self as page, Configuration, Import, Revised, Tried},
 };
 use axum::{
     Form,
@@ -88,7 +88,7 @@ fn asked(operator: String, revision: u64, why: &str, what: String) -> Asked {
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         headers.insert(header::IF_MATCH, tag);
     }
-    Asked { operator, headers, how: How::because(why), what }
+    Asked { operator, headers, how: How::because(why, false), what }
 }
 
 /// The table of a group in a document, as a change puts it there.
@@ -246,4 +246,37 @@ pub(super) async fn rollback(
             Ok((problem.status, html(page)).into_response())
         }
     }
+}
+
+/// A file to be imported, or to be looked at first.
+#[derive(Deserialize)]
+pub(super) struct Imported {
+    revision: u64,
+    file: String,
+    #[serde(default)]
+    why: String,
+    #[serde(default)]
+    look: String,
+}
+
+/// `POST /import`.
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    Acting(operator): Acting,
+    posted: Result<Form<Imported>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Imported { revision, file, why, look } = form(posted)?;
+    let looks = !look.is_empty();
+    let mut asked = asked(operator.clone(), revision, &why, change::IMPORTED.into());
+    asked.how = How::because(&why, looks);
+    let (status, changes) = match change::imported(&app, asked, &file).await {
+        Ok(_) if !looks => return Ok(Redirect::to("/history").into_response()),
+        Ok(taken) => (StatusCode::OK, Ok(taken.changes)),
+        Err(problem) => (problem.status, Err(problem.text)),
+    };
+    // Whoever looks again looks at what holds now.
+    let revision = app.store.run(|store| store.configuration_mark()).await?.revision;
+    let changes = changes.as_deref().map_err(String::as_str);
+    let page = page::import(&Import { revision, text: &file, why: &why, changes }, &operator);
+    Ok((status, html(page)).into_response())
 }
