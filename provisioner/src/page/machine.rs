@@ -128,7 +128,10 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
                         thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
                         tbody { @for crash in &detail.crashes { tr {
                             td.when { (moment(crash.at)) }
-                            td.text { (crash.reason) }
+                            td.text {
+                                (crash.reason)
+                                @if !crash.proven { " (unproven: anybody could have sent it)" }
+                            }
                             td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
                                 "log, " (crash.bytes) " bytes"
                             } }
