@@ -67,7 +67,7 @@ pub enum Stage {
     Challenge,
     /// Being taken in.
     Enrol,
-    /// The three reports of a boot, together.
+    /// The three reports of a boot, together, with the certificate that the last one goes by.
     Events,
     /// From power-on to the last of them.
     Boot,
@@ -451,6 +451,7 @@ impl Boot<'_> {
         node.enrol().await.map_err(|why| (Stage::Enrol, why))?;
         self.took(Stage::Enrol, began);
         let began = Instant::now();
+        node.certificate().await.map_err(|why| (Stage::Events, why))?;
         node.report(2).await.map_err(|why| (Stage::Events, why))?;
         self.record.times.push((Stage::Events, told + began.elapsed().as_secs_f64()));
         Ok(())

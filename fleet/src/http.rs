@@ -12,11 +12,19 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use protocol::Digest;
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpSocket, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpSocket,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
 /// The longest that connecting, and the head of an answer, may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -53,6 +61,18 @@ impl Connection {
     /// # Errors
     /// The reason.
     pub async fn open(from: Ipv4Addr, host: SocketAddrV4) -> Result<Self, String> {
+        Self::open_by(from, host, None).await
+    }
+
+    /// The same, by TLS where it is said how.
+    ///
+    /// # Errors
+    /// The reason.
+    pub async fn open_by(
+        from: Ipv4Addr,
+        host: SocketAddrV4,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, String> {
         let said = |error: &dyn std::fmt::Display| format!("no connection: {error}");
         let socket = TcpSocket::new_v4().map_err(|error| said(&error))?;
         if !from.is_unspecified() {
@@ -63,8 +83,25 @@ impl Connection {
         let connected = timeout(LIMIT, socket.connect(SocketAddr::V4(host))).await;
         let stream = connected.map_err(|_| said(&"no answer"))?.map_err(|error| said(&error))?;
         let _ = stream.set_nodelay(true);
+        match tls {
+            None => Self::over(stream, host).await,
+            Some(config) => {
+                // The server is known by its key: its name is not looked at, and not sent.
+                let name = ServerName::try_from("provisioner").map_err(|error| said(&error))?;
+                let spoken = timeout(LIMIT, TlsConnector::from(config).connect(name, stream)).await;
+                let spoken = spoken.map_err(|_| said(&"no handshake"))?;
+                Self::over(spoken.map_err(|error| said(&error))?, host).await
+            }
+        }
+    }
+
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: SocketAddrV4,
+    ) -> Result<Self, String> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| said(&error))?;
+            handshake.map_err(|error: hyper::Error| format!("no connection: {error}"))?;
         let task = tokio::spawn(async move {
             // How it ended its requests tell.
             let _ = connection.await;
@@ -194,8 +231,9 @@ async fn kept(answer: Response<Incoming>) -> Result<Bytes, String> {
 pub async fn post(
     from: Ipv4Addr,
     host: SocketAddrV4,
+    tls: Option<Arc<ClientConfig>>,
     path: &str,
     body: Vec<u8>,
 ) -> Result<Bytes, String> {
-    Connection::open(from, host).await?.post(path, body).await
+    Connection::open_by(from, host, tls).await?.post(path, body).await
 }

@@ -5,12 +5,15 @@ use crate::{http, machine::Machine};
 use protocol::{
     ChainId, Digest, PublicKey, Signed,
     boot::{BootEvent, Enrol, NodeConfig, STAGE_STANDS, StageState},
+    certificate::{CertificateRequest, NodeCertificate},
     evidence::{Challenge, Chip, Held},
     release::{TimeAnswer, TimeRequest},
 };
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -39,6 +42,8 @@ pub struct Node<'a> {
     from: Ipv4Addr,
     began: Instant,
     sequence: u32,
+    /// How it speaks by TLS, and to which port, once it was taken in.
+    secured: Option<(Arc<ClientConfig>, u16)>,
     /// Questions asked more than once.
     pub retries: u32,
 }
@@ -53,7 +58,8 @@ const STAGES: [&[&str]; 3] = [
 impl<'a> Node<'a> {
     /// A node whose kernel starts now.
     pub fn new(machine: &'a Machine, network: &'a Network, from: Ipv4Addr) -> Self {
-        Self { machine, network, from, began: Instant::now(), sequence: 0, retries: 0 }
+        let began = Instant::now();
+        Self { machine, network, from, began, sequence: 0, secured: None, retries: 0 }
     }
 
     /// With events that count on from there: those before it were told by the boot itself.
@@ -103,6 +109,9 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The reason.
     pub async fn beat(&mut self) -> Result<(), String> {
+        if self.secured.is_none() {
+            self.certificate().await?;
+        }
         let event = self.event("compute", StageState::Done);
         self.tell(&[event]).await
     }
@@ -146,6 +155,29 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
+    /// Fetches its certificate, and speaks by it from then on.
+    ///
+    /// # Errors
+    /// The reason.
+    pub async fn certificate(&mut self) -> Result<(), String> {
+        let (machine, network) = (self.machine, self.network);
+        let key = machine.key();
+        let nonce = Digest::of_bytes(format!("{} certificate", machine.boot_id).as_bytes());
+        let mac = machine.mac.to_string();
+        let path = format!("/v1/machines/{mac}/certificate");
+        let request = CertificateRequest { mac, boot_id: machine.boot_id, nonce };
+        let request = Signed::sign(&network.chain, request, &key);
+        let answer: Signed<NodeCertificate> = self.ask(&path, &request).await?;
+        let made = answer.verify(&network.chain).map_err(|error| error.to_string())?;
+        if answer.signer != network.key || made.node != key.public() || made.nonce != nonce {
+            return Err("the certificate is not for this node".into());
+        }
+        let config = mtls::client_showing(&key, made.certificate.clone().into(), network.key)
+            .map_err(|error| error.to_string())?;
+        self.secured = Some((Arc::new(config), made.port));
+        Ok(())
+    }
+
     fn event(&mut self, stage: &str, state: StageState) -> BootEvent {
         let sequence = self.sequence;
         self.sequence += 1;
@@ -173,7 +205,12 @@ impl<'a> Node<'a> {
         let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
         let (mut pause, mut tries) = (FIRST_PAUSE, 1);
         loop {
-            match http::post(self.from, self.network.provisioner, path, body.clone()).await {
+            let mut host = self.network.provisioner;
+            let tls = self.secured.as_ref().map(|(config, port)| {
+                host.set_port(*port);
+                config.clone()
+            });
+            match http::post(self.from, host, tls, path, body.clone()).await {
                 Ok(answer) => {
                     return serde_json::from_slice(&answer)
                         .map_err(|error| format!("{path}: the answer: {error}"));

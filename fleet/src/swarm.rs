@@ -122,7 +122,7 @@ impl Edge for Side {
         };
         let body = serde_json::to_vec(&ask).map_err(|error| error.to_string())?;
         let path = format!("/v1/machines/{}/pieces", self.mac);
-        let answer = crate::http::post(self.from, self.host, &path, body).await?;
+        let answer = crate::http::post(self.from, self.host, None, &path, body).await?;
         let answer: Signed<Swarm> =
             serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
         let swarm = answer.verify(&self.network.chain).map_err(|error| error.to_string())?;

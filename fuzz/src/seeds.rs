@@ -25,6 +25,7 @@ use protocol::{
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    fs,
     io::Write,
     path::Path,
 };

@@ -26,7 +26,7 @@ mod tls;
 pub use lane::{Lane, file_body};
 #[cfg(feature = "serve")]
 pub use load::Load;
-pub use peers::{Peers, Seat};
+pub use peers::{Peers, Seat, network};
 #[cfg(feature = "serve")]
 pub use serve::{Limits, serve, serve_counted};
 #[cfg(feature = "tls")]

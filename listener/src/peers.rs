@@ -43,8 +43,8 @@ impl Drop for Seat {
     }
 }
 
-/// What counts as one peer: an IPv6 host has a network of 64 bits to choose its address from.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
+/// What counts as one peer, an address for all of it: an IPv6 host has a network of 64 bits to choose its address from.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,

@@ -16,15 +16,21 @@ use protocol::{
     boot::{CrashReport, StageState},
 };
 use std::{
-    cell::{RefCell, RefMut},
+    cell::{Cell, RefCell, RefMut},
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// Pauses between attempts to deliver events.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE: Duration = Duration::from_secs(30);
+/// How long it is waited for a certificate to prove with what was said without: a key's approval takes
+/// longer, all else does not.
+const PROOF: Duration = Duration::from_secs(300);
 
 /// Where everything that happens is told.
 pub struct Reporter {
@@ -39,6 +45,10 @@ pub struct Reporter {
     news: Notify,
     /// The outbox was emptied.
     delivered: Notify,
+    /// Whether it knows of no TLS with nodes.
+    plain: Cell<bool>,
+    /// How it is spoken to has changed.
+    known: Notify,
 }
 
 /// Something that happened.
@@ -59,10 +69,21 @@ pub struct Report<'a> {
 impl Reporter {
     /// A reporter for this boot.
     pub fn new(kernel: Arc<dyn Kernel>, console: Console, outbox: Outbox) -> Self {
-        let (news, delivered) = (Notify::new(), Notify::new());
+        let (news, delivered, known) = (Notify::new(), Notify::new(), Notify::new());
         let (outbox, status) = (RefCell::new(outbox), RefCell::default());
-        let secured = RefCell::default();
-        Self { kernel, console, outbox, status, screen: None, secured, news, delivered }
+        let (secured, plain) = (RefCell::default(), Cell::new(false));
+        Self {
+            kernel,
+            console,
+            outbox,
+            status,
+            screen: None,
+            secured,
+            plain,
+            news,
+            delivered,
+            known,
+        }
     }
 
     /// Tells a display too.
@@ -106,9 +127,24 @@ impl Reporter {
         self.console.line(&line(self.kernel.since_start(), &report));
     }
 
-    /// Has the provisioner spoken to by TLS from now on, or plainly again.
+    /// Has the provisioner spoken to by TLS from now on; or plainly, where it knows of nothing else.
     pub fn speak_by(&self, secured: Option<Secured>) {
+        self.plain.set(secured.is_none());
         *self.secured.borrow_mut() = secured;
+        self.known.notify_waiters();
+    }
+
+    /// Whether it is spoken to plainly only because there is no certificate yet.
+    fn waits_for_tls(&self) -> bool {
+        self.secured().is_none() && !self.plain.get()
+    }
+
+    /// Waits for a while, or until the provisioner is spoken to by TLS.
+    async fn until_known(&self, most: Duration) {
+        let known = self.known.notified();
+        if self.waits_for_tls() {
+            let _ = timeout(most, known).await;
+        }
     }
 
     /// How the provisioner is spoken to by TLS, once it took the node in.
@@ -137,6 +173,7 @@ impl Reporter {
                 self.outbox.borrow_mut().acknowledge(&report);
                 continue;
             };
+            let by_tls = self.secured().is_some();
             match self.post(provisioner, &path, body).await {
                 Ok(_) => {
                     self.outbox.borrow_mut().acknowledge(&report);
@@ -154,6 +191,10 @@ impl Reporter {
                     );
                     self.show(StageState::Failed, &detail);
                 }
+                // Once it took this boot in, it hears of it by our certificate alone.
+                Err(HttpError::Refused { status: 403, .. }) if !by_tls && !self.plain.get() => {
+                    self.until_known(MOST_PAUSE).await;
+                }
                 Err(error) => {
                     failures += 1;
                     let pause = back_off(FIRST_PAUSE, MOST_PAUSE, failures);
@@ -167,6 +208,10 @@ impl Reporter {
 
     /// Delivers the log of a kernel that died, however long it takes; says what became of it. An error
     /// is a provisioner that does not want it.
+    ///
+    /// Said plainly, anybody could have said it, and strangers' make room for it and take that room
+    /// again. So it is said at once, for a machine that may die again soon, and once more by TLS: only
+    /// where that does not come within [`PROOF`] the first will do.
     pub async fn deliver_crash(
         &self,
         provisioner: &Base,
@@ -180,10 +225,24 @@ impl Reporter {
         let bytes = report.text.len();
         // Strings always have a JSON form.
         let body = serde_json::to_vec(&report).unwrap_or_default();
-        let mut failures = 0;
+        let (mut failures, mut waited) = (0, false);
         loop {
+            let by_tls = self.secured().is_some();
             match self.post(provisioner, &path, body.clone()).await {
-                Ok(_) => return Ok(format!("{provisioner} has its log of {bytes} bytes")),
+                Ok(_) if by_tls || waited => {
+                    return Ok(format!("{provisioner} has its log of {bytes} bytes"));
+                }
+                Ok(_) => {
+                    self.until_known(PROOF).await;
+                    waited = true;
+                    if self.secured().is_none() {
+                        let told = "has its log, and nothing proves to it that it is ours";
+                        return Ok(format!("{provisioner} {told}"));
+                    }
+                }
+                Err(HttpError::Refused { status: 403, .. }) if !by_tls && !self.plain.get() => {
+                    self.until_known(MOST_PAUSE).await;
+                }
                 Err(HttpError::Refused { status: 400 | 413 | 422, reason, .. }) => {
                     return Err(format!("{provisioner} refused its log ({reason}): kept here"));
                 }
@@ -329,5 +388,34 @@ mod tests {
                 assert_eq!(take(&listener, "200 OK").await[0].detail, "two");
             })
             .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_by_tls_alone_waits_for_the_certificate_and_goes_by_it_at_once() {
+        let (reporter, screen) = reporter();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: Base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        say(&reporter, "one");
+        let local = LocalSet::new();
+        let sender = reporter.clone();
+        local.spawn_local(async move { sender.deliver(&base, Mac([2; 6])).await });
+        let known = reporter.clone();
+        local
+            .run_until(async {
+                take(&listener, "403 Forbidden").await;
+                let again = timeout(Duration::from_millis(1_500), listener.accept()).await;
+                assert!(again.is_err(), "it asks no more without a certificate");
+                let key = protocol::SecretKey::from_seed([3; 32]);
+                let config = mtls::client_of_nobody(key.public()).unwrap();
+                let port = listener.local_addr().unwrap().port();
+                known.speak_by(Some(Secured { config: Arc::new(config), port }));
+                let (mut stream, _) =
+                    timeout(Duration::from_secs(5), listener.accept()).await.unwrap().unwrap();
+                assert_eq!(stream.read_u8().await.unwrap(), 22, "a handshake of TLS");
+                assert!(!known.outbox.borrow().is_empty(), "nothing was dropped");
+            })
+            .await;
+        reporter.console.flush(Duration::from_secs(5));
+        assert!(!screen.text().contains("retrying"), "{}", screen.text());
     }
 }

@@ -198,6 +198,9 @@ pub struct CrashStatus {
     pub reason: String,
     /// Size of its log in bytes.
     pub bytes: u64,
+    /// Whether the machine's certificate proves that it is its own; else anybody could have sent it.
+    #[serde(default)]
+    pub proven: bool,
 }
 
 /// A provisioner as a whole.

@@ -66,7 +66,7 @@ pub struct TimeRequest {
     pub mac: String,
     /// Random, once a boot.
     pub boot_id: Digest,
-    /// Whether it was booted by the provisioner's script, which counted this boot.
+    /// Whether it was booted by the provisioner's script, which counts a boot too.
     pub scripted: bool,
 }
 

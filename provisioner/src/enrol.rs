@@ -946,7 +946,8 @@ mod tests {
             let moved = in_boot(Enrolled { uuid: None, ..moved }, 10 + seed);
             assert!(enrolled(&moved).unwrap_err().approval_lifts());
             let hardware = moved.hardware();
-            let pend = |cause| store.pend(moved.mac, &moved.node, Some(&hardware), cause, NOW);
+            let pend =
+                |cause| store.pend(moved.mac, (&moved.node, None), Some(&hardware), cause, NOW);
             pend(life::Cause::Changed).unwrap();
             let anna = life::Actor::Operator("anna".into());
             assert!(store.approve(moved.mac, &moved.node, &anna, NOW).unwrap());

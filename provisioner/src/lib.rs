@@ -45,6 +45,7 @@ pub mod net;
 pub mod net6;
 pub mod page;
 pub mod peers;
+pub mod places;
 pub mod progress;
 pub mod quirks;
 pub mod ra;

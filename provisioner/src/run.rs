@@ -243,7 +243,7 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let watchers = App::places();
     let free = watchers.clone();
     let most = http::MAX_WATCHERS;
-    let used = move || most.saturating_sub(free.available_permits()) as u64;
+    let used = move || free.taken() as u64;
     counters.metrics.tables.show("watchers", most as u64, used);
     let shared = counters.clone();
     let metrics = &shared.metrics;

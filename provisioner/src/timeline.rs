@@ -96,6 +96,8 @@ pub struct Record {
     pub report: Option<(Digest, u32)>,
     /// What the event tells of the machine.
     pub sighting: Sighting,
+    /// Where whoever says so speaks from, where nothing but that says who it is.
+    pub claimed_at: Option<IpAddr>,
 }
 
 /// What an event tells of a machine. Of what enrolment established it replaces the address alone,
@@ -131,7 +133,13 @@ impl Record {
             text.truncate(end.unwrap_or(0));
         }
         let sighting = Sighting::default();
-        Self { mac, at: unix_ms(), kind, text, marks: vec![], report: None, sighting }
+        let (at, marks) = (unix_ms(), vec![]);
+        Self { mac, at, kind, text, marks, report: None, sighting, claimed_at: None }
+    }
+
+    /// On the word of whoever is at that address.
+    pub fn claimed(self, peer: SocketAddr) -> Self {
+        Self { claimed_at: seen_at(peer), ..self }
     }
 
     /// With steps in the boot.

@@ -12,6 +12,7 @@ use protocol::{
         BootEvent, Enrol, ImageFile, ImageManifest, Microcode, NodeConfig, RootImage, StageState,
         Verity,
     },
+    certificate::{CertificateRequest, NodeCertificate},
     evidence::{Approval, Held},
     fleet::{MachineDetail, MachineStatus, ProvisionerStatus, TimelineEvent},
     inventory::{Inventory, Nic},
@@ -23,7 +24,7 @@ use provisioner::{
     run::{self, Running},
 };
 use reqwest::{Client, StatusCode};
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
 #[path = "http_parts/api.rs"]
@@ -38,6 +39,8 @@ mod life;
 mod pages;
 #[path = "http_parts/sharing.rs"]
 mod sharing;
+#[path = "http_parts/strangers.rs"]
+mod strangers;
 
 const MAC: &str = "52:54:00:aa:00:01";
 const OTHER: &str = "52:54:00:aa:00:02";
@@ -137,6 +140,28 @@ impl Site {
 
     async fn report(&self, mac: &str, events: &[BootEvent]) -> (StatusCode, String) {
         self.post(&format!("/v1/machines/{mac}/events"), &events).await
+    }
+
+    /// As the node that was taken in, by TLS with the certificate of the boot that the events are of.
+    async fn prove(
+        &self,
+        mac: &str,
+        node: &SecretKey,
+        events: &[BootEvent],
+    ) -> Result<(), node_init::http::HttpError> {
+        let (boot_id, nonce) = (events[0].boot_id, Digest([9; 32]));
+        let request = CertificateRequest { mac: mac.into(), boot_id, nonce };
+        let request = Signed::sign(&chain(), request, node);
+        let (status, text) = self.post(&format!("/v1/machines/{mac}/certificate"), &request).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        let answer: Signed<NodeCertificate> = serde_json::from_str(&text).unwrap();
+        let made = answer.verify(&chain()).unwrap();
+        let certificate = made.certificate.clone().into();
+        let config = Arc::new(mtls::client_showing(node, certificate, key(8).public()).unwrap());
+        let secured = node_init::http::Secured { config, port: made.port };
+        let (base, path) = (self.url.parse().unwrap(), format!("/v1/machines/{mac}/events"));
+        let body = serde_json::to_vec(events).unwrap();
+        node_init::http::post_by(&base, Some(&secured), &path, body).await.map(drop)
     }
 
     async fn enrol(&self, mac: &str, enrol: Enrol, key: &SecretKey) -> (StatusCode, String) {
@@ -342,15 +367,15 @@ async fn a_boot_is_counted_once_by_its_script_or_by_its_question_for_the_time() 
     }
     let detail: MachineDetail = site.json(&format!("/v1/machines/{MAC}")).await;
     assert!(detail.timeline[0].text.contains("boot 2 in a row"), "{:?}", detail.timeline);
-    let attempt = async |scripted: bool| {
-        let request = TimeRequest { scripted, ..time_request() };
+    let attempt = async |boot: u8, scripted: bool| {
+        let request = TimeRequest { scripted, boot_id: Digest([boot; 32]), ..time_request() };
         let (status, text) = site.post("/v1/time", &request).await;
         assert_eq!(status, StatusCode::OK, "{text}");
         let answer: Signed<TimeAnswer> = serde_json::from_str(&text).unwrap();
         answer.verify(&chain()).unwrap().attempt
     };
-    assert_eq!((attempt(true).await, attempt(true).await), (2, 2));
-    assert_eq!((attempt(false).await, attempt(false).await), (3, 3));
+    assert_eq!((attempt(1, true).await, attempt(1, true).await), (2, 2));
+    assert_eq!((attempt(2, false).await, attempt(2, false).await), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -615,13 +640,21 @@ async fn watchers_are_told_what_happens_and_there_is_a_bound_on_them() {
     assert!(text.contains("event: timeline"), "{text}");
 
     let mut watchers = vec![watcher];
+    let watch = async |last: u8| {
+        let from = IpAddr::from([127, 0, 0, last]);
+        let client = Client::builder().no_proxy().local_address(from).build().unwrap();
+        client.get(format!("{}/v1/events", site.url)).send().await.unwrap()
+    };
     while watchers.len() < 64 {
-        let watcher = site.client.get(format!("{}/v1/events", site.url)).send().await.unwrap();
+        let watcher = watch(1 + (watchers.len() / 16) as u8).await;
         assert_eq!(watcher.status(), StatusCode::OK);
         watchers.push(watcher);
+        if watchers.len() == 16 {
+            let refused = watch(1).await;
+            assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "a peer has its share");
+        }
     }
-    let refused = site.client.get(format!("{}/v1/events", site.url)).send().await.unwrap();
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(watch(9).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(site.client.get(&site.url).send().await.unwrap().status(), StatusCode::OK);
 }
 

@@ -5,13 +5,13 @@
 
 use protocol::{
     ChainId, Digest, PublicKey, SecretKey, Signed,
-    boot::{BootEvent, Enrol, StageState},
+    boot::{BootEvent, CrashReport, Enrol, STAGE_POWER, STAGE_STANDS, StageState},
     certificate::{Alive, CardReading, CertificateRequest, NodeCertificate, Readings},
     console::{
         ConsoleBatch, ConsoleEntry, ConsoleLine, ConsolePage, ConsoleSource, MAX_CONSOLE_LINES,
     },
     evidence::Held,
-    fleet::MachineDetail,
+    fleet::{MachineDetail, MachineState},
     inventory::Inventory,
     node::Delegation,
 };
@@ -231,6 +231,55 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
         let said = say(&mut stream, &path, &Alive { boot_id: BOOT, readings: None }).await;
         assert!(said.is_err(), "{said:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_boot_that_was_taken_in_nothing_is_believed_without_its_certificate() {
+    let site = site().await;
+    let node = key(3);
+    let machine = format!("/v1/machines/{MAC}");
+    let state = async || site.json::<MachineDetail>(&machine).await.machine.life.state;
+    let events = format!("/v1/machines/{MAC}/events");
+    let crashes = format!("/v1/machines/{MAC}/crashes");
+    let said = |sequence, stage: &str, state| {
+        [BootEvent { sequence, stage: stage.into(), state, ..event() }]
+    };
+    let crash = |boot_id| CrashReport { boot_id, reason: "BUG".into(), text: "its end".into() };
+    // Up to then a boot is told of by whoever knows its id.
+    assert_eq!(site.post(&events, &said(1, "network", StageState::Done)).await.0, 200);
+    assert_eq!(site.post(&crashes, &crash(BOOT)).await.0, 200);
+    assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
+    let mut stream =
+        site.connect(&node, site.certificate(&node, BOOT).await, pinned()).await.unwrap();
+    // Everybody reads that id in its console, and it is of no use to him.
+    let lines = format!("/v1/machines/{MAC}/lines");
+    assert_eq!(say(&mut stream, &lines, &batch(BOOT, 0..1)).await.unwrap().0, 200);
+    let shown = site.console("").await.boots[0].boot;
+    for stage in [STAGE_STANDS, STAGE_POWER] {
+        let lie = said(2, stage, StageState::Done).map(|e| BootEvent { boot_id: shown, ..e });
+        let (status, text) = site.post(&events, &lie).await;
+        assert!(status == 403 && text.contains("by TLS"), "{status} {text}");
+    }
+    assert_eq!(site.post(&crashes, &crash(shown)).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(state().await, MachineState::Booting);
+
+    let stands = said(2, STAGE_STANDS, StageState::Done);
+    assert_eq!(say(&mut stream, &events, &stands).await.unwrap().0, 200);
+    assert_eq!(state().await, MachineState::Ready);
+    let ends = said(3, STAGE_POWER, StageState::Started);
+    assert_eq!(site.post(&events, &ends).await.0, StatusCode::FORBIDDEN);
+    let other = ends.clone().map(|event| BootEvent { boot_id: LATER, ..event });
+    assert_eq!(say(&mut stream, &events, &other).await.unwrap().0, 400);
+    assert_eq!(state().await, MachineState::Ready);
+    // The death that it told of before is its own from when it says so again.
+    let detail: MachineDetail = site.json(&machine).await;
+    assert!(!detail.crashes[0].proven);
+    assert_eq!(say(&mut stream, &crashes, &crash(BOOT)).await.unwrap().0, 200);
+    let detail: MachineDetail = site.json(&machine).await;
+    assert!(detail.crashes.len() == 1 && detail.crashes[0].proven);
+    // A boot that is over stays one that was taken in.
+    assert_eq!(site.enrol(MAC, &node, LATER).await.0, StatusCode::OK);
+    assert_eq!(site.post(&events, &ends).await.0, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,7 +83,8 @@ pub fn machine(detail: &MachineDetail, now: u64) -> Vec<String> {
     }
     lines.extend(detail.crashes.iter().map(|crash| {
         let at = duration(now.saturating_sub(crash.at));
-        format!("died      {at} ago: {} (log {})", crash.reason, crash.id)
+        let unproven = if crash.proven { "" } else { ", unproven" };
+        format!("died      {at} ago: {} (log {}{unproven})", crash.reason, crash.id)
     }));
     lines.push(String::new());
     lines.extend(detail.timeline.iter().take(EVENTS).map(|event| {

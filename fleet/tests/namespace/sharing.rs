@@ -226,7 +226,7 @@ impl Rogues {
             let path = format!("/v1/machines/02:00:00:00:00:{number:02x}/pieces");
             let say = move || {
                 let (body, path) = (serde_json::to_vec(&boast()).unwrap(), path.clone());
-                async move { fleet::http::post(address, site::base(), &path, body).await }
+                async move { fleet::http::post(address, site::base(), None, &path, body).await }
             };
             say().await.unwrap();
             all.spawn(async move {

@@ -72,7 +72,10 @@ impl<N: Network> Machine<N> {
             let made = secured::fetch(self.kernel.as_ref(), &arguments, &identity, mac).await;
             let (channel, lasts) = match made {
                 Ok(made) => made,
-                Err(SecuredError::Http(HttpError::Refused { status: 404, .. })) => return,
+                Err(SecuredError::Http(HttpError::Refused { status: 404, .. })) => {
+                    self.reporter.speak_by(None);
+                    return;
+                }
                 Err(error) => {
                     failures += 1;
                     let text = error.to_string();

@@ -6,6 +6,7 @@ use crate::{
     machine::{Mac, usable_uuid},
     progress::{self, Mark},
     script,
+    store::Sign,
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
 };
 use axum::{
@@ -61,12 +62,17 @@ pub(super) async fn machine(
         boot_mode: None,
         address: seen_at(peer),
     };
-    app.peers.tracker().gone(mac, None);
+    let from = seen_at(peer);
     // A store that fails says so elsewhere, and is no reason to boot nothing.
-    let life = app.store.run(move |store| store.life(mac)).await.ok().flatten();
+    let caller = app.store.run(move |store| store.caller(mac, from)).await;
+    let (life, believed) = caller.unwrap_or_default();
+    if believed {
+        app.peers.tracker().gone(mac, None);
+    }
     if let Some(life) = life.filter(|life| life::is_barred(life.state)) {
         let text = format!("no boot script: the machine is {}", life.state.as_str());
-        app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting));
+        let record = Record::new(mac, Kind::Refused, text);
+        app.timeline.record(record.sighting(sighting).claimed(peer));
         return Ok((SCRIPT, script::barred(app.setup.base(peer), life.state)).into_response());
     }
     // An iPXE that names no architecture was asked by hand; the kernel will tell.
@@ -78,7 +84,7 @@ pub(super) async fn machine(
         let digest = image.map(|image| image.digest);
         let attempt = app
             .attempt_of(digest, move |store, image| {
-                store.count_attempt(mac, image, None, unix_ms())
+                store.count_attempt(mac, image, Sign::Script, from, unix_ms())
             })
             .await;
         let script = script::machine(&app.setup, app.setup.base(peer), mac, &own, attempt);
@@ -112,7 +118,7 @@ pub(super) async fn machine(
         );
         (script::unsupported(&arch), Record::new(mac, Kind::Refused, text))
     };
-    app.timeline.record(record.sighting(sighting));
+    app.timeline.record(record.sighting(sighting).claimed(peer));
     Ok((SCRIPT, script).into_response())
 }
 
@@ -230,7 +236,7 @@ impl Fetch {
         let sighting = Sighting { address: seen_at(peer), ..Sighting::default() };
         let record = move |text: String, mark: Mark| {
             let marks = Some(mark).filter(|_| whole);
-            Record::new(mac, Kind::Http, text).marks(marks).sighting(sighting.clone())
+            Record::new(mac, Kind::Http, text).marks(marks).sighting(sighting.clone()).claimed(peer)
         };
         app.timeline.record(record(format!("{file}: fetching {length} bytes"), Mark::Began(stage)));
         let (timeline, began) = (app.timeline.clone(), Instant::now());

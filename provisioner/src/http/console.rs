@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     machine::Mac,
+    places::Place,
     store::{Lines, Store, StoreError},
     timeline::unix_ms,
     tls::node::Node,
@@ -15,7 +16,7 @@ use crate::{
 use axum::{
     Extension, Json,
     extract::{
-        Path, Query, State,
+        ConnectInfo, Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -30,8 +31,10 @@ use protocol::{
     console::{ConsoleBatch, ConsoleEntry, ConsolePage, MAX_CONSOLE_LINES},
 };
 use serde::Deserialize;
-use std::{collections::VecDeque, convert::Infallible, fmt, sync::Arc, time::Duration};
-use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use std::{
+    collections::VecDeque, convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration,
+};
+use tokio::time::sleep;
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
@@ -245,6 +248,7 @@ pub(super) struct Followed {
 )]
 pub(super) async fn live(
     State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     followed: Result<Query<Followed>, QueryRejection>,
     headers: HeaderMap,
@@ -256,10 +260,7 @@ pub(super) async fn live(
     let mut wanted = wanted.lines().map_err(|error| bad(error.to_string()))?;
     known(&app, mac).await?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-    let place = app.watchers.clone().try_acquire_owned().map_err(|_| {
-        let text = "as many watch already as may; close another page, or ask for /console";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
-    })?;
+    let place = app.watch(peer, "/console")?;
     wanted.after = match last.filter(|last| *last <= MAX_ID).or(wanted.after) {
         Some(after) => Some(after),
         None => Some(app.store.run(move |store| store.newest_line(mac)).await?),
@@ -280,7 +281,7 @@ struct Follower {
     mac: Mac,
     wanted: Lines,
     waiting: VecDeque<ConsoleEntry>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Follower {

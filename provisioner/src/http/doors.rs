@@ -1,7 +1,8 @@
 //! By which door a request may come: plain HTTP, or TLS.
 //!
 //! Firmware and iPXE speak plain HTTP, and so does a node before it was taken in: what it fetches is
-//! signed, and what it says is signed, or is a report that anybody could make up. People read pages,
+//! signed, and what it says is signed, or is a report that anybody could make up and that is taken as such
+//! (`store/believed.rs`). People read pages,
 //! and make no change by them. So those paths are open by both doors; a path that is not in the table
 //! is open by TLS alone.
 

@@ -6,14 +6,14 @@ use crate::{
     timeline::News,
 };
 use axum::{
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, StreamExt, stream};
 use protocol::fleet::TimelineEvent;
 use serde::Deserialize;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
@@ -50,6 +50,7 @@ pub(super) struct From {
 )]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     from: Result<Query<From>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -57,10 +58,7 @@ pub(super) async fn events(
     let Query(from) = from.map_err(|error| bad(error.body_text()))?;
     // A number of another kind is another server's.
     let last = headers.get(LAST).and_then(|value| value.to_str().ok()?.parse().ok());
-    let place = app.watchers.clone().try_acquire_owned().map_err(|_| {
-        let text = "as many watch already as may; close another page, or ask /v1/machines";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
-    })?;
+    let place = app.watch(peer, "/v1/machines")?;
     // Watched before the store is asked: nothing falls between.
     let news = app.timeline.watch();
     let missed = match last.or(from.after) {

@@ -2,7 +2,11 @@
 //! without JavaScript.
 
 use super::{App, Problem, file, media, pages::html};
-use crate::{miners::rates::Ask, page::miners as page};
+use crate::{
+    miners::rates::Ask,
+    page::miners as page,
+    places::{NoPlace, Place},
+};
 use axum::{
     Form,
     body::Body,
@@ -13,7 +17,6 @@ use axum::{
 use protocol::medium::{Record, RecordText};
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The name that browsers keep it under.
 const FILE: &str = "attachment; filename=\"alia-medium.img\"";
@@ -87,7 +90,7 @@ pub(super) async fn medium(
     request: Request,
 ) -> Result<Response, Problem> {
     let (miners, _) = media::open(&app, peer, Ask::Look)?;
-    let place = place(&app)?;
+    let place = place(&app, peer)?;
     let path = miners.medium.path();
     let served = file::response(path, request).await.map_err(|error| unread(&error))?;
     let mut response = served.map(|body| hold(body, place));
@@ -111,7 +114,7 @@ pub(super) async fn filled(
     if let Err(problem) = media::keep(&app, &record.granted).await {
         return Ok(page(problem).into_response());
     }
-    let place = place(&app)?;
+    let place = place(&app, peer)?;
     let parts = miners.medium.filled(&record).await.map_err(|error| unread(&error))?;
     let mut response = Response::new(hold(Body::from_stream(parts), place));
     let headers = response.headers_mut();
@@ -129,17 +132,26 @@ fn named(response: &mut Response) {
 }
 
 /// A place among those who fetch.
-fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
-    let places = app.miners.as_ref().map(|miners| miners.places.clone());
-    places.and_then(|places| places.try_acquire_owned().ok()).ok_or_else(|| {
+fn place(app: &App, peer: SocketAddr) -> Result<Place, Problem> {
+    let taken = app.miners.as_ref().map(|miners| miners.places.take(peer.ip()));
+    taken.unwrap_or(Err(NoPlace::All)).map_err(|none| {
         app.counters.count("media: too many fetch");
-        let text = "so many fetch a medium now that no other can: try again in a minute";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        let (status, text) = match none {
+            NoPlace::Yours => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "as many fetch a medium from your address as may: try again once one is done",
+            ),
+            NoPlace::All => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "so many fetch a medium now that no other can: try again in a minute",
+            ),
+        };
+        Problem::new(status, text)
     })
 }
 
 /// Holds a place until a body is over.
-fn hold(body: Body, place: OwnedSemaphorePermit) -> Body {
+fn hold(body: Body, place: Place) -> Body {
     super::watched::Watched::body(body, move |_| drop(place))
 }
 

@@ -76,6 +76,7 @@ use crate::{
     machine::Mac,
     miners::Miners,
     peers::Peers,
+    places::{NoPlace, Place, Places},
     script,
     store::{Store, StoreError},
     timeline::Timeline,
@@ -90,14 +91,16 @@ use axum::{
     routing::{get, post},
 };
 use protocol::{Digest, fleet::UpstreamStatus, problem::ProblemDetails, version};
-use std::{path::PathBuf, sync::Arc};
-use tokio::sync::{Semaphore, watch};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio::sync::watch;
 use utoipa_axum::routes;
 
 /// The longest body of a request: an inventory of the largest server takes some 300 kB.
 const MAX_BODY: usize = 2 << 20;
 /// The most watchers of server-sent events: each holds a connection for as long as it likes.
 pub(crate) const MAX_WATCHERS: usize = 64;
+/// The most of them of one peer: the browsers of some operators behind one tunnel.
+pub(crate) const MAX_WATCHERS_EACH: usize = 16;
 
 /// What handlers share.
 pub struct App {
@@ -134,7 +137,7 @@ pub struct App {
     /// Its port.
     pub https_port: u16,
     /// Places for watchers.
-    pub watchers: Arc<Semaphore>,
+    pub watchers: Places,
     /// Who of the machines has which pieces of what they boot.
     pub peers: Arc<Peers>,
     /// What miners are served, where they are.
@@ -143,8 +146,30 @@ pub struct App {
 
 impl App {
     /// Places for as many watchers as there may be.
-    pub fn places() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(MAX_WATCHERS))
+    pub fn places() -> Places {
+        Places::new(MAX_WATCHERS, MAX_WATCHERS_EACH)
+    }
+
+    /// A place for a watcher; `instead` says what else he may ask.
+    fn watch(&self, peer: SocketAddr, instead: &str) -> Result<Place, Problem> {
+        self.watchers.take(peer.ip()).map_err(|none| {
+            let (status, text) = match none {
+                NoPlace::Yours => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    format!(
+                        "{MAX_WATCHERS_EACH} watch from your address already, as many as may: \
+                         close another page, or ask for {instead}"
+                    ),
+                ),
+                NoPlace::All => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!(
+                        "as many watch already as may; close another page, or ask for {instead}"
+                    ),
+                ),
+            };
+            Problem::new(status, text)
+        })
     }
 
     /// Which boot in a row a machine is told that this is: what `count` says for the image served.

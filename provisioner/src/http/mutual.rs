@@ -6,20 +6,20 @@ use super::{
     speaks,
 };
 use crate::{
-    store::Standing,
+    store::{Standing, Store},
     timeline::unix_ms,
     tls::{ca::NODE_SECONDS, node::Node},
 };
 use axum::{
     Extension, Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{ConnectInfo, Path, State, rejection::JsonRejection},
     http::{HeaderMap, StatusCode},
 };
 use protocol::{
     Signed,
     certificate::{Alive, CertificateRequest, MAX_CARDS_READ, NodeCertificate, Readings},
 };
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 /// `POST /v1/machines/{mac}/certificate`: the first one, and each that follows. Signed both ways, so
 /// that plain HTTP will do.
@@ -60,6 +60,7 @@ pub(super) async fn certificate(
 /// `POST /v1/machines/{mac}/alive`.
 pub(super) async fn alive(
     State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Extension(node): Extension<Node>,
     headers: HeaderMap,
     posted: Result<Json<Alive>, JsonRejection>,
@@ -71,7 +72,9 @@ pub(super) async fn alive(
         return Err(Problem::new(StatusCode::BAD_REQUEST, text));
     }
     let readings = readings.map(sane);
-    app.store.run(move |store| store.alive(node.mac, readings.as_ref(), unix_ms())).await?;
+    let said =
+        move |store: &Store| store.alive(node.mac, Some(peer.ip()), readings.as_ref(), unix_ms());
+    app.store.run(said).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

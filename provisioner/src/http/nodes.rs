@@ -11,21 +11,26 @@ use crate::{
     progress::Mark,
     store::{Came, Enrolled, Known, Store},
     timeline::{Kind, Record, Sighting, seen_at, unix_ms},
+    tls::node::Node,
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{ConnectInfo, Path, State, rejection::JsonRejection},
     http::{HeaderMap, StatusCode},
 };
 use protocol::{
-    PublicKey, Signed,
+    Digest, PublicKey, Signed,
     boot::{
         BootEvent, CrashReport, Enrol, MAX_CRASH_LEN, MAX_DETAIL_LEN, MAX_EVENTS, NodeConfig,
         StageState,
     },
     evidence::{Approval, Challenge, Chip},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 /// The longest name of a stage.
 const MAX_STAGE_LEN: usize = 32;
@@ -50,10 +55,38 @@ pub(super) fn sighting(peer: SocketAddr) -> Sighting {
     Sighting { boots: true, address: seen_at(peer), ..Sighting::default() }
 }
 
+/// Who reports: the node that a certificate names; or somebody of whom nothing is known, who may speak
+/// of boots that were not taken in. Of the boot that was a report is its certificate's.
+async fn reporter(
+    app: &App,
+    mac: Mac,
+    node: Option<Extension<Node>>,
+    boots: impl IntoIterator<Item = Digest>,
+) -> Result<Option<Node>, Problem> {
+    let boots: BTreeSet<Digest> = boots.into_iter().collect();
+    if let Some(Extension(node)) = node {
+        if boots.iter().any(|boot| *boot != node.boot_id) {
+            let text = "it speaks of another boot than its certificate does";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, text));
+        }
+        return Ok(Some(node));
+    }
+    let known = move |store: &Store| {
+        boots.iter().try_fold(false, |known, boot| Ok(known || store.was_taken_in(mac, boot)?))
+    };
+    if app.store.run(known).await? {
+        let text = "this boot was taken in: it is reported of by TLS, with the certificate that its \
+                    node was given (POST …/certificate)";
+        return Err(Problem::new(StatusCode::FORBIDDEN, text));
+    }
+    Ok(None)
+}
+
 /// `POST /v1/machines/{mac}/events`.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    node: Option<Extension<Node>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     posted: Result<Json<Vec<BootEvent>>, JsonRejection>,
@@ -65,7 +98,12 @@ pub(super) async fn events(
         let text = format!("{} events at once; at most {MAX_EVENTS} are taken", events.len());
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
-    let records = events.into_iter().map(|event| report(mac, event, peer)).collect();
+    let proven = reporter(&app, mac, node, events.iter().map(|event| event.boot_id)).await?;
+    let said = |event| {
+        let record = report(mac, event, peer);
+        if proven.is_some() { record } else { record.claimed(peer) }
+    };
+    let records = events.into_iter().map(said).collect();
     // Written before the answer: what is acknowledged is not sent again.
     let timeline = app.timeline.clone();
     let new = app.store.run(move |store| timeline.record_now(store, records)).await?;
@@ -95,6 +133,7 @@ fn report(mac: Mac, mut event: BootEvent, peer: SocketAddr) -> Record {
 pub(super) async fn crash(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    node: Option<Extension<Node>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     posted: Result<Json<CrashReport>, JsonRejection>,
@@ -107,18 +146,22 @@ pub(super) async fn crash(
             format!("a log of {} bytes; at most {MAX_CRASH_LEN} are taken", report.text.len());
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
+    let proven = reporter(&app, mac, node, [report.boot_id]).await?;
     let printable = |c: char| !c.is_control();
     report.reason = report.reason.chars().filter(|c| printable(*c)).take(MAX_REASON_LEN).collect();
     report.text.retain(|c| printable(c) || c == '\n' || c == '\t');
     let text = format!("the kernel died before this boot: {}", report.reason);
-    let added = app.store.run(move |store| store.add_crash(mac, &report, unix_ms())).await?;
+    let source = proven.is_none().then(|| listener::network(peer.ip()));
+    let work = move |store: &Store| store.add_crash(mac, &report, source, unix_ms());
+    let added = app.store.run(work).await?;
     // The machine keeps it until somebody has it.
     let Some(new) = added else {
         let text = format!("no machine {mac} is known here: report a stage of its boot first");
         return Err(Problem::new(StatusCode::NOT_FOUND, text));
     };
     if new {
-        app.timeline.record(Record::new(mac, Kind::Crash, text).sighting(sighting(peer)));
+        let record = Record::new(mac, Kind::Crash, text).sighting(sighting(peer));
+        app.timeline.record(if proven.is_some() { record } else { record.claimed(peer) });
     }
     Ok(Json(Accepted { new: usize::from(new) }))
 }
@@ -167,8 +210,10 @@ pub(super) async fn enrol(
             if error.approval_lifts() {
                 let another = error.holder().is_some();
                 let cause = if another { Cause::Waits } else { Cause::Changed };
-                let pend =
-                    move |store: &Store| store.pend(mac, &node, Some(&hardware), cause, unix_ms());
+                let from = seen_at(peer);
+                let pend = move |store: &Store| {
+                    store.pend(mac, (&node, from), Some(&hardware), cause, unix_ms())
+                };
                 app.store.run(pend).await?;
             }
             conflict(&app, mac, peer, &error);
@@ -271,7 +316,9 @@ async fn waits(
         EnrolError::Changed { .. } => Cause::Changed,
         _ => Cause::Waits,
     };
-    let pend = move |store: &Store| store.pend(mac, &node, Some(&hardware), cause, unix_ms());
+    let from = seen_at(peer);
+    let pend =
+        move |store: &Store| store.pend(mac, (&node, from), Some(&hardware), cause, unix_ms());
     if app.store.run(pend).await? {
         refuse(app, mac, peer, &error.to_string());
     }
@@ -306,7 +353,8 @@ async fn take_in(
 
 pub(super) fn refuse(app: &App, mac: Mac, peer: SocketAddr, reason: &str) {
     let text = format!("not taken in: {reason}");
-    app.timeline.record(Record::new(mac, Kind::Refused, text).sighting(sighting(peer)));
+    let record = Record::new(mac, Kind::Refused, text);
+    app.timeline.record(record.sighting(sighting(peer)).claimed(peer));
 }
 
 /// Both machines' timelines tell of it: one of the two has to be changed.

@@ -12,3 +12,5 @@ pub const MOST: u64 = 5_000;
 pub const REMEMBERED_SECONDS: u64 = 7 * 86_400;
 /// The most media that are given out at once: some 70 MB each.
 pub const AT_ONCE: usize = 8;
+/// The most of them to one peer.
+pub const AT_ONCE_EACH: usize = 2;

@@ -10,10 +10,10 @@ pub mod limits;
 pub mod medium;
 pub mod rates;
 
+use crate::places::Places;
 use medium::Medium;
 use rates::Rates;
-use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
+use std::sync::Mutex;
 
 /// What strangers are served.
 pub struct Miners {
@@ -22,12 +22,13 @@ pub struct Miners {
     /// Who asked how often.
     pub rates: Mutex<Rates>,
     /// Places for who fetches a medium.
-    pub places: Arc<Semaphore>,
+    pub places: Places,
 }
 
 impl Miners {
     /// Gives out that medium.
     pub fn new(medium: Medium) -> Self {
-        Self { medium, rates: Mutex::default(), places: Arc::new(Semaphore::new(limits::AT_ONCE)) }
+        let places = Places::new(limits::AT_ONCE, limits::AT_ONCE_EACH);
+        Self { medium, rates: Mutex::default(), places }
     }
 }

@@ -1,10 +1,7 @@
 //! How often a peer may ask. Counted for a minute at a time, in memory: each front-end has its own
 //! count, and a restart forgets it.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 /// How long is counted, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
@@ -51,7 +48,7 @@ struct Window {
     writes: u32,
 }
 
-/// Who asked how often in the last minute.
+/// Who asked how often in the last minute: an IPv4 address, or all that a home has of IPv6 (a /64).
 #[derive(Debug, Default)]
 pub struct Rates(HashMap<IpAddr, Window>);
 
@@ -61,7 +58,7 @@ impl Rates {
     /// # Errors
     /// Where it is one too many.
     pub fn take(&mut self, peer: IpAddr, ask: Ask, now: u64) -> Result<(), TooOften> {
-        let peer = site(peer);
+        let peer = listener::network(peer);
         let over = |window: &Window| now.saturating_sub(window.began) >= WINDOW_MS;
         if !self.0.contains_key(&peer) && self.0.len() >= MOST_PEERS {
             self.0.retain(|_, window| !over(window));
@@ -85,14 +82,6 @@ impl Rates {
         }
         *count += 1;
         Ok(())
-    }
-}
-
-/// Who counts as one: an IPv4 address, or all that a home has of IPv6 (a /64).
-fn site(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
-        four => four,
     }
 }
 

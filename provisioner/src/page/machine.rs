@@ -171,7 +171,10 @@ fn crashes(machine: &MachineStatus, crashes: &[CrashStatus]) -> Markup {
                 thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
                 tbody { @for crash in crashes { tr {
                     td.when { (moment(crash.at)) }
-                    td.text { (crash.reason) }
+                    td.text {
+                        (crash.reason)
+                        @if !crash.proven { " (unproven: anybody could have sent it)" }
+                    }
                     td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
                         "log, " (crash.bytes) " bytes"
                     } }

@@ -9,6 +9,7 @@ use crate::{
     machine::Mac,
 };
 use protocol::certificate::Readings;
+use std::net::IpAddr;
 
 /// Who works and said nothing for so long is missed, in milliseconds: several of its words.
 pub const SILENT_MS: u64 = 600_000;
@@ -20,10 +21,19 @@ impl Store {
     /// A node said, by the certificate of the boot that it is in, that it is alive.
     ///
     /// What its sensors say is kept until they say something else; with none of it the last is left.
+    /// `from` is where it is: proven, so that what it says before it has a certificate again is
+    /// believed from there.
     /// Boot scripts are given to whoever asks for them: where one was, and the node goes on as if
     /// nothing were, its machine does not boot.
-    pub fn alive(&self, mac: Mac, readings: Option<&Readings>, now: u64) -> Result<(), StoreError> {
+    pub fn alive(
+        &self,
+        mac: Mac,
+        from: Option<IpAddr>,
+        readings: Option<&Readings>,
+        now: u64,
+    ) -> Result<(), StoreError> {
         let update = "UPDATE machines SET last_seen = ?2, node_seen = ?2,
+                 address = coalesce(?6, address),
                  readings = coalesce(?3, readings),
                  readings_at = CASE WHEN CAST(?3 AS TEXT) IS NULL THEN readings_at ELSE ?2 END,
                  milliwatts = CASE WHEN CAST(?3 AS TEXT) IS NULL THEN milliwatts ELSE ?4 END,
@@ -33,7 +43,8 @@ impl Store {
         let power = readings.and_then(|said| said.milliwatts).map(|power| power.min(1_000_000_000));
         let readings = readings.map(serde_json::to_string).transpose()?;
         let mac = mac.to_string();
-        let values = values![&mac, now, readings, power, SILENT];
+        let from = from.map(|from| from.to_canonical().to_string());
+        let values = values![&mac, now, readings, power, SILENT, from];
         let last = "SELECT cause FROM transitions WHERE mac = ?1
                         AND EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND state = 'booting')
                     ORDER BY id DESC LIMIT 1";
@@ -42,6 +53,7 @@ impl Store {
             let Some(row) = sql.first(last, values![&mac])? else { return Ok(()) };
             if row.get::<String>(0)? == Cause::Boots.as_str() {
                 super::life::pass(sql, &mac, Cause::Lives, &Actor::Machine, now)?;
+                super::attempts::forget(sql, &mac)?;
             }
             Ok(())
         })
@@ -79,7 +91,7 @@ mod tests {
         for cause in [Cause::TakenIn, Cause::Stands] {
             store.pass(MAC, cause, &Actor::Machine, 1).unwrap();
         }
-        store.alive(MAC, None, 1).unwrap();
+        store.alive(MAC, None, None, 1).unwrap();
     }
 
     fn stands(store: &Store) -> (MachineState, Option<String>) {
@@ -93,7 +105,7 @@ mod tests {
         works(&store);
         store.pass(MAC, Cause::Boots, &Actor::Machine, 2).unwrap();
         assert_eq!(stands(&store).0, MachineState::Booting);
-        store.alive(MAC, None, 3).unwrap();
+        store.alive(MAC, None, None, 3).unwrap();
         assert_eq!(stands(&store).0, MachineState::Ready);
         // One that really boots is taken in anew, and is ready once it says so itself.
         store.pass(MAC, Cause::Boots, &Actor::Machine, 4).unwrap();
@@ -101,7 +113,7 @@ mod tests {
         store.pass(MAC, Cause::Boots, &Actor::Machine, 6).unwrap();
         store.pass(MAC, Cause::Overdue, &Actor::Clock, 7).unwrap();
         store.pass(MAC, Cause::TakenIn, &Actor::Machine, 8).unwrap();
-        store.alive(MAC, None, 9).unwrap();
+        store.alive(MAC, None, None, 9).unwrap();
         assert_eq!(stands(&store).0, MachineState::Booting);
     }
 
@@ -114,7 +126,7 @@ mod tests {
         assert_eq!(store.miss_silent(SILENT_MS + 3).unwrap(), 0, "once");
         assert!(stands(&store).1.unwrap().contains("10 minutes"));
         assert_eq!(store.in_need(10, SILENT_MS).unwrap().len(), 1);
-        store.alive(MAC, None, SILENT_MS + 4).unwrap();
+        store.alive(MAC, None, None, SILENT_MS + 4).unwrap();
         assert_eq!(stands(&store).1, None);
     }
 }

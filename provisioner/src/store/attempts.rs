@@ -6,6 +6,7 @@ use super::{
 };
 use crate::machine::Mac;
 use protocol::Digest;
+use std::net::IpAddr;
 
 /// A boot that failed longer ago than this, in milliseconds, is no part of a loop.
 const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -19,6 +20,34 @@ struct Attempts {
     boot: Option<String>,
 }
 
+/// By what it is known that a machine boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Its loader fetched its script.
+    Script,
+    /// Linux runs, and asks for the time in that boot; whether a script of ours began it, as it says.
+    Time(Digest, bool),
+}
+
+impl Sign {
+    fn boot(self) -> Option<Digest> {
+        match self {
+            Self::Script => None,
+            Self::Time(boot, _) => Some(boot),
+        }
+    }
+
+    /// Whether the last boot that was counted is this one: by its id, or as the one whose script was
+    /// fetched and that did not say its id yet.
+    fn is_counted(self, before: &Attempts) -> bool {
+        match (self, &before.boot) {
+            (Self::Script, _) => false,
+            (Self::Time(boot, _), Some(known)) => *known == boot.to_string(),
+            (Self::Time(_, scripted), None) => scripted,
+        }
+    }
+}
+
 /// The number of a boot at `now` into that image. Another image is another chance. Pure.
 fn next(before: Option<&Attempts>, image: &str, now: u64) -> u64 {
     match before {
@@ -30,30 +59,29 @@ fn next(before: Option<&Attempts>, image: &str, now: u64) -> u64 {
 }
 
 impl Store {
-    /// The number of a machine's last boot in its row, from 1.
-    pub fn attempt(&self, mac: Mac) -> Result<u32, StoreError> {
-        let before = self.read(|sql| read(sql, &mac.to_string()))?;
-        Ok(before.map_or(1, |before| u32::try_from(before.count).unwrap_or(u32::MAX)))
-    }
-
-    /// Counts a boot into that image; gives its number in its row, from 1. One that is known by its
-    /// id counts once, however often it is told of.
+    /// Counts a boot into that image; gives its number in its row, from 1. Who is not the machine,
+    /// as far as `from` tells, counts nothing.
     pub fn count_attempt(
         &self,
         mac: Mac,
         image: &Digest,
-        boot: Option<Digest>,
+        sign: Sign,
+        from: Option<IpAddr>,
         now: u64,
     ) -> Result<u32, StoreError> {
         let (mac, image) = (mac.to_string(), image.to_string());
-        let boot = boot.map(|boot| boot.to_string());
         let count = self.write(Part::Machines, |sql| {
             let before = read(sql, &mac)?;
-            let told = before.as_ref().filter(|before| boot.is_some() && before.boot == boot);
-            if let Some(before) = told {
-                return Ok(before.count);
+            let counted = before.as_ref().filter(|before| sign.is_counted(before));
+            let believed = super::believed::is_believed(sql, &mac, from)?;
+            if counted.is_none() && !believed {
+                return Ok(before.map_or(1, |before| before.count));
             }
-            let count = next(before.as_ref(), &image, now);
+            let count = counted.map_or_else(|| next(before.as_ref(), &image, now), |b| b.count);
+            let boot = sign.boot().map(|boot| boot.to_string());
+            if counted.is_some_and(|before| before.boot == boot) || !believed {
+                return Ok(count);
+            }
             // Of machines that are known alone: they are bounded.
             sql.execute(
                 "INSERT INTO attempts (mac, image, count, at, boot_id)
@@ -106,8 +134,8 @@ mod tests {
     fn a_boot_that_stands_and_an_end_that_was_asked_for_begin_a_new_row() {
         let (_folder, store) = temporary();
         let image = Digest([4; 32]);
-        assert_eq!(store.count_attempt(MAC, &image, None, 1).unwrap(), 1);
-        assert_eq!(store.count_attempt(MAC, &image, None, 2).unwrap(), 1, "nobody knows it");
+        let boot = |at| store.count_attempt(MAC, &image, Sign::Script, None, at).unwrap();
+        assert_eq!((boot(1), boot(2)), (1, 1), "nobody knows it");
         let sighting = Sighting { boots: true, ..Sighting::default() };
         store.record(&[Record::new(MAC, Kind::Http, "boots").sighting(sighting)]).unwrap();
         let told = |stage: &str, state, boot: u8| {
@@ -121,7 +149,6 @@ mod tests {
             };
             store.record(&[Record::new(MAC, Kind::Boot, "x").marks([Mark::Node(event)])]).unwrap();
         };
-        let boot = |at| store.count_attempt(MAC, &image, None, at).unwrap();
         assert_eq!((boot(3), boot(4), boot(5)), (1, 2, 3));
         told("network", StageState::Done, 1);
         told(STAGE_STANDS, StageState::Started, 1);
@@ -129,7 +156,7 @@ mod tests {
         told(STAGE_STANDS, StageState::Done, 2);
         assert_eq!((boot(7), boot(8)), (1, 2));
         told(STAGE_POWER, StageState::Started, 3);
-        assert_eq!((boot(9), store.attempt(MAC).unwrap()), (1, 1));
+        assert_eq!(boot(9), 1);
     }
 
     #[test]
@@ -138,9 +165,35 @@ mod tests {
         let sighting = Sighting { boots: true, ..Sighting::default() };
         store.record(&[Record::new(MAC, Kind::Http, "boots").sighting(sighting)]).unwrap();
         let image = Digest([4; 32]);
-        let boot =
-            |id: u8, at| store.count_attempt(MAC, &image, Some(Digest([id; 32])), at).unwrap();
+        let count = |sign, at| store.count_attempt(MAC, &image, sign, None, at).unwrap();
+        let boot = |id: u8, at| count(Sign::Time(Digest([id; 32]), false), at);
         assert_eq!((boot(1, 1), boot(1, 2), boot(2, 3), boot(2, 4)), (1, 1, 2, 2));
-        assert_eq!(store.attempt(MAC).unwrap(), 2);
+        // Its script counted it before it could say its id; one whose script we did not see counts too.
+        let scripted = |id: u8, at| count(Sign::Time(Digest([id; 32]), true), at);
+        assert_eq!((count(Sign::Script, 5), scripted(3, 6), scripted(3, 7)), (3, 3, 3));
+        assert_eq!((scripted(4, 8), scripted(4, 9)), (4, 4));
+        // A stick's boot is another than the one whose script was fetched.
+        assert_eq!((count(Sign::Script, 10), boot(5, 11)), (5, 6));
+    }
+
+    #[test]
+    fn who_is_not_where_a_machine_is_counts_no_boot_of_it() {
+        let (_folder, store) = temporary();
+        let image = Digest([4; 32]);
+        let [here, elsewhere] = ["10.0.0.5", "10.0.0.66"].map(|a| a.parse::<IpAddr>().unwrap());
+        let sighting = Sighting { boots: true, address: Some(here), ..Sighting::default() };
+        store.record(&[Record::new(MAC, Kind::Enrol, "boots").sighting(sighting)]).unwrap();
+        let script = |from, at| store.count_attempt(MAC, &image, Sign::Script, Some(from), at);
+        assert_eq!(script(elsewhere, 1).unwrap(), 1);
+        assert_eq!(script(elsewhere, 2).unwrap(), 2, "it was never taken in");
+        super::super::believed::taken_in(&store, MAC);
+        for at in 3..20 {
+            assert_eq!(script(elsewhere, at).unwrap(), 2);
+            let time = Sign::Time(Digest([at as u8; 32]), at % 2 == 0);
+            assert_eq!(store.count_attempt(MAC, &image, time, Some(elsewhere), at).unwrap(), 2);
+        }
+        assert_eq!(script(here, 20).unwrap(), 3);
+        let time = Sign::Time(Digest([1; 32]), true);
+        assert_eq!(store.count_attempt(MAC, &image, time, Some(here), 21).unwrap(), 3);
     }
 }

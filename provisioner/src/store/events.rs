@@ -14,10 +14,15 @@ use protocol::{
     boot::{STAGE_POWER, STAGE_STANDS, StageState},
     fleet::TimelineEvent,
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The most events kept of a machine: some ten boots.
 const MAX_EVENTS: u32 = 500;
+/// The most of those besides that anybody could have caused, so that they displace no others.
+const MAX_WEAK: u32 = 250;
+/// The most bytes of the texts of either: with some 100 each, as most have, all of them are kept.
+const MAX_BYTES: u64 = 128 << 10;
+const MAX_WEAK_BYTES: u64 = 64 << 10;
 /// How many of a machine's own reports are remembered, so that none counts twice: sixteen posts of
 /// the largest size, where a node sends again only what the last post did not get through.
 const MAX_REPORTS: u32 = 4_096;
@@ -31,29 +36,31 @@ impl Store {
         }
         self.write(Part::Machines, |sql| {
             let mut new = Vec::with_capacity(records.len());
-            let mut touched = BTreeSet::new();
+            let mut grown: BTreeMap<Mac, [u64; 2]> = BTreeMap::new();
             for record in records {
-                if self.put(sql, record)? {
-                    touched.insert(record.mac);
+                if let Some((is_weak, bytes)) = self.put(sql, record)? {
+                    grown.entry(record.mac).or_default()[usize::from(is_weak)] += bytes;
                     new.push(record);
                 }
             }
-            for mac in touched {
-                prune(sql, mac)?;
+            for (mac, bytes) in grown {
+                prune(sql, mac, bytes)?;
             }
             Ok(new)
         })
     }
 
-    fn put(&self, sql: &mut dyn Sql, record: &Record) -> Result<bool, StoreError> {
+    /// Writes a record that is new: whether anybody could have caused it, and its text's length.
+    fn put(&self, sql: &mut dyn Sql, record: &Record) -> Result<Option<(bool, u64)>, StoreError> {
         let mac = record.mac.to_string();
         if record.sighting.boots {
             if !self.make_machine(sql, record.mac, record.at)? {
-                return Ok(false);
+                return Ok(None);
             }
         } else if !sql.exists("SELECT 1 FROM machines WHERE mac = ?1", values![&mac])? {
-            return Ok(false);
+            return Ok(None);
         }
+        let believed = super::believed::is_believed(sql, &mac, record.claimed_at)?;
         if let Some((boot_id, sequence)) = &record.report {
             let boot_id = boot_id.to_string();
             let inserted = sql.execute(
@@ -62,19 +69,29 @@ impl Store {
                 values![&mac, &boot_id, *sequence],
             )?;
             if inserted == 0 {
-                return Ok(false);
+                return Ok(None);
             }
-            sql.execute(
-                "UPDATE machines SET node_seen = ?3 WHERE mac = ?1 AND boot_id = ?2",
-                values![&mac, boot_id, record.at],
-            )?;
+            if record.claimed_at.is_none() {
+                sql.execute(
+                    "UPDATE machines SET node_seen = ?3 WHERE mac = ?1 AND boot_id = ?2",
+                    values![&mac, boot_id, record.at],
+                )?;
+            }
         }
+        let text = match (believed, record.claimed_at) {
+            (false, Some(from)) => format!("unproven, from {from}: {}", record.text),
+            _ => record.text.clone(),
+        };
+        let is_weak = record.claimed_at.is_some() || matches!(record.kind, Kind::Dhcp | Kind::Tftp);
+        let bytes = text.len() as u64;
         sql.execute(
-            "INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, ?3, ?4)",
-            values![&mac, record.at, record.kind.as_str(), &record.text],
+            "INSERT INTO events (mac, at, kind, text, weak) VALUES (?1, ?2, ?3, ?4, ?5)",
+            values![&mac, record.at, record.kind.as_str(), text, u32::from(is_weak)],
         )?;
-        learn(sql, &mac, record)?;
-        Ok(true)
+        if believed {
+            learn(sql, &mac, record)?;
+        }
+        Ok(Some((is_weak, bytes)))
     }
 
     /// The number of the newest event.
@@ -139,9 +156,10 @@ fn learn(sql: &mut dyn Sql, mac: &str, record: &Record) -> Result<(), StoreError
         super::attempts::forget(sql, mac)?;
     }
     for cause in record.marks.iter().filter_map(cause) {
-        // Of a boot that was taken in alone: that boot's id is nobody's guess.
+        // Of the boot that was taken in, and by its certificate, alone.
         let of_boot = "SELECT 1 FROM machines WHERE mac = ?1 AND boot_id = ?2";
-        let boot = record.report.as_ref().map(|(boot, _)| boot.to_string());
+        let proven = record.report.as_ref().filter(|_| record.claimed_at.is_none());
+        let boot = proven.map(|(boot, _)| boot.to_string());
         if cause == Cause::Boots || sql.exists(of_boot, values![mac, boot])? {
             super::life::pass(sql, mac, cause, &Actor::Machine, record.at)?;
         }
@@ -183,17 +201,55 @@ fn ends_a_row(mark: &Mark) -> bool {
     }
 }
 
-/// Keeps a machine's tables within their bounds.
-fn prune(sql: &mut dyn Sql, mac: Mac) -> Result<(), StoreError> {
-    for (table, most) in [("events", MAX_EVENTS), ("reports", MAX_REPORTS)] {
+/// Keeps a machine's tables within their bounds; so many bytes came, and so many of what anybody could
+/// have caused.
+fn prune(sql: &mut dyn Sql, mac: Mac, grown: [u64; 2]) -> Result<(), StoreError> {
+    let mac = mac.to_string();
+    for (weak, most) in [(0u32, MAX_EVENTS), (1, MAX_WEAK)] {
         sql.execute(
-            &format!(
-                "DELETE FROM {table} WHERE mac = ?1 AND id <=
-                     (SELECT id FROM {table} WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)"
-            ),
-            values![mac.to_string(), most],
+            "DELETE FROM events WHERE mac = ?1 AND weak = ?2 AND id <=
+                 (SELECT id FROM events WHERE mac = ?1 AND weak = ?2
+                  ORDER BY id DESC LIMIT 1 OFFSET ?3)",
+            values![&mac, weak, most],
         )?;
     }
+    sql.execute(
+        "DELETE FROM reports WHERE mac = ?1 AND id <=
+             (SELECT id FROM reports WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        values![&mac, MAX_REPORTS],
+    )?;
+    let added = "UPDATE machines SET event_bytes = event_bytes + ?2, weak_bytes = weak_bytes + ?3
+                 WHERE mac = ?1 RETURNING event_bytes, weak_bytes";
+    let Some(row) = sql.first(added, values![&mac, grown[0], grown[1]])? else { return Ok(()) };
+    if row.get::<u64>(0)? > MAX_BYTES {
+        shorten(sql, &mac, 0, MAX_BYTES)?;
+    }
+    if row.get::<u64>(1)? > MAX_WEAK_BYTES {
+        shorten(sql, &mac, 1, MAX_WEAK_BYTES)?;
+    }
+    Ok(())
+}
+
+/// Keeps of a machine's events of one sort the newest that have three quarters of so many bytes
+/// together, and counts them anew: what was counted is never too little, and seldom right, since what
+/// goes by number is not counted. So it is not looked at each time.
+fn shorten(sql: &mut dyn Sql, mac: &str, weak: u32, most: u64) -> Result<(), StoreError> {
+    sql.execute(
+        "DELETE FROM events WHERE mac = ?1 AND weak = ?2 AND id <=
+             (SELECT max(id) FROM
+                 (SELECT id, sum(octet_length(text)) OVER (ORDER BY id DESC) AS bytes
+                  FROM events WHERE mac = ?1 AND weak = ?2) AS sizes
+              WHERE bytes > ?3)",
+        values![mac, weak, most / 4 * 3],
+    )?;
+    let column = if weak == 0 { "event_bytes" } else { "weak_bytes" };
+    let counted = format!(
+        "UPDATE machines SET {column} =
+             (SELECT CAST(coalesce(sum(octet_length(text)), 0) AS BIGINT) FROM events
+              WHERE mac = ?1 AND weak = ?2)
+         WHERE mac = ?1"
+    );
+    sql.execute(&counted, values![mac, weak])?;
     Ok(())
 }
 
@@ -241,7 +297,7 @@ mod tests {
         let records: Vec<Record> = std::iter::once(first).chain(reports).collect();
         store.record(&records).unwrap();
         let timeline = store.machine(MAC, 0).unwrap().unwrap().timeline;
-        assert_eq!(timeline.len() as u32, MAX_EVENTS);
+        assert_eq!(timeline.len() as u32, MAX_EVENTS + 1, "what DHCP saw is counted apart");
         assert_eq!(timeline[0].text, format!("report {}", MAX_REPORTS + 499), "newest first");
         let kept = store.read(|sql| sql.first("SELECT count(*) FROM reports", &[])).unwrap();
         assert_eq!(kept.unwrap().get::<u32>(0).unwrap(), MAX_REPORTS);
@@ -269,5 +325,37 @@ mod tests {
         let boot = store.machine(MAC, 0).unwrap().unwrap().machine.boot.unwrap();
         let names: Vec<&str> = boot.stages.iter().map(|stage| stage.name.as_str()).collect();
         assert_eq!(names, ["dhcp", "tftp"]);
+    }
+
+    #[test]
+    fn what_anybody_could_have_caused_displaces_nothing_else_and_is_bounded_in_bytes() {
+        let (_folder, store) = temporary();
+        store.record(&[Record::new(MAC, Kind::Enrol, "taken in").sighting(boots())]).unwrap();
+        let peer = "10.0.0.66:9".parse().unwrap();
+        let lie = |n: u32, length: usize| {
+            Record::new(MAC, Kind::Http, format!("{n} {}", "x".repeat(length))).claimed(peer)
+        };
+        let told = || store.machine(MAC, 0).unwrap().unwrap().timeline;
+        store.record(&(0..2 * MAX_WEAK).map(|n| lie(n, 5)).collect::<Vec<_>>()).unwrap();
+        assert_eq!(told().len() as u32, MAX_WEAK + 1);
+        for n in 0..MAX_WEAK {
+            store.record(&[lie(n, 2_000)]).unwrap();
+        }
+        let bytes = |kind: &str| -> usize {
+            told().iter().filter(|event| event.kind == kind).map(|event| event.text.len()).sum()
+        };
+        assert!(bytes("http") as u64 <= MAX_WEAK_BYTES, "{}", bytes("http"));
+        assert!(bytes("http") as u64 > MAX_WEAK_BYTES / 2, "{}", bytes("http"));
+        assert!(told().iter().any(|event| event.text == "taken in"));
+        for n in 0..MAX_EVENTS {
+            let long = format!("{n} {}", "x".repeat(2_000));
+            store
+                .record(&[Record {
+                    report: report(n).report,
+                    ..Record::new(MAC, Kind::Boot, long)
+                }])
+                .unwrap();
+        }
+        assert!(bytes("boot") as u64 <= MAX_BYTES, "{}", bytes("boot"));
     }
 }

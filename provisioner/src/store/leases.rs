@@ -95,6 +95,13 @@ impl Leases<'_> {
             Some((pool, except)) if !usable => free(self.sql, pool, except, (mac, offered), now)?,
             _ => None,
         };
+        // What is kept for a machine of ours goes to nobody else while there is another.
+        let another = usable || free.is_some_and(|free| !free.is_kept);
+        let wanted_is_taken = match wanted {
+            Some(wanted) if another && !wanted_is_taken => is_kept(self.sql, wanted, mac)?,
+            _ => wanted_is_taken,
+        };
+        let free = free.map(|free| free.address);
         let progress = progress(self.sql, &mac.to_string())?;
         let loaded_ipxe = progress.as_ref().is_some_and(Progress::loaded_ipxe);
         let took_uki = progress.is_some_and(|progress| progress.took_uki());
@@ -148,34 +155,58 @@ fn free(
     except: Ipv4Addr,
     (mac, offered): (Mac, &dyn Fn(Ipv4Addr) -> bool),
     now: u64,
-) -> Result<Option<Ipv4Addr>, StoreError> {
+) -> Result<Option<Free>, StoreError> {
     let select = "SELECT expires FROM leases WHERE address = ?1";
-    let (mut expired, mut only_offered) = (None, None);
+    let (mut expired, mut only_offered, mut kept) = (None, None, None);
     for (tried, address) in pool.candidates(mac).filter(|&a| a != except).enumerate() {
         if tried >= FRESH_PROBES && expired.is_some() {
             break;
         }
         // Counting costs as much as there are leases: only where the pool seems full.
-        if tried == FRESH_PROBES && live(sql, now)? >= u64::from(pool.size()) {
+        if tried == FRESH_PROBES && not_for_strangers(sql, now)? >= u64::from(pool.size()) {
             break;
         }
-        let free = match sql.first(select, values![address.to_bits()])? {
+        let free = Free { address, is_kept: false };
+        let is_fresh = match sql.first(select, values![address.to_bits()])? {
             None => true,
-            Some(row) if row.get::<u64>(0)? <= now => false,
-            Some(_) => continue,
+            Some(row) if row.get::<u64>(0)? > now => continue,
+            Some(_) if is_kept(sql, address, mac)? => {
+                kept = kept.or(Some(Free { is_kept: true, ..free }));
+                continue;
+            }
+            Some(_) => false,
         };
-        match (free, offered(address)) {
-            (true, false) => return Ok(Some(address)),
-            (false, false) => expired = expired.or(Some(address)),
-            (_, true) => only_offered = only_offered.or(Some(address)),
+        match (is_fresh, offered(address)) {
+            (true, false) => return Ok(Some(free)),
+            (false, false) => expired = expired.or(Some(free)),
+            (_, true) => only_offered = only_offered.or(Some(free)),
         }
     }
-    Ok(expired.or(only_offered))
+    Ok(expired.or(only_offered).or(kept))
 }
 
-fn live(sql: &mut dyn Sql, now: u64) -> Result<u64, StoreError> {
-    let live = sql.first("SELECT count(*) FROM leases WHERE expires > ?1", values![now])?;
-    live.map_or(Ok(0), |row| row.get(0))
+/// An address that nobody holds.
+#[derive(Clone, Copy)]
+struct Free {
+    address: Ipv4Addr,
+    /// It was a machine's that was taken in.
+    is_kept: bool,
+}
+
+/// Whether an address was another machine's last, one that was taken in: it may be off for long, and is
+/// known by that address to others.
+fn is_kept(sql: &mut dyn Sql, address: Ipv4Addr, mac: Mac) -> Result<bool, StoreError> {
+    let kept = "SELECT 1 FROM leases JOIN machines ON machines.mac = leases.mac
+                WHERE leases.address = ?1 AND leases.mac != ?2 AND machines.node IS NOT NULL";
+    sql.exists(kept, values![address.to_bits(), mac.to_string()])
+}
+
+/// How many addresses are held, or kept for who was taken in.
+fn not_for_strangers(sql: &mut dyn Sql, now: u64) -> Result<u64, StoreError> {
+    let count = "SELECT count(*) FROM leases WHERE expires > ?1 OR EXISTS
+                     (SELECT 1 FROM machines
+                      WHERE machines.mac = leases.mac AND machines.node IS NOT NULL)";
+    sql.first(count, values![now])?.map_or(Ok(0), |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -273,6 +304,40 @@ mod tests {
                 .leases(|leases| leases.change(mac(2), LeaseChange::Hold(address, 300), 101))
                 .unwrap()
         );
+    }
+
+    #[test]
+    fn an_expired_lease_of_a_machine_that_was_taken_in_is_kept_while_there_are_others() {
+        let (_folder, store) = temporary();
+        let pool: Pool = "10.0.0.10-10.0.0.13".parse().unwrap();
+        let boots = crate::timeline::Sighting { boots: true, ..Default::default() };
+        let seen = crate::timeline::Record::new(mac(1), crate::timeline::Kind::Dhcp, "boots");
+        store.record(&[seen.sighting(boots)]).unwrap();
+        super::super::believed::taken_in(&store, mac(1));
+        let own = take(&store, 1, &pool, 0).unwrap();
+        // Two strangers' expired ones and one that nobody had; whoever asks for the machine's by name
+        // is told that it is taken.
+        for n in 2..4 {
+            take(&store, n, &pool, 0).unwrap();
+        }
+        let us = Ipv4Addr::new(10, 0, 0, 1);
+        let wanting = |n, now| {
+            let facts = |leases: &mut Leases<'_>| {
+                leases.facts(mac(n), Some(own), Some((&pool, us)), &|_| false, now)
+            };
+            store.leases(facts).unwrap()
+        };
+        assert!(wanting(50, 200).wanted_is_taken);
+        let given: Vec<_> = (10..13).map(|n| take(&store, n, &pool, 200).unwrap()).collect();
+        assert!(!given.contains(&own), "{own} of {given:?}");
+        assert_eq!(take(&store, 1, &pool, 250), Some(own), "it comes back");
+        // With no other left it goes, by name too.
+        let last = wanting(51, 360);
+        assert!(last.wanted_is_taken, "the strangers' are over as well");
+        let held: Vec<_> = (20..23).map(|n| take(&store, n, &pool, 360).unwrap()).collect();
+        assert!(!held.contains(&own), "{own} of {held:?}");
+        let last = wanting(52, 361);
+        assert_eq!((last.free, last.wanted_is_taken), (Some(own), false));
     }
 
     #[test]

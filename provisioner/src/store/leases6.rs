@@ -68,8 +68,15 @@ impl Store {
                 let holder = holder(sql, wanted, now)?;
                 facts.wanted_is_taken = holder.is_some_and(|holder| !holder.is(key));
             }
+            let mut another = true;
             if !facts.lease.is_some_and(|lease| pool.contains(lease.address)) {
-                facts.free = free(sql, pool, except, key, mac, now)?;
+                let free = free(sql, pool, except, key, mac, now)?;
+                another = free.is_some_and(|(_, is_kept)| !is_kept);
+                facts.free = free.map(|(address, _)| address);
+            }
+            // What is kept for a machine of ours goes to nobody else while there is another.
+            if let Some(wanted) = wanted.filter(|_| another) {
+                facts.wanted_is_taken |= is_kept(sql, wanted, mac)?;
             }
             Ok(facts)
         })
@@ -154,6 +161,7 @@ fn holder(sql: &mut dyn Sql, address: Ipv6Addr, now: u64) -> Result<Option<Holde
     Ok(Some(Holder { duid: row.get(0)?, iaid: row.get(1)?, mac: row.get(2)? }))
 }
 
+/// An address that this one may have, and whether it was a machine's that was taken in.
 fn free(
     sql: &mut dyn Sql,
     pool: &Pool6,
@@ -161,13 +169,14 @@ fn free(
     key: &Key,
     mac: Mac,
     now: u64,
-) -> Result<Option<Ipv6Addr>, StoreError> {
+) -> Result<Option<(Ipv6Addr, bool)>, StoreError> {
     let own =
         "SELECT address FROM leases6 WHERE mac = ?1 AND expires > ?2 ORDER BY expires, address";
     let own = sql.query(own, values![mac.to_string(), now])?;
     if own.len() >= MAX_EACH as usize {
         let own = own.iter().map(|row| row.get(0)).collect::<Result<Vec<String>, _>>()?;
-        return Ok(own.iter().filter_map(|own| read(own)).find(|own| pool.contains(*own)));
+        let own = own.iter().filter_map(|own| read(own)).find(|own| pool.contains(*own));
+        return Ok(own.map(|own| (own, false)));
     }
     let live = sql.first("SELECT count(*) FROM leases6 WHERE expires > ?1", values![now])?;
     if live.map_or(Ok(0), |row| row.get::<u64>(0))? >= u64::from(pool.size()) {
@@ -176,18 +185,39 @@ fn free(
     let everybodys = pool.link().first();
     let candidates = pool.candidates(key).filter(|&a| a != except && a != everybodys);
     let select = "SELECT expires FROM leases6 WHERE address = ?1";
-    let mut expired = None;
+    let (mut expired, mut kept) = (None, None);
     for (tried, address) in candidates.enumerate() {
         match sql.first(select, values![written(address)])? {
-            None => return Ok(Some(address)),
-            Some(row) if row.get::<u64>(0)? <= now => expired = expired.or(Some(address)),
-            Some(_) => {}
+            None => return Ok(Some((address, false))),
+            Some(row) if row.get::<u64>(0)? > now => {}
+            Some(_) if is_kept(sql, address, mac)? => kept = kept.or(Some((address, true))),
+            Some(_) => expired = expired.or(Some((address, false))),
         }
         if expired.is_some() && tried >= FRESH_PROBES {
             break;
         }
+        // Counting costs as much as there are leases: only where the pool seems full.
+        if tried == FRESH_PROBES && not_for_strangers(sql, now)? >= u64::from(pool.size()) {
+            break;
+        }
     }
-    Ok(expired)
+    Ok(expired.or(kept))
+}
+
+/// Whether an address was another machine's last, one that was taken in: it may be off for long, and is
+/// known by that address to others.
+fn is_kept(sql: &mut dyn Sql, address: Ipv6Addr, mac: Mac) -> Result<bool, StoreError> {
+    let kept = "SELECT 1 FROM leases6 JOIN machines ON machines.mac = leases6.mac
+                WHERE leases6.address = ?1 AND leases6.mac != ?2 AND machines.node IS NOT NULL";
+    sql.exists(kept, values![written(address), mac.to_string()])
+}
+
+/// How many addresses are held, or kept for who was taken in.
+fn not_for_strangers(sql: &mut dyn Sql, now: u64) -> Result<u64, StoreError> {
+    let count = "SELECT count(*) FROM leases6 WHERE expires > ?1 OR EXISTS
+                     (SELECT 1 FROM machines
+                      WHERE machines.mac = leases6.mac AND machines.node IS NOT NULL)";
+    sql.first(count, values![now])?.map_or(Ok(0), |row| row.get(0))
 }
 
 fn written(address: Ipv6Addr) -> String {
@@ -296,6 +326,25 @@ mod tests {
         assert!(taken(0).wanted_is_taken);
         assert!(!taken(101).wanted_is_taken);
         assert!(hold(2, 300, 101));
+    }
+
+    #[test]
+    fn an_expired_lease_of_a_machine_that_was_taken_in_is_kept_while_there_are_others() {
+        let (_folder, store) = temporary();
+        let pool = pool("fd00::10-fd00::12");
+        let boots = crate::timeline::Sighting { boots: true, ..Default::default() };
+        let seen = crate::timeline::Record::new(mac(1), crate::timeline::Kind::Dhcp, "boots");
+        store.record(&[seen.sighting(boots)]).unwrap();
+        super::super::believed::taken_in(&store, mac(1));
+        let own = take(&store, &key(1), mac(1), &pool, 0).unwrap();
+        let wanting = |n, now| {
+            store.lease6_facts(Some(&key(n)), mac(n), Some(own), (&pool, US), now).unwrap()
+        };
+        assert!(wanting(50, 200).wanted_is_taken);
+        let given = [10, 11].map(|n| take(&store, &key(n), mac(n), &pool, 200).unwrap());
+        assert!(!given.contains(&own), "{own} of {given:?}");
+        let last = wanting(52, 250);
+        assert_eq!((last.free, last.wanted_is_taken), (Some(own), false), "there is no other");
     }
 
     #[test]

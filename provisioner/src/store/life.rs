@@ -151,7 +151,7 @@ impl Store {
     }
 }
 
-fn life(sql: &mut dyn Sql, mac: &str) -> Result<Option<Life>, StoreError> {
+pub(super) fn life(sql: &mut dyn Sql, mac: &str) -> Result<Option<Life>, StoreError> {
     let select = "SELECT state, state_since, deadline FROM machines WHERE mac = ?1";
     sql.first(select, values![mac])?.map(|row| of(&row, 0)).transpose()
 }

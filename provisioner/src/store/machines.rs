@@ -19,17 +19,20 @@ use protocol::{
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, net::IpAddr, str::FromStr};
 
-/// The most machines kept. A network of more has more than one provisioner. Where it is full, the
-/// machine that was never taken in and was silent for longest makes room.
+/// The most machines kept. A network of more has more than one provisioner. Where it is full, of those
+/// that were only seen the one that was silent for longest makes room, and nobody else does.
 ///
-/// Somebody who invents MAC addresses can fill this and no more: of each machine 500 events of
-/// 2,400 bytes (1.2 MB), eight deaths of 64 KiB (0.5 MB), 4,096 ids of reports with their indices
-/// (some 0.9 MB) and the boot's progress (0.1 MB) make 2.7 MB, of all machines 27 GB. An inventory,
-/// at most 2 MiB as a request's body is, is kept of those alone that were taken in: 21 GB more
-/// where approval is automatic.
+/// Somebody who invents MAC addresses can fill this and no more: of each machine 192 KiB of events, 4,096
+/// ids of reports with their indices (some 0.9 MB) and the boot's progress (0.1 MB) make 1.2 MB, of all
+/// machines 12 GB; deaths that nothing proves are 64 MB in all. Of those that were taken in there are eight
+/// deaths of 64 KiB each and an inventory, at most 2 MiB as a request's body is: 25 GB more where approval
+/// is automatic.
 pub(super) const MAX_MACHINES: u64 = 10_000;
+/// The most machines that wait for approval and were never taken in. To ask takes nothing but a key of
+/// one's own, so they displace each other alone: those of the address that most of them ask from.
+const MAX_PENDING: u64 = 1_000;
 /// The most boots kept of a machine, of which a recording is known: half a year of one a day and more.
 const MAX_BOOTS: u32 = 256;
 
@@ -80,7 +83,7 @@ pub struct Enrolled {
     /// Its UUID, where usable.
     pub uuid: Option<String>,
     /// Where it was seen.
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
     /// What keeps its key.
     pub held: Held,
     /// Its TPM, once its evidence is checked, and how often that was reset.
@@ -246,11 +249,11 @@ impl Store {
     }
 
     /// Remembers that a key waits for approval, with the hardware that it came with; true where it
-    /// did not wait so already.
+    /// did not wait so already. `from` is where it asks.
     pub fn pend(
         &self,
         mac: Mac,
-        node: &PublicKey,
+        (node, from): (&PublicKey, Option<IpAddr>),
         hardware: Option<&Hardware>,
         cause: Cause,
         now: u64,
@@ -258,12 +261,18 @@ impl Store {
         let hardware = hardware.map(serde_json::to_string).transpose()?;
         self.write(Part::Machines, |sql| {
             self.make_machine(sql, mac, now)?;
+            // Where a stranger is, is known before it counts as one who waits.
+            sql.execute(
+                "UPDATE machines SET address = coalesce(?2, address) WHERE mac = ?1 AND node IS NULL",
+                values![mac.to_string(), from.map(|from| from.to_canonical().to_string())],
+            )?;
             let changed = sql.execute(
                 "UPDATE machines SET pending = ?2, pending_hardware = ?3 WHERE mac = ?1
                      AND (pending IS DISTINCT FROM ?2 OR pending_hardware IS DISTINCT FROM ?3)",
                 values![mac.to_string(), node.to_string(), hardware],
             )?;
             super::life::pass(sql, &mac.to_string(), cause, &Actor::Machine, now)?;
+            bound_pending(sql)?;
             Ok(changed > 0)
         })
     }
@@ -306,7 +315,9 @@ impl Store {
             return Ok(true);
         }
         if count(sql)? >= MAX_MACHINES {
-            let oldest = "SELECT mac FROM machines WHERE node IS NULL ORDER BY last_seen LIMIT 1";
+            let oldest = "SELECT mac FROM machines
+                          WHERE state = 'discovered' AND node IS NULL AND approved IS NULL
+                          ORDER BY last_seen LIMIT 1";
             let Some(oldest) = sql.first(oldest, &[])? else { return Ok(false) };
             forget(sql, &oldest.get::<String>(0)?)?;
         }
@@ -340,6 +351,24 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// Makes room where more machines wait for approval than are kept.
+fn bound_pending(sql: &mut dyn Sql) -> Result<(), StoreError> {
+    let strangers = "FROM machines WHERE state = 'pending' AND node IS NULL";
+    let waiting = sql.first(&format!("SELECT count(*) {strangers}"), &[])?;
+    if waiting.map_or(Ok(0), |row| row.get::<u64>(0))? <= MAX_PENDING {
+        return Ok(());
+    }
+    let place = "coalesce(address, '')";
+    let oldest = format!(
+        "SELECT mac {strangers} AND {place} =
+             (SELECT {place} {strangers} GROUP BY {place}
+              ORDER BY count(*) DESC, {place} LIMIT 1)
+         ORDER BY state_since, mac LIMIT 1"
+    );
+    let Some(row) = sql.first(&oldest, &[])? else { return Ok(()) };
+    forget(sql, &row.get::<String>(0)?)
 }
 
 /// A machine goes, with all that is kept of it.
@@ -556,4 +585,64 @@ pub(super) fn progress(sql: &mut dyn Sql, mac: &str) -> Result<Option<Progress>,
 
 fn parsed<T: DeserializeOwned>(json: Option<String>) -> Result<Option<T>, StoreError> {
     Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::temporary,
+        timeline::{Kind, Record, Sighting},
+    };
+
+    fn mac(n: u64) -> Mac {
+        let [.., a, b, c] = n.to_be_bytes();
+        Mac([2, 0, 0, a, b, c])
+    }
+
+    fn key() -> PublicKey {
+        protocol::SecretKey::from_seed([9; 32]).public()
+    }
+
+    fn appear(store: &Store, numbers: std::ops::Range<u64>, at: u64) {
+        let boots = Sighting { boots: true, ..Sighting::default() };
+        let seen =
+            |n| Record { at, ..Record::new(mac(n), Kind::Dhcp, "x").sighting(boots.clone()) };
+        let records: Vec<Record> = numbers.map(seen).collect();
+        store.record(&records).unwrap();
+    }
+
+    #[test]
+    fn who_invents_machines_displaces_those_that_were_only_seen_and_no_other() {
+        let (_folder, store) = temporary();
+        appear(&store, 0..4, 1);
+        store.pend(mac(0), (&key(), None), None, Cause::Waits, 2).unwrap();
+        store.pend(mac(1), (&key(), None), None, Cause::Waits, 2).unwrap();
+        store.approve(mac(1), &key(), &Actor::Operator("anna".into()), 3).unwrap();
+        store.pass(mac(2), Cause::Quarantine, &Actor::Operator("anna".into()), 3).unwrap();
+        appear(&store, 10..10 + MAX_MACHINES, 5);
+        let known = |n| store.life(mac(n)).unwrap().map(|life| life.state);
+        assert_eq!(known(0), Some(MachineState::Pending));
+        assert_eq!(known(1), Some(MachineState::Approved));
+        assert_eq!(known(2), Some(MachineState::Quarantined));
+        assert_eq!(known(3), None, "it was only seen");
+        assert_eq!(store.count_machines().unwrap(), MAX_MACHINES);
+    }
+
+    #[test]
+    fn who_has_many_wait_displaces_his_own() {
+        let (_folder, store) = temporary();
+        let waits = |n, from: [u8; 4], at| {
+            let from = Some(IpAddr::from(from));
+            store.pend(mac(n), (&key(), from), None, Cause::Waits, at).unwrap();
+        };
+        waits(0, [10, 0, 0, 5], 1);
+        for n in 1..=MAX_PENDING + 20 {
+            waits(n, [10, 0, 0, 66], 1 + n);
+        }
+        let waiting = |n| store.life(mac(n)).unwrap().is_some();
+        assert!(waiting(0) && waiting(MAX_PENDING + 20));
+        assert!(!waiting(1) && !waiting(20));
+        assert_eq!(store.count_by_state().unwrap()["pending"], MAX_PENDING);
+    }
 }

@@ -9,6 +9,7 @@
 mod alive;
 mod answers;
 mod attempts;
+mod believed;
 mod configuration;
 mod console;
 mod crashes;
@@ -30,6 +31,7 @@ mod sql;
 
 pub use alive::SILENT_MS;
 pub use answers::Asked;
+pub use attempts::Sign;
 pub use configuration::{Draft, Drafted, Mark};
 pub use console::Lines;
 pub use figures::Figures;

@@ -259,6 +259,17 @@ ALTER TABLE machines ADD COLUMN readings TEXT;    -- JSON, protocol::certificate
 ALTER TABLE machines ADD COLUMN readings_at INTEGER;
 ALTER TABLE machines ADD COLUMN milliwatts INTEGER;
 ",
+    "
+-- What anybody could have caused has bounds of its own.
+ALTER TABLE events ADD COLUMN weak INTEGER NOT NULL DEFAULT 0;
+DROP INDEX events_mac;
+CREATE INDEX events_mac ON events (mac, weak, id);
+ALTER TABLE machines ADD COLUMN event_bytes INTEGER NOT NULL DEFAULT 0; -- at most: see store/events.rs
+ALTER TABLE machines ADD COLUMN weak_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE crashes ADD COLUMN source TEXT;       -- whence it came, where nothing proved whose it is
+CREATE INDEX crashes_source ON crashes (source, id);
+CREATE INDEX machines_state ON machines (state, last_seen);
+",
 ];
 
 /// Brings a file to the newest schema; all or nothing.

@@ -140,7 +140,7 @@ async fn a_recorded_enrolment_moves_nothing() {
     assert_eq!(site.comes(second.clone(), 1).await.0, StatusCode::OK);
     let stands =
         BootEvent { boot_id: Digest([2; 32]), ..event(7, "stands", StageState::Done, 9_000) };
-    assert_eq!(site.report(MAC, &[stands]).await.0, StatusCode::OK);
+    site.prove(MAC, &key(1), &[stands]).await.unwrap();
     let before = site.machine(MAC).await.machine;
     assert_eq!(before.life.state, MachineState::Ready);
     // Of the boot that runs it gets the answer again, which says nothing new to whoever recorded it.

@@ -54,7 +54,7 @@ async fn a_machine_in_quarantine_boots_nothing_and_is_not_taken_in_until_it_is_l
     assert!(script().await.contains("vmlinuz"));
     assert_eq!(site.enrol(MAC, enrol(MAC, UUID), &key(1)).await.0, StatusCode::OK);
     assert_eq!(site.state().await, MachineState::Booting);
-    assert_eq!(site.report(MAC, &[stands()]).await.0, StatusCode::OK);
+    site.prove(MAC, &key(1), &[stands()]).await.unwrap();
     assert_eq!(site.state().await, MachineState::Ready);
     site.ask(&token, MAC, "quarantine").await;
     let barred = script().await;
@@ -62,7 +62,8 @@ async fn a_machine_in_quarantine_boots_nothing_and_is_not_taken_in_until_it_is_l
     let (status, text) = site.enrol(MAC, enrol(MAC, UUID), &key(1)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(text.contains("release"), "{text}");
-    assert_eq!(site.report(MAC, &[stands()]).await.0, StatusCode::OK);
+    let again = BootEvent { sequence: 8, ..stands() };
+    site.prove(MAC, &key(1), &[again]).await.unwrap();
     assert_eq!(site.state().await, MachineState::Quarantined, "its word does not let it out");
     let (status, problem) = site.ask(&token, MAC, "drain").await;
     assert_eq!(status, StatusCode::CONFLICT);
