@@ -198,6 +198,9 @@ pub struct CrashStatus {
     pub reason: String,
     /// Size of its log in bytes.
     pub bytes: u64,
+    /// The first lines of its log that contain what was sought.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
 }
 
 /// A provisioner as a whole.

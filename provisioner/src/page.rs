@@ -6,7 +6,7 @@ mod act;
 mod approvals;
 mod console;
 pub mod groups;
-mod job;
+pub mod job;
 mod machine;
 pub mod miners;
 mod overview;
@@ -16,22 +16,23 @@ mod text;
 mod work;
 
 pub use approvals::approvals;
-pub use machine::{Machine, machine};
+pub use machine::{Machine, Past, machine};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 pub use overview::{Seen, live, overview};
 use protocol::{
+    PublicKey,
     boot::StageState,
     fleet::{MachineStatus, UpstreamStatus},
 };
 pub use sign::sign_in;
+use std::collections::BTreeMap;
 pub use text::moment;
 
+/// What machines are called, by their node keys.
+pub type Names = BTreeMap<PublicKey, String>;
+
 /// `GET /jobs`.
-pub fn jobs(
-    upstream: &UpstreamStatus,
-    machines: &[MachineStatus],
-    operator: Option<&str>,
-) -> Markup {
+pub fn jobs(upstream: &UpstreamStatus, names: &Names, operator: Option<&str>) -> Markup {
     let jobs = || upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
     watched(
         "Jobs · aliaOS",
@@ -43,7 +44,7 @@ pub fn jobs(
                     h2 { "Jobs" }
                     p.quiet { "None is known. " code { "alia job submit" } " makes one." }
                 }
-                @for job in jobs() { (job::section(job, machines)) }
+                @for job in jobs() { (job::section(job, names)) }
             }
         },
     )

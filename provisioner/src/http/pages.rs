@@ -2,9 +2,10 @@
 
 use super::{
     App, Problem, api, console,
-    listing::Sought,
+    listing::{self, Sought},
     mac,
     session::{Acting, Visitor},
+    timeline,
 };
 use crate::{
     life::{self, Actor, Cause},
@@ -21,10 +22,10 @@ use axum::{
 use maud::Markup;
 use protocol::{
     PublicKey,
-    fleet::{Life, MachineState},
+    fleet::{Life, MachineState, MachineStatus, UpstreamStatus},
 };
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Nothing is loaded from elsewhere, and nothing here is to be framed by others.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -32,6 +33,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       frame-ancestors 'none'; base-uri 'none'";
 /// Machines on one page.
 const A_PAGE: u32 = 50;
+/// Events on one page.
+const EVENTS: u32 = 100;
 /// Machines that need somebody, shown first.
 const FIRST: u32 = 12;
 
@@ -67,11 +70,32 @@ pub(super) async fn live(
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
+    Query(sought): Query<Sought>,
 ) -> Result<Response, Problem> {
     let now = unix_ms();
-    let filter = Filter { state: Some(MachineState::Pending), most: A_PAGE, ..Filter::default() };
+    let state = Some(MachineState::Pending);
+    let filter = Filter { state, most: A_PAGE + 1, ..sought.filter() };
     let waiting = app.store.run(move |store| store.listed(&filter, now)).await?;
-    Ok(html(page::approvals(&waiting, operator.as_deref(), now)))
+    let (waiting, next) = page_of(waiting, |last| sought.next("/approvals", last));
+    Ok(html(page::approvals(&waiting, next.as_deref(), operator.as_deref(), now)))
+}
+
+/// A page of machines of which one more was asked for, and where the list goes on.
+fn page_of(
+    mut machines: Vec<MachineStatus>,
+    next: impl FnOnce(&MachineStatus) -> String,
+) -> (Vec<MachineStatus>, Option<String>) {
+    let more = machines.len() > A_PAGE as usize;
+    machines.truncate(A_PAGE as usize);
+    let next = machines.last().filter(|_| more).map(next);
+    (machines, next)
+}
+
+/// What the machines are called that work at jobs.
+async fn names(app: &App, upstream: &UpstreamStatus) -> Result<page::Names, Problem> {
+    let jobs = upstream.parameter_servers.iter().flat_map(|server| &server.jobs);
+    let nodes: BTreeSet<PublicKey> = jobs.flat_map(page::job::nodes).collect();
+    Ok(app.store.run(move |store| store.names_of(&nodes)).await?)
 }
 
 /// `GET /jobs`: what the parameter servers work at.
@@ -80,8 +104,8 @@ pub(super) async fn jobs(
     Visitor(operator): Visitor,
 ) -> Result<Response, Problem> {
     let upstream = (**app.upstream.borrow()).clone();
-    let machines = app.store.run(|store| store.machines(unix_ms())).await?;
-    Ok(html(page::jobs(&upstream, &machines, operator.as_deref())))
+    let names = names(&app, &upstream).await?;
+    Ok(html(page::jobs(&upstream, &names, operator.as_deref())))
 }
 
 /// `GET /machines/{mac}`.
@@ -90,20 +114,46 @@ pub(super) async fn machine(
     Visitor(operator): Visitor,
     Path(name): Path<String>,
     Query(sought): Query<console::Sought>,
+    Query(past): Query<Past>,
 ) -> Result<Response, Problem> {
-    let shown = shown(&app, &name, &sought).await?;
+    let shown = shown(&app, &name, &sought, &past).await?;
     Ok(html(page::machine(&shown, operator.as_deref(), None)))
 }
 
+/// Which events and deaths a machine's page shows. What makes no sense is as if it were not there.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Past {
+    /// Events before that one.
+    #[serde(default)]
+    events: String,
+    /// Deaths whose log contains this.
+    #[serde(default)]
+    crash: String,
+}
+
 /// What a machine's page shows.
-async fn shown(app: &App, name: &str, sought: &console::Sought) -> Result<page::Machine, Problem> {
+async fn shown(
+    app: &App,
+    name: &str,
+    sought: &console::Sought,
+    past: &Past,
+) -> Result<page::Machine, Problem> {
     let mac = mac(name)?;
-    let detail = api::detail(app, name).await?;
+    let mut detail = api::detail(app, name).await?;
+    let before = past.events.parse().ok();
+    let (timeline, older) = timeline::look(app, mac, before, EVENTS).await?;
+    detail.timeline = timeline;
+    let crash = listing::sought(&past.crash);
+    let died = !detail.crashes.is_empty();
+    if let Some(text) = crash.clone() {
+        detail.crashes = app.store.run(move |store| store.crashes(mac, Some(&text))).await?;
+    }
+    let past = page::Past { died, crash, older, newest: before.is_none() };
     let (console, before) = console::look(app, mac, sought.lines()).await?;
     let work = api::work_of(app, detail.machine.node);
     let groups = app.configured.own(mac).await.effective.groups;
     let sought = sought.shown();
-    Ok(page::Machine { now: unix_ms(), detail, groups, work, console, before, sought })
+    Ok(page::Machine { now: unix_ms(), detail, past, groups, work, console, before, sought })
 }
 
 /// What an operator asks of a machine by its page.
@@ -158,7 +208,7 @@ pub(super) async fn act(
             format!("{} does nothing while a machine is {}.", cause.as_str(), state.as_str())
         }
     };
-    let shown = shown(&app, &name, &console::Sought::default()).await?;
+    let shown = shown(&app, &name, &console::Sought::default(), &Past::default()).await?;
     let mut response = html(page::machine(&shown, Some(&operator), Some(&wrong)));
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
@@ -169,18 +219,18 @@ async fn seen(app: &App, sought: &Sought) -> Result<page::Seen, Problem> {
     let now = unix_ms();
     let filter = Filter { most: A_PAGE + 1, ..sought.filter() };
     let is_whole = sought.is_all();
-    let (mut machines, first) = app
+    let (machines, first) = app
         .store
         .run(move |store| {
             let first = if is_whole { store.in_need(FIRST, now)? } else { Vec::new() };
             Ok((store.listed(&filter, now)?, first))
         })
         .await?;
-    let more = machines.len() > A_PAGE as usize;
-    machines.truncate(A_PAGE as usize);
-    let next = machines.last().filter(|_| more).map(|last| sought.next(last));
+    let (machines, next) = page_of(machines, |last| sought.next("/", last));
+    let names = names(app, &status.upstream).await?;
     Ok(page::Seen {
         now,
+        names,
         status,
         machines,
         first,

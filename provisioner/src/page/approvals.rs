@@ -6,7 +6,14 @@ use maud::{Markup, html};
 use protocol::fleet::MachineStatus;
 
 /// `GET /approvals`.
-pub fn approvals(waiting: &[MachineStatus], operator: Option<&str>, now: u64) -> Markup {
+///
+/// `next` is where the list goes on.
+pub fn approvals(
+    waiting: &[MachineStatus],
+    next: Option<&str>,
+    operator: Option<&str>,
+    now: u64,
+) -> Markup {
     page(
         "Approvals · aliaOS",
         operator,
@@ -42,6 +49,7 @@ pub fn approvals(waiting: &[MachineStatus], operator: Option<&str>, now: u64) ->
                         }
                     }
                 }
+                @if let Some(next) = next { p { a rel="next" href=(next) { "More machines" } } }
             }
         },
     )

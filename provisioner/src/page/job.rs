@@ -1,22 +1,18 @@
 //! A job, as its parameter server tells of it.
 
-use super::text::seconds;
+use super::{Names, text::seconds};
 use maud::{Markup, html};
 use protocol::{
     PublicKey,
     api::{JobPhase, JobStatus},
-    fleet::MachineStatus,
 };
 
 /// Batches shown of each job.
 const RECENT: usize = 12;
 
 /// A job with its progress, its workers, and the batches done last.
-pub(super) fn section(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
-    let name = |node: &PublicKey| {
-        let machine = machines.iter().find(|machine| machine.node.as_ref() == Some(node));
-        machine.map_or_else(|| node.short(), |machine| machine.name.clone())
-    };
+pub(super) fn section(job: &JobStatus, names: &Names) -> Markup {
+    let name = |node: &PublicKey| names.get(node).cloned().unwrap_or_else(|| node.short());
     let (done, all) = steps(job);
     let (epoch, step) = at(job, done >= all);
     html! {
@@ -76,6 +72,12 @@ fn recent(job: &JobStatus, name: &dyn Fn(&PublicKey) -> String) -> Markup {
             }
         }
     }
+}
+
+/// The nodes that a job's section names.
+pub fn nodes(job: &JobStatus) -> impl Iterator<Item = PublicKey> {
+    let recent = job.recent.iter().take(RECENT).map(|batch| batch.node);
+    job.workers.iter().map(|worker| worker.node).chain(recent)
 }
 
 /// Steps done, of how many.

@@ -20,6 +20,8 @@ pub struct Machine {
     pub now: u64,
     /// The machine.
     pub detail: MachineDetail,
+    /// Which of its events and deaths those are.
+    pub past: Past,
     /// Its groups, strongest first.
     pub groups: Vec<String>,
     /// What the ledger says of its work.
@@ -30,6 +32,19 @@ pub struct Machine {
     pub before: bool,
     /// What was sought: a text, a boot, and before which line.
     pub sought: (String, Option<Digest>, Option<u64>),
+}
+
+/// Which events and deaths are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Whether its kernel died at all.
+    pub died: bool,
+    /// What the deaths' logs were sought through for.
+    pub crash: Option<String>,
+    /// Before which event there are older ones.
+    pub older: Option<u64>,
+    /// Whether the events are the newest.
+    pub newest: bool,
 }
 
 /// The processor's faults that nothing is done about.
@@ -122,19 +137,7 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
                         } } }
                     }
                 }
-                @if !detail.crashes.is_empty() {
-                    h3 { "Crashes" }
-                    table {
-                        thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
-                        tbody { @for crash in &detail.crashes { tr {
-                            td.when { (moment(crash.at)) }
-                            td.text { (crash.reason) }
-                            td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
-                                "log, " (crash.bytes) " bytes"
-                            } }
-                        } } }
-                    }
-                }
+                (crashes(shown))
                 (work::section(&shown.work))
                 (console::section(shown))
                 h3 #timeline { "Timeline" }
@@ -146,10 +149,51 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
                         td.text { (event.text) }
                     } } }
                 }
+                @if !shown.past.newest {
+                    p { a href={ "/machines/" (machine.mac) "#timeline" } { "Newest events" } }
+                }
+                @if let Some(older) = shown.past.older {
+                    p { a rel="next" href={ "/machines/" (machine.mac) "?events=" (older) "#timeline" } {
+                        "Older events"
+                    } }
+                }
             }
             script { (PreEscaped(style::CONSOLE)) }
         },
     )
+}
+
+/// Its kernel's deaths, and a form to seek through their logs.
+fn crashes(shown: &Machine) -> Markup {
+    let mac = &shown.detail.machine.mac;
+    let sought = shown.past.crash.as_deref();
+    html! {
+        @if shown.past.died {
+            section #crashes {
+                h3 { "Crashes" }
+                form.search method="get" action={ "/machines/" (mac) "#crashes" } role="search" {
+                    label { "Search logs " input type="search" name="crash" value=(sought.unwrap_or(""))
+                        maxlength="100" placeholder="words of a line"; }
+                    button type="submit" { "Show crashes" }
+                    @if sought.is_some() { a href={ "/machines/" (mac) "#crashes" } { "All" } }
+                }
+                @if shown.detail.crashes.is_empty() { p.quiet { "No log has a line like that." } }
+                table {
+                    thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
+                    tbody { @for crash in &shown.detail.crashes { tr {
+                        td.when { (moment(crash.at)) }
+                        td.text {
+                            (crash.reason)
+                            @for line in &crash.found { p { code { (line) } } }
+                        }
+                        td { a href={ "/v1/machines/" (mac) "/crashes/" (crash.id) } {
+                            "log, " (crash.bytes) " bytes"
+                        } }
+                    } } }
+                }
+            }
+        }
+    }
 }
 
 /// How a machine's key outlasts the power.
@@ -261,6 +305,7 @@ mod tests {
         Machine {
             now: 0,
             detail,
+            past: Past::default(),
             groups: vec!["<b>".into()],
             work: MachineWork::default(),
             console: ConsolePage { lines, gone: 40, boots },

@@ -1,7 +1,7 @@
 //! The overview: what needs somebody first, then the list.
 
 use super::{
-    job, silent, state, state_tag, state_text, style,
+    Names, job, silent, state, state_tag, state_text, style,
     text::{ago, seconds, watts},
     trouble, watched,
 };
@@ -24,6 +24,8 @@ pub struct Seen {
     pub first: Vec<MachineStatus>,
     /// What was sought: a text, a state, those with a problem alone.
     pub sought: (String, Option<MachineState>, bool),
+    /// What the machines are called that work at jobs.
+    pub names: Names,
     /// Where the list goes on.
     pub next: Option<String>,
     /// Whether there is a medium for machines elsewhere.
@@ -82,7 +84,7 @@ pub fn live(seen: &Seen) -> Markup {
             }
         }
         @for job in upstream.parameter_servers.iter().flat_map(|server| &server.jobs) {
-            (job::section(job, &seen.machines))
+            (job::section(job, &seen.names))
         }
     }
 }

@@ -19,7 +19,10 @@ use protocol::{
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 /// The most machines kept. A network of more has more than one provisioner. Where it is full, the
 /// machine that was never taken in and was silent for longest makes room.
@@ -188,6 +191,23 @@ impl Store {
         let select = "SELECT node FROM machines WHERE node IS NOT NULL";
         let rows = self.read(|sql| sql.query(select, &[]))?;
         rows.iter().filter_map(|row| text(row, 0).transpose()).collect::<Result<_, _>>()
+    }
+
+    /// What the machines of those node keys are called, where there are such.
+    pub fn names_of(
+        &self,
+        nodes: &BTreeSet<PublicKey>,
+    ) -> Result<BTreeMap<PublicKey, String>, StoreError> {
+        self.read(|sql| {
+            let mut names = BTreeMap::new();
+            for node in nodes {
+                let select = "SELECT name FROM machines WHERE node = ?1";
+                if let Some(row) = sql.first(select, values![node.to_string()])? {
+                    names.insert(*node, row.get(0)?);
+                }
+            }
+            Ok(names)
+        })
     }
 
     /// How many machines are known.
