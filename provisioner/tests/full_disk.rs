@@ -134,7 +134,8 @@ fn start(folder: &Path, database: &str) -> Killed {
         .args(["--pool", "10.99.0.100-10.99.0.110", "--lease-seconds", "600"])
         .arg("--image")
         .arg(folder.join("image"))
-        .args(["--database", database])
+        .args(["--database", database, "--tls"])
+        .arg(folder.join("tls"))
         .stdout(Stdio::null())
         .stderr(File::create(&log).unwrap())
         .spawn();
