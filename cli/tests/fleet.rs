@@ -258,6 +258,55 @@ async fn groups_are_set_compared_and_rolled_back() {
     assert!(shown.contains("\"rack-7\""), "{shown}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_else_is_configured_and_what_happened_is_asked_for_too() {
+    let place = start().await;
+    place.login().await;
+    place.boots(MAC).await;
+    let alia = async |arguments: &[&str]| {
+        let all: Vec<&str> = ["fleet"].iter().chain(arguments).copied().collect();
+        place.says(&all).await
+    };
+    alia(&["groups", "set", "rack-7", "window=2", "--yes"]).await;
+    let rule = ["rules", "set", "new", "macs=[\"52:54:00\"]", "limit=20", "group=rack-7", "--yes"];
+    assert!(alia(&rule).await.contains("+ rule.new.limit = 20"));
+    assert!(alia(&["rules", "show", "new"]).await.starts_with("rule new\ngroup = \"rack-7\""));
+    assert!(alia(&["rules", "list"]).await.contains("new"));
+    alia(&["defaults", "set", "blksize=1468", "--yes"]).await;
+    assert_eq!(alia(&["defaults", "show"]).await, "defaults\nblksize = 1468\n");
+    let own = ["config", "set", MAC, "groups=[\"rack-7\"]", "labels.row=4", "name=bear", "--yes"];
+    alia(&own).await;
+    let holds = alia(&["config", "show", "bear"]).await;
+    for line in ["groups = rack-7", "labels.row = \"4\"  (machine)", "window = 2  (group rack-7)"] {
+        assert!(holds.contains(line), "{line}: {holds}");
+    }
+    let members = alia(&["groups", "machines", "rack-7"]).await;
+    assert!(members.contains(MAC) && members.contains("its own table"), "{members}");
+    assert!(alia(&["config", "remove", MAC, "--yes"]).await.contains("- machine"));
+    alia(&["rules", "remove", "new", "--yes"]).await;
+    let few = place.says(&["--json", "fleet", "groups", "history", "-n", "2"]).await;
+    let few: serde_json::Value = serde_json::from_str(&few).unwrap();
+    assert_eq!(few["revisions"].as_array().unwrap().len(), 2);
+    let told = place.says(&["--json", "fleet", "timeline", MAC, "-n", "1"]).await;
+    let told: Vec<TimelineEvent> = serde_json::from_str(&told).unwrap();
+    assert_eq!((told.len(), told[0].mac.as_str()), (1, MAC));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let text = "BUG: one\nnvme0: timeout\n".to_owned();
+    let boot_id = protocol::Digest([1; 32]);
+    let report = protocol::boot::CrashReport { boot_id, reason: "Oops".into(), text };
+    let url = format!("{}/v1/machines/{MAC}/crashes", place.url());
+    client.post(url).json(&report).send().await.unwrap().error_for_status().unwrap();
+    let found = alia(&["crashes", MAC, "--search", "NVME0"]).await;
+    assert!(found.contains("Oops (log 1)\n  nvme0: timeout\n"), "{found}");
+    assert_eq!(alia(&["crashes", MAC, "--search", "oom"]).await, "");
+    let none = place.refuses(&["fleet", "media", "show", &"ab".repeat(32)]).await;
+    assert!(none.contains("--medium"), "{none}");
+    let completed = place.says(&["completion", "bash"]).await;
+    for word in ["timeline", "crashes", "rules", "owners", "defaults", "media"] {
+        assert!(completed.contains(word), "{word}");
+    }
+}
+
 async fn port(place: &Place) -> u16 {
     let text = cli::fleet::client::plain_text(&place.url(), "/v1/status").await.unwrap();
     let status: protocol::fleet::ProvisionerStatus = serde_json::from_str(&text).unwrap();

@@ -96,6 +96,7 @@ pub enum StageState {
 
 /// What a machine's kernel kept of its own death (pstore), found at the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CrashReport {
     /// The boot that found it.
     pub boot_id: Digest,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// What holds for one machine, and where each part of it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Effective<V> {
     /// The revision that it is of.
     pub revision: u64,
@@ -23,6 +24,7 @@ pub struct Effective<V> {
 
 /// A value, and who set it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sourced<V> {
     /// The value.
     pub value: V,
@@ -30,8 +32,23 @@ pub struct Sourced<V> {
     pub from: String,
 }
 
+/// A machine of a group: `GET /v1/groups/{name}/machines`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Member {
+    /// Its MAC address. It may not have been seen yet.
+    pub mac: String,
+    /// What the configuration calls it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The rule that put it there; none where the configuration names the machine's groups.
+    #[serde(default)]
+    pub rule: Option<String>,
+}
+
 /// A revision of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Revision {
     /// Its number, from 1.
     pub revision: u64,
@@ -45,30 +62,35 @@ pub struct Revision {
     pub bytes: u64,
 }
 
-/// The revisions that are kept, newest first.
+/// Revisions, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct History {
     /// How many old ones were dropped, all before the oldest here.
     pub dropped: u64,
-    /// Those that are kept.
+    /// Those of this page.
     pub revisions: Vec<Revision>,
 }
 
 /// One value that differs between two revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Change<V> {
     /// Where: `group.rack-7.network`.
     pub at: String,
     /// What it was; none where it was not there.
     #[serde(default = "Option::default")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub before: Option<V>,
     /// What it is; none where it is gone.
     #[serde(default = "Option::default")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub after: Option<V>,
 }
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Taken<V> {
     /// The revision that holds now.
     pub revision: u64,

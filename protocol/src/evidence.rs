@@ -165,6 +165,7 @@ impl Evidence {
 /// `POST /v1/machines/{mac}/approve` takes a [`crate::Signed`]`<Approval>`.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// The machine's MAC address.
     pub mac: String,

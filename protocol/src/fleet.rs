@@ -201,6 +201,9 @@ pub struct CrashStatus {
     /// Whether the machine's certificate proves that it is its own; else anybody could have sent it.
     #[serde(default)]
     pub proven: bool,
+    /// The first lines of its log that contain what was sought.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
 }
 
 /// A provisioner as a whole.

@@ -40,6 +40,7 @@ pub const RECORD_FILE: &str = "/.extra/credentials/alia-medium.cred";
 /// The owner lets one node in by a token, at one provisioner, for a time. Signed by the owner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// The medium's key.
     pub token: PublicKey,
@@ -58,6 +59,7 @@ impl SignedBody for Grant {
 
 /// What the owner signs for a medium.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Granted {
     /// For the provisioner.
     pub grant: Signed<Grant>,
@@ -305,6 +307,7 @@ pub fn check_claim(
 /// more. Signed by the owner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Withdrawal {
     /// The token.
     pub token: PublicKey,
@@ -320,6 +323,7 @@ impl SignedBody for Withdrawal {
 /// What a provisioner has for miners. Signed by the provisioner's key.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Offer {
     /// The provisioner's clock, seconds since 1970.
     pub unix_time: u64,
@@ -341,6 +345,7 @@ impl SignedBody for Offer {
 /// How a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum TokenState {
     /// It waits for its first use.
     Issued,
@@ -366,6 +371,7 @@ impl TokenState {
 
 /// A token as `GET /v1/media/{token}` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenStatus {
     /// The token.
     pub token: PublicKey,

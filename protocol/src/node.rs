@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The owner lets `delegate` enrol nodes (or be one) in the owner's name. Signed by the owner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Delegation {
     /// The key that may speak for the owner's account, for this alone.
     pub delegate: PublicKey,

@@ -1,7 +1,11 @@
 //! Schemas of what is a text in JSON.
 
 use crate::{
-    batch::BatchPart, digest::Digest, job::JobId, key::PublicKey, receipt::ReceiptId,
+    batch::BatchPart,
+    digest::Digest,
+    job::JobId,
+    key::{Address, PublicKey, Signature},
+    receipt::ReceiptId,
     signed::ChainId,
 };
 use utoipa::{
@@ -29,10 +33,12 @@ macro_rules! texts {
 const HEX: Option<&str> = Some("^[0-9a-f]{64}$");
 
 texts! {
+    Address, "an account's address", Some("^alia1[a-z0-9]+$");
     BatchPart, "a part of a step: `#3`, or `update`", None;
     ChainId, "the name of a chain", None;
     Digest, "a digest of 32 bytes", HEX;
     JobId, "a job", HEX;
     PublicKey, "an ed25519 public key", HEX;
     ReceiptId, "a receipt", HEX;
+    Signature, "an ed25519 signature", Some("^[0-9a-f]{128}$");
 }

@@ -78,6 +78,7 @@ pub trait SignedBody: BorshSerialize + BorshDeserialize {
 
 /// A body with its signer's key and signature.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Signed<T> {
     /// The layout's version, [`SignedBody::VERSION`] when we made it.
     pub version: u16,

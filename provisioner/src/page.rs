@@ -18,19 +18,24 @@ mod timeline;
 mod work;
 
 pub use approvals::{Asks, approvals};
-pub use machine::{Machine, Part, REVOKE, machine};
+pub use machine::{Deaths, Machine, Part, REVOKE, machine};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 pub use overview::{Seen, overview};
 use protocol::{
+    PublicKey,
     boot::StageState,
     fleet::{MachineStatus, UpstreamStatus},
 };
 pub use sign::sign_in;
+use std::collections::BTreeMap;
 pub use text::moment;
 
 /// The pages that each page leads to.
 const PAGES: [(&str, &str); 4] =
     [("/", "Machines"), ("/approvals", "Approvals"), ("/jobs", "Jobs"), ("/groups", "Groups")];
+
+/// MAC addresses and names of machines, by their node keys.
+pub type Names = BTreeMap<PublicKey, (String, String)>;
 
 /// Where a machine stands, at a glance.
 fn state_tag(machine: &MachineStatus) -> Markup {

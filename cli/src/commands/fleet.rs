@@ -3,7 +3,9 @@
 use super::{
     HomeFlag,
     fleet_groups::Groups,
+    fleet_media::Media,
     fleet_site::{meant, open, unix_ms},
+    fleet_tables::{Config, Defaults, Owners, Rules},
 };
 use crate::output::Output;
 use clap::{Args, Subcommand};
@@ -19,6 +21,7 @@ use protocol::{
     console::ConsoleEntry,
     fleet::{
         Command, Life, MachineState, NewOperator, OperatorStatus, OperatorToken, ProvisionerStatus,
+        TimelineEvent,
     },
 };
 use serde_json::json;
@@ -92,10 +95,43 @@ asked, and nothing has to be compared.")]
         #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
         most: u32,
     },
+    /// What happened to a machine, newest first.
+    #[command(after_help = "Example: alia fleet timeline bear -n 50")]
+    Timeline {
+        /// Which machine.
+        machine: String,
+        /// So many at the most.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 500)]
+        most: u32,
+    },
+    /// A machine's kernel's deaths; with --search those whose log has such a line.
+    #[command(after_help = "Example: alia fleet crashes bear --search nvme")]
+    Crashes {
+        /// Which machine.
+        machine: String,
+        /// Those in whose log a line contains this, whatever its case.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
     /// What machines have in common, and its history.
     #[command(subcommand)]
     Groups(Groups),
-    /// The log of a kernel that died; `alia fleet show` has its number.
+    /// Which machines are let in without an operator's word.
+    #[command(subcommand)]
+    Rules(Rules),
+    /// Accounts that machines work for.
+    #[command(subcommand)]
+    Owners(Owners),
+    /// What holds for machines where nobody says otherwise.
+    #[command(subcommand)]
+    Defaults(Defaults),
+    /// What holds for one machine, and what it has of its own.
+    #[command(subcommand)]
+    Config(Config),
+    /// What miners registered.
+    #[command(subcommand)]
+    Media(Media),
+    /// The log of a kernel that died; `alia fleet crashes` has its number.
     #[command(after_help = "Example: alia fleet crash bear 3")]
     Crash {
         /// Which machine.
@@ -230,7 +266,29 @@ impl FleetCommand {
                 query.extend(boot.map(|boot| ("boot", boot.to_string())));
                 console(&folder, output, &machine, (&query, search.as_deref()), follow).await
             }
+            Self::Timeline { machine, most } => {
+                let fleet = open(&folder)?;
+                let mac = found(&fleet, &machine).await?;
+                let path = format!("/v1/machines/{mac}/timeline?limit={}", most.clamp(1, 500));
+                let events: Vec<TimelineEvent> = fleet.list(&path, most as usize).await?;
+                output.give(&events);
+                show::timeline(&events, unix_ms()).into_iter().for_each(|line| output.say(line));
+                Ok(Exit::Ok)
+            }
+            Self::Crashes { machine, search } => {
+                let fleet = open(&folder)?;
+                let mac = found(&fleet, &machine).await?;
+                let crashes = fleet.crashes(&mac, search.as_deref()).await?;
+                output.give(&crashes);
+                show::crashes(&crashes, unix_ms()).into_iter().for_each(|line| output.say(line));
+                Ok(Exit::Ok)
+            }
             Self::Groups(command) => command.run(&folder, output).await,
+            Self::Rules(command) => command.run(&folder, output).await,
+            Self::Owners(command) => command.run(&folder, output).await,
+            Self::Defaults(command) => command.run(&folder, output).await,
+            Self::Config(command) => command.run(&folder, output).await,
+            Self::Media(command) => command.run(&folder, output).await,
             Self::Crash { machine, number } => {
                 let fleet = open(&folder)?;
                 let mac = found(&fleet, &machine).await?;
@@ -264,7 +322,7 @@ fn state(text: &str) -> Result<MachineState, String> {
 }
 
 /// The MAC address of the machine that is meant.
-async fn found(fleet: &Fleet, wanted: &str) -> Result<String, Error> {
+pub(super) async fn found(fleet: &Fleet, wanted: &str) -> Result<String, Error> {
     if let Some(mac) = select::mac(wanted) {
         return Ok(mac);
     }

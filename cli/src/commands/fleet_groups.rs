@@ -1,13 +1,16 @@
 //! `alia fleet groups`: what machines have in common, and its history.
 
-use super::fleet_site::{meant, open, unix_ms};
+use super::{
+    fleet_site::{meant, open, unix_ms},
+    fleet_tables,
+};
 use crate::output::Output;
 use clap::{Args, Subcommand, ValueEnum};
 use cli::{
     Error, Exit,
     fleet::{Fleet, client::Change as Asked, groups, show},
 };
-use protocol::configuration::{Change, History, Taken};
+use protocol::configuration::{Change, History, Member, Taken};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -26,6 +29,12 @@ pub(crate) enum Groups {
     /// Show one: its settings, its labels.
     #[command(after_help = "Example: alia fleet groups show rack-7")]
     Show {
+        /// Which.
+        name: String,
+    },
+    /// The machines of a group.
+    #[command(after_help = "Example: alia fleet groups machines rack-7")]
+    Machines {
         /// Which.
         name: String,
     },
@@ -54,7 +63,11 @@ A value is written as in TOML (\"text\", 2, true, [\"a\"]); what is none is a te
     },
     /// The revisions of the configuration, newest first.
     #[command(after_help = "Example: alia fleet groups history")]
-    History,
+    History {
+        /// So many at the most.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 500)]
+        most: u32,
+    },
     /// What differs between two revisions.
     #[command(after_help = "Example: alia fleet groups diff 3 5")]
     Diff {
@@ -121,7 +134,9 @@ impl Groups {
             Self::Show { name } => {
                 let group: Value = fleet.get(&path(&name)?).await?;
                 output.give(&group);
-                show::group(&name, &group).into_iter().for_each(|line| output.say(line));
+                show::group(&format!("group {name}"), &group)
+                    .into_iter()
+                    .for_each(|line| output.say(line));
             }
             Self::Set { name, values, how } => {
                 let patch = groups::patch(&values).map_err(Error::Refused)?;
@@ -132,8 +147,14 @@ impl Groups {
                 let asked = Asked::delete(path(&name)?);
                 return how.change(&fleet, output, "/v1/groups", asked).await;
             }
-            Self::History => {
-                let history: History = fleet.get("/v1/config/history").await?;
+            Self::Machines { name } => {
+                let members: Vec<Member> =
+                    fleet.list(&format!("{}/machines", path(&name)?), usize::MAX).await?;
+                output.give(&members);
+                show::members(&members).into_iter().for_each(|line| output.say(line));
+            }
+            Self::History { most } => {
+                let history: History = fleet.history(most as usize).await?;
                 output.give(&history);
                 show::history(&history, unix_ms()).into_iter().for_each(|line| output.say(line));
             }
@@ -170,17 +191,13 @@ impl Groups {
 }
 
 fn path(name: &str) -> Result<String, Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(Error::Refused(format!("{name:?} names no group")));
-    }
-    Ok(format!("/v1/groups/{name}"))
+    fleet_tables::path("/v1/groups", name)
 }
 
 impl How {
     /// Shows what would change, asks, and changes it: that revision which was shown, and no other.
     /// `of` is what has the revision.
-    async fn change(
+    pub(super) async fn change(
         self,
         fleet: &Fleet,
         output: &Output,

@@ -151,8 +151,8 @@ impl Medium {
     }
 }
 
-/// `TOKEN bound, node 1a2b3c4d at 52:54:00:12:34:56`.
-fn line(status: &TokenStatus) -> String {
+/// A token in a line: `TOKEN bound, node 1a2b3c4d at 52:54:00:12:34:56`.
+pub(super) fn line(status: &TokenStatus) -> String {
     let machine = match (&status.node, &status.mac) {
         (Some(node), Some(mac)) => format!(", node {} at {mac}", node.short()),
         _ => {

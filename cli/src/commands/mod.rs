@@ -2,7 +2,9 @@
 
 pub(crate) mod fleet;
 mod fleet_groups;
+mod fleet_media;
 mod fleet_site;
+mod fleet_tables;
 pub(crate) mod init;
 pub(crate) mod job;
 pub(crate) mod key;

@@ -6,8 +6,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use protocol::{
+    configuration::History,
     console::ConsolePage,
-    fleet::{Command, Life, MachineDetail, MachineStatus, Revoked},
+    fleet::{Command, CrashStatus, Life, MachineDetail, MachineStatus, Revoked},
     plain,
     problem::ProblemDetails,
     told,
@@ -89,6 +90,11 @@ impl Change {
     /// Takes a table away.
     pub fn delete(path: String) -> Self {
         Self { method: Method::DELETE, path, body: String::new() }
+    }
+
+    /// Replaces a table.
+    pub fn put(path: String, body: String) -> Self {
+        Self { method: Method::PUT, path, body }
     }
 
     /// Asks for something else.
@@ -228,8 +234,8 @@ impl Fleet {
         let path = format!("{}{joint}{query}", change.path);
         let mut headers: Vec<(&str, &str)> = Vec::new();
         headers.extend(tag.map(|tag| (header::IF_MATCH.as_str(), tag)));
-        let body = Some(change.body.clone().into_bytes());
-        self.read(self.send(change.method.clone(), &path, &headers, body).await?).await
+        let body = change.body.clone().into_bytes();
+        self.read(self.act(change.method.clone(), &path, body, &headers).await?).await
     }
 
     /// A page of a machine's console: what a query (`search`, `boot`, `before`, …) lets through.
@@ -255,23 +261,79 @@ impl Fleet {
         query: &[(&str, String)],
         most: usize,
     ) -> Result<Vec<MachineStatus>, FleetError> {
-        let mut machines: Vec<MachineStatus> = Vec::new();
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-        let mut path = format!("/v1/machines?{query}");
+        self.list(&format!("/v1/machines?{query}"), most).await
+    }
+
+    /// A list, page by page; at most `most` of it.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> Result<Vec<T>, FleetError> {
+        let mut all = Vec::new();
+        let each = |page: Vec<T>| {
+            // A server that does not go forward is not followed in circles.
+            let goes_on = !page.is_empty();
+            all.extend(page);
+            goes_on && all.len() < most
+        };
+        self.pages(path, each).await?;
+        all.truncate(most);
+        Ok(all)
+    }
+
+    /// The newest revisions of the configuration, at most `most`.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn history(&self, most: usize) -> Result<History, FleetError> {
+        let mut all = History::default();
+        let each = |page: History| {
+            let goes_on = !page.revisions.is_empty();
+            all.dropped = page.dropped;
+            all.revisions.extend(page.revisions);
+            goes_on && all.revisions.len() < most
+        };
+        self.pages("/v1/config/history", each).await?;
+        all.revisions.truncate(most);
+        Ok(all)
+    }
+
+    /// Gives page after page to `each`, while that says to go on.
+    async fn pages<P: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(P) -> bool,
+    ) -> Result<(), FleetError> {
+        let mut path = path.to_owned();
         loop {
             let answer = self.send(Method::GET, &path, &[], None).await?;
             let next = next_page(&answer);
-            let page: Vec<MachineStatus> = self.read(answer).await?;
-            // A server that does not go forward is not followed in circles.
-            let ended = page.is_empty();
-            machines.extend(page);
+            let goes_on = each(self.read(answer).await?);
             match next {
-                Some(next) if machines.len() < most && !ended => path = next,
-                _ => break,
+                Some(next) if goes_on => path = next,
+                _ => return Ok(()),
             }
         }
-        machines.truncate(most);
-        Ok(machines)
+    }
+
+    /// A machine's kernel's deaths: those in whose log a line contains a text, where one is given.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn crashes(
+        &self,
+        mac: &str,
+        search: Option<&str>,
+    ) -> Result<Vec<CrashStatus>, FleetError> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(search.map(|search| ("search", search)))
+            .finish();
+        self.get(&format!("/v1/machines/{mac}/crashes?{query}")).await
     }
 
     /// One machine.
@@ -302,7 +364,8 @@ impl Fleet {
     ) -> Result<Life, FleetError> {
         let path = format!("/v1/machines/{mac}/state");
         let tag = tag.map(|tag| (header::IF_MATCH.as_str(), tag));
-        self.read(self.act(&path, &command, tag).await?).await
+        let body = serde_json::to_vec(&command).unwrap_or_default();
+        self.read(self.act(Method::POST, &path, body, tag.as_slice()).await?).await
     }
 
     /// Puts the node key of a machine out.
@@ -310,23 +373,36 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub async fn revoke(&self, mac: &str) -> Result<Revoked, FleetError> {
-        self.read(self.act(&format!("/v1/machines/{mac}/revoke"), &(), None).await?).await
+        self.ask(&format!("/v1/machines/{mac}/revoke"), None).await
+    }
+
+    /// Asks for what needs no more than its path; with a tag, of what stands as that says.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        tag: Option<&str>,
+    ) -> Result<T, FleetError> {
+        let tag = tag.map(|tag| (header::IF_MATCH.as_str(), tag));
+        self.read(self.act(Method::POST, path, Vec::new(), tag.as_slice()).await?).await
     }
 
     /// A request that must not be done twice: sent again by the same key where no answer came.
     async fn act(
         &self,
+        method: Method,
         path: &str,
-        body: &impl Serialize,
-        header: Option<(&str, &str)>,
+        body: Vec<u8>,
+        more: &Headers<'_>,
     ) -> Result<Response<Incoming>, FleetError> {
         let key = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
         let mut headers = vec![("idempotency-key", key.as_str())];
-        headers.extend(header);
-        let body = serde_json::to_vec(body).unwrap_or_default();
+        headers.extend(more);
         let mut attempt = 1;
         loop {
-            match self.send(Method::POST, path, &headers, Some(body.clone())).await {
+            match self.send(method.clone(), path, &headers, Some(body.clone())).await {
                 Err(FleetError::Away { .. }) if attempt < ATTEMPTS => {
                     tokio::time::sleep(Duration::from_secs(1) * attempt).await;
                     attempt += 1;
@@ -336,7 +412,7 @@ impl Fleet {
         }
     }
 
-    /// Makes something new: done once by its own name.
+    /// Makes something new.
     ///
     /// # Errors
     /// [`FleetError`].
@@ -346,7 +422,7 @@ impl Fleet {
         body: &impl Serialize,
     ) -> Result<T, FleetError> {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        self.read(self.send(Method::POST, path, &[], Some(body)).await?).await
+        self.read(self.act(Method::POST, path, body, &[]).await?).await
     }
 
     /// Ends what stands at a path.
@@ -354,7 +430,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub async fn delete(&self, path: &str) -> Result<(), FleetError> {
-        self.send(Method::DELETE, path, &[], None).await.map(drop)
+        self.act(Method::DELETE, path, Vec::new(), &[]).await.map(drop)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::node::show::{duration, table};
 use protocol::{
-    configuration::{History, Revision},
+    configuration::{History, Member, Revision},
     console::ConsoleEntry,
     fleet::{
-        Life, MachineDetail, MachineState, MachineStatus, OperatorStatus, ProvisionerStatus,
-        TimelineEvent,
+        CrashStatus, Life, MachineDetail, MachineState, MachineStatus, OperatorStatus,
+        ProvisionerStatus, TimelineEvent,
     },
+    plain,
 };
 use serde_json::Value;
 
@@ -87,11 +88,28 @@ pub fn machine(detail: &MachineDetail, now: u64) -> Vec<String> {
         format!("died      {at} ago: {} (log {}{unproven})", crash.reason, crash.id)
     }));
     lines.push(String::new());
-    lines.extend(detail.timeline.iter().take(EVENTS).map(|event| {
+    lines.extend(timeline(&detail.timeline[..detail.timeline.len().min(EVENTS)], now));
+    lines
+}
+
+/// `alia fleet timeline`.
+pub fn timeline(events: &[TimelineEvent], now: u64) -> Vec<String> {
+    let line = |event: &TimelineEvent| {
         let at = duration(now.saturating_sub(event.at));
         format!("{at:>10} ago  {:<8}  {}", event.kind, event.text)
-    }));
-    lines
+    };
+    events.iter().map(line).collect()
+}
+
+/// `alia fleet crashes`.
+pub fn crashes(crashes: &[CrashStatus], now: u64) -> Vec<String> {
+    let lines = |crash: &CrashStatus| {
+        let at = duration(now.saturating_sub(crash.at));
+        let died = format!("died {at} ago: {} (log {})", crash.reason, crash.id);
+        let found = crash.found.iter().map(|line| format!("  {}", plain(line)));
+        std::iter::once(died).chain(found).collect::<Vec<_>>()
+    };
+    crashes.iter().flat_map(lines).collect()
 }
 
 /// A line of `alia fleet watch`.
@@ -123,13 +141,41 @@ pub fn groups(groups: &Value) -> Vec<String> {
     table(["NAME", "SETS", "WHAT IT IS"], rows)
 }
 
-/// `alia fleet groups show`.
-pub fn group(name: &str, group: &Value) -> Vec<String> {
-    let mut lines = vec![format!("group {name}")];
+/// `alia fleet groups show` and so on: a table under its title.
+pub fn group(title: &str, group: &Value) -> Vec<String> {
+    let mut lines = vec![title.to_owned()];
     for (key, value) in group.as_object().into_iter().flatten() {
         match value.as_object().filter(|_| key == "labels") {
             Some(labels) => lines.extend(labels.iter().map(|(k, v)| format!("labels.{k} = {v}"))),
             None => lines.push(format!("{key} = {value}")),
+        }
+    }
+    lines
+}
+
+/// `alia fleet groups machines`.
+pub fn members(members: &[Member]) -> Vec<String> {
+    let row = |member: &Member| {
+        let by = member.rule.as_ref().map(|rule| format!("rule {rule}"));
+        let name = member.name.clone().unwrap_or_else(|| "-".into());
+        [member.mac.clone(), name, by.unwrap_or_else(|| "its own table".into())]
+    };
+    table(["MAC", "NAME", "BY"], members.iter().map(row).collect())
+}
+
+/// `alia fleet config show`: what holds, and whence.
+pub fn effective(machine: &str, effective: &Value) -> Vec<String> {
+    let mut lines = vec![format!("machine {machine}")];
+    let groups = effective.get("groups").and_then(Value::as_array).into_iter().flatten();
+    let groups: Vec<&str> = groups.filter_map(Value::as_str).collect();
+    if !groups.is_empty() {
+        lines.push(format!("groups = {}", groups.join(", ")));
+    }
+    for (part, before) in [("labels", "labels."), ("values", "")] {
+        for (key, said) in effective.get(part).and_then(Value::as_object).into_iter().flatten() {
+            let value = said.get("value").unwrap_or(&Value::Null);
+            let from = said.get("from").and_then(Value::as_str).unwrap_or("-");
+            lines.push(format!("{before}{key} = {value}  ({from})"));
         }
     }
     lines

@@ -188,7 +188,7 @@ fn shown(changes: &[Change<super::Json>]) -> String {
 }
 
 fn history(store: &Store) -> Result<String, CommandError> {
-    let history = store.configuration_history()?;
+    let history = store.configuration_history(None, u32::MAX)?;
     let mut text = String::new();
     for each in &history.revisions {
         // Writing to a string does not fail.

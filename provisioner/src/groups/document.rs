@@ -5,6 +5,7 @@ use super::Json;
 use protocol::{ChainId, Digest, PublicKey, Signed, node::Delegation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// Values by their keys (`key::KEYS`), each as its key writes it.
 pub type Values = BTreeMap<String, Json>;
@@ -12,11 +13,12 @@ pub type Values = BTreeMap<String, Json>;
 pub type Labels = BTreeMap<String, String>;
 
 /// The configuration of all machines.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Document {
     /// What holds where nobody says otherwise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Value>)]
     pub defaults: Values,
     /// Groups by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -33,7 +35,7 @@ pub struct Document {
 }
 
 /// Machines that have something in common.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Group {
     /// For people.
@@ -44,11 +46,12 @@ pub struct Group {
     pub labels: Labels,
     /// Its machines' values.
     #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, Value>)]
     pub values: Values,
 }
 
 /// One machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Machine {
     /// Its groups, strongest first.
@@ -59,11 +62,12 @@ pub struct Machine {
     pub labels: Labels,
     /// Its own values.
     #[serde(flatten)]
+    #[schema(value_type = BTreeMap<String, Value>)]
     pub values: Values,
 }
 
 /// Lets machines in without an operator. Of each list that is not empty one must fit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Rule {
     /// For people.
@@ -96,7 +100,7 @@ pub struct Rule {
 }
 
 /// Where a rule put a machine. What the document says of the machine outweighs it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Placed {
     /// The rule that let it in.
     pub rule: String,
@@ -109,7 +113,7 @@ pub struct Placed {
 }
 
 /// What is exported: the document, and where rules put machines.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Everything {
     /// The document.
     #[serde(flatten)]

@@ -2,7 +2,7 @@
 
 use super::{
     App, Problem, cache,
-    listing::Wanted,
+    listing::{self, Wanted},
     mac,
     openapi::{OfMachine, Refused},
 };
@@ -24,7 +24,7 @@ use std::sync::Arc;
 ///
 /// Where there are more than were asked for, the header `Link` names the next page (RFC 8288).
 #[utoipa::path(
-    get, path = "/v1/machines", tag = "machines", params(Wanted),
+    get, path = "/v1/machines", tag = "machines", operation_id = "machines", params(Wanted),
     responses(
         (status = 200, description = "The machines", body = Vec<MachineStatus>,
          headers(("Link" = String, description = "The next page, where there is one"))),
@@ -46,16 +46,12 @@ pub(super) async fn machines(
         machines.truncate(most);
         machines.last().map(|last| wanted.next(last))
     });
-    let mut response = Json(machines).into_response();
-    if let Some(link) = next.flatten() {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
+    Ok(listing::paged(Json(machines), next.flatten()))
 }
 
 /// One machine, with its inventory, its timeline and its kernel's deaths.
 #[utoipa::path(
-    get, path = "/v1/machines/{mac}", tag = "machines",
+    get, path = "/v1/machines/{mac}", tag = "machines", operation_id = "machine",
     params(OfMachine),
     responses(
         (status = 200, description = "The machine", body = MachineDetail),
@@ -71,7 +67,7 @@ pub(super) async fn machine(
 
 /// Where a machine stands in its life. The tag goes into `If-Match` of what is asked of it.
 #[utoipa::path(
-    get, path = "/v1/machines/{mac}/state", tag = "machines",
+    get, path = "/v1/machines/{mac}/state", tag = "machines", operation_id = "life",
     params(OfMachine),
     responses(
         (status = 200, description = "Its state", body = Life,
@@ -92,7 +88,7 @@ pub(super) async fn life(
 /// A machine's work, as the ledger told of it last: its receipts, how many are confirmed, and how many
 /// wait. Asked of the ledger in the background, so that it is some seconds old; not proven.
 #[utoipa::path(
-    get, path = "/v1/machines/{mac}/work", tag = "machines",
+    get, path = "/v1/machines/{mac}/work", tag = "machines", operation_id = "work",
     params(OfMachine),
     responses(
         (status = 200, description = "Its work", body = MachineWork),
@@ -118,33 +114,9 @@ pub(super) fn work_of(app: &App, node: Option<PublicKey>) -> MachineWork {
     }
 }
 
-/// The log of a kernel that died, in its own words.
-#[utoipa::path(
-    get, path = "/v1/machines/{mac}/crashes/{id}", tag = "machines",
-    params(OfMachine,
-           ("id" = u64, Path, description = "Which death")),
-    responses(
-        (status = 200, description = "The log", body = String, content_type = "text/plain"),
-        Refused,
-    )
-)]
-pub(super) async fn crash(
-    State(app): State<Arc<App>>,
-    Path((name, id)): Path<(String, String)>,
-) -> Result<([(header::HeaderName, &'static str); 2], String), Problem> {
-    let mac = mac(&name)?;
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such crash of this machine");
-    let id: u64 = id.parse().map_err(|_| missing())?;
-    let found = app.store.run(move |store| store.crash(mac, id)).await?;
-    // Text, whatever a browser would make of what stands in it.
-    let plain = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
-    let headers = [plain, (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((headers, found.ok_or_else(missing)?))
-}
-
 /// The provisioner as a whole, with what it heard from ledger and parameter servers.
 #[utoipa::path(
-    get, path = "/v1/status", tag = "site",
+    get, path = "/v1/status", tag = "site", operation_id = "status",
     responses(
         (status = 200, description = "The provisioner", body = ProvisionerStatus),
         Refused,

@@ -1,6 +1,7 @@
 //! Entity tags (RFC 9110, section 8.8): who asks again for what he has is told so.
 
-use super::Problem;
+use super::{App, Problem};
+use crate::machine::Mac;
 use axum::{
     body::{Body, to_bytes},
     extract::Request,
@@ -9,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use protocol::{Digest, fleet::Life};
+use serde::Serialize;
 
 /// The longest answer that is tagged: what is longer is sent as it is.
 const MAX_TAGGED: usize = 64 << 20;
@@ -26,11 +28,10 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
             return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
         }
     };
-    if !parts.headers.contains_key(header::ETAG) {
-        let digest = Digest::of_bytes(&body).to_string();
-        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", &digest[..32])) {
-            parts.headers.insert(header::ETAG, tag);
-        }
+    if !parts.headers.contains_key(header::ETAG)
+        && let Ok(tag) = HeaderValue::from_str(&tag_of_bytes(&body))
+    {
+        parts.headers.insert(header::ETAG, tag);
     }
     parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let tag = parts.headers.get(header::ETAG);
@@ -46,6 +47,31 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
 fn is_json(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     response.status() == StatusCode::OK && kind.is_some_and(|kind| kind == "application/json")
+}
+
+fn tag_of_bytes(body: &[u8]) -> String {
+    let digest = Digest::of_bytes(body).to_string();
+    format!("\"{}\"", &digest[..32])
+}
+
+/// The tag that an answer has that says so.
+pub(super) fn tag_for(said: &impl Serialize) -> String {
+    // Our own types always have a JSON form.
+    tag_of_bytes(&serde_json::to_vec(said).unwrap_or_default())
+}
+
+/// That a machine stands where a request means it to, where that says so.
+pub(super) async fn hold(app: &App, mac: Mac, headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    let life = app.store.run(move |store| store.life(mac)).await?;
+    let Some(life) = life else { return Err(super::api::unknown(&mac.to_string())) };
+    if expects(headers, &tag_of(&life)) {
+        return Ok(());
+    }
+    let text = format!("the machine is {} by now; look at it again", life.state.as_str());
+    Err(Problem::new(StatusCode::PRECONDITION_FAILED, text))
 }
 
 /// Whether a header of tags names this one, or any.

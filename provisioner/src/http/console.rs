@@ -169,7 +169,7 @@ impl Wanted {
 /// KiB are kept, of all machines 512 MiB: the oldest go, and `gone` counts them. A line's `missing`
 /// counts those before it that never came.
 #[utoipa::path(
-    get, path = "/v1/machines/{mac}/console", tag = "machines", params(OfMachine, Wanted),
+    get, path = "/v1/machines/{mac}/console", tag = "machines", operation_id = "console", params(OfMachine, Wanted),
     responses(
         (status = 200, description = "The lines", body = ConsolePage,
          headers(("Link" = String, description = "The page behind, or before, where there is one"))),
@@ -214,7 +214,8 @@ pub(super) async fn look(
     Ok((page, more))
 }
 
-async fn known(app: &App, mac: Mac) -> Result<(), Problem> {
+/// That a machine is known, or a refusal.
+pub(super) async fn known(app: &App, mac: Mac) -> Result<(), Problem> {
     let life = app.store.run(move |store| store.life(mac)).await?;
     life.map(drop).ok_or_else(|| super::api::unknown(&mac.to_string()))
 }
@@ -238,6 +239,7 @@ pub(super) struct Followed {
 /// (`Last-Event-ID`, or `after`) is told first what came since, as far as it is kept.
 #[utoipa::path(
     get, path = "/v1/machines/{mac}/console/live", tag = "machines",
+    operation_id = "console_live",
     params(OfMachine, Followed,
         ("Last-Event-ID" = Option<u64>, Header, description = "The last line that was had")),
     responses(

@@ -1,9 +1,13 @@
 //! Which machines of many are asked for, by a URL.
 
 use crate::{life::STATES, store::Filter};
-use axum::http::HeaderValue;
+use axum::{
+    Json,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
 use protocol::fleet::{MachineState, MachineStatus};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use url::form_urlencoded;
 use utoipa::IntoParams;
@@ -12,6 +16,8 @@ use utoipa::IntoParams;
 const USUAL: u32 = 1_000;
 /// The most that are listed at once: as many as are kept.
 const MOST: u32 = 10_000;
+/// The largest number that JSON's readers agree on (RFC 8259, section 6).
+const MAX_NUMBER: u64 = 9_007_199_254_740_991;
 /// The longest text to search for.
 const MAX_SEARCH_LEN: usize = 100;
 
@@ -43,6 +49,7 @@ pub(super) enum BadWanted {
     Limit,
     Search,
     After,
+    Number,
 }
 
 impl fmt::Display for BadWanted {
@@ -52,6 +59,7 @@ impl fmt::Display for BadWanted {
             Self::Search => {
                 write!(f, "search has at most {MAX_SEARCH_LEN} characters, NUL not among them")
             }
+            Self::Number => write!(f, "before is a number from 0 to {MAX_NUMBER}"),
             Self::After => f.write_str("after is what the header Link of the page before has"),
         }
     }
@@ -64,29 +72,65 @@ impl Wanted {
         if !(1..=MOST).contains(&most) {
             return Err(BadWanted::Limit);
         }
-        let search = self.search.as_deref().filter(|text| !text.is_empty());
-        // PostgreSQL has no text with a NUL.
-        if search.is_some_and(|text| text.chars().count() > MAX_SEARCH_LEN || text.contains('\0')) {
-            return Err(BadWanted::Search);
-        }
+        let search = text(self.search.as_deref())?;
         let after = self.after.as_deref().map(split).transpose()?;
-        let search = search.map(str::to_owned);
         Ok(Filter { state: self.state, problem: self.problem, search, after, most })
     }
 
     /// The header that names the next page, behind the last machine of this one.
     pub(super) fn next(&self, last: &MachineStatus) -> HeaderValue {
-        let query = query(&[
+        let pairs = [
             ("state", self.state.map(|state| state.as_str().to_owned())),
             ("problem", self.problem.map(|problem| problem.to_string())),
             ("search", self.search.clone()),
             ("limit", self.limit.map(|limit| limit.to_string())),
             ("after", Some(place(last))),
-        ]);
-        let link = format!("</v1/machines?{query}>; rel=\"next\"");
-        // What is encoded so always fits a header.
-        HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
+        ];
+        link("/v1/machines", pairs.into_iter().filter_map(|(key, value)| Some((key, value?))))
     }
+}
+
+/// A number in a URL, where the list goes on.
+pub(super) fn number(number: Option<u64>) -> Result<Option<u64>, BadWanted> {
+    let fits = number.is_none_or(|number| number <= MAX_NUMBER);
+    fits.then_some(number).ok_or(BadWanted::Number)
+}
+
+/// What somebody searches for; none where that is nothing.
+pub(super) fn text(search: Option<&str>) -> Result<Option<String>, BadWanted> {
+    let search = search.filter(|text| !text.is_empty());
+    // PostgreSQL has no text with a NUL.
+    if search.is_some_and(|text| text.chars().count() > MAX_SEARCH_LEN || text.contains('\0')) {
+        return Err(BadWanted::Search);
+    }
+    Ok(search.map(str::to_owned))
+}
+
+/// What somebody searches for on a page: cut to what may be.
+pub(super) fn sought(text: &str) -> Option<String> {
+    let text = text.trim().replace('\0', "");
+    let text: String = text.chars().take(MAX_SEARCH_LEN).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// The header that names the next page (RFC 8288).
+pub(super) fn link<'a>(
+    path: &str,
+    pairs: impl IntoIterator<Item = (&'a str, String)>,
+) -> HeaderValue {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let link = format!("<{path}?{query}>; rel=\"next\"");
+    // What is encoded so always fits a header.
+    HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A page of a list, and where the next one is.
+pub(super) fn paged<T: Serialize>(page: Json<T>, next: Option<HeaderValue>) -> Response {
+    let mut response = page.into_response();
+    if let Some(next) = next {
+        response.headers_mut().insert(header::LINK, next);
+    }
+    response
 }
 
 /// What a list goes on behind.
@@ -124,9 +168,7 @@ impl Sought {
     }
 
     fn search(&self) -> Option<String> {
-        let text = self.search.trim().replace('\0', "");
-        let text: String = text.chars().take(MAX_SEARCH_LEN).collect();
-        (!text.is_empty()).then_some(text)
+        sought(&self.search)
     }
 
     /// As the store takes it.
@@ -151,14 +193,14 @@ impl Sought {
     }
 
     /// Where the next page is.
-    pub(super) fn next(&self, last: &MachineStatus) -> String {
+    pub(super) fn next(&self, path: &str, last: &MachineStatus) -> String {
         let query = query(&[
             ("state", self.state().map(|state| state.as_str().to_owned())),
             ("search", self.search()),
             ("problem", (self.problem == "true").then(|| "true".into())),
             ("after", Some(place(last))),
         ]);
-        format!("/?{query}")
+        format!("{path}?{query}")
     }
 }
 

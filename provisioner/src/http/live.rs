@@ -40,7 +40,7 @@ pub(super) struct From {
 /// watcher was too slow for. Whoever says which event he had last (`Last-Event-ID`, or `after`) is
 /// told first what happened since, a thousand events at the most.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "site", params(From,
+    get, path = "/v1/events", tag = "site", operation_id = "events", params(From,
         ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was had")),
     responses(
         (status = 200, description = "Events, without end", body = String,

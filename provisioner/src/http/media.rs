@@ -1,6 +1,11 @@
 //! Tokens of miners' media, as programs ask for them, and what machines that booted one say.
 
-use super::{App, Problem, mac, nodes, operators::Operator, speaks};
+use super::{
+    App, Problem, cache, mac, nodes,
+    openapi::{Meant, Once, Refused},
+    operators::Operator,
+    speaks,
+};
 use crate::{
     enrol::Authority,
     miners::{Miners, limits, rates::Ask},
@@ -18,6 +23,19 @@ use protocol::{
 };
 use serde::Serialize;
 use std::{net::SocketAddr, sync::Arc};
+use utoipa::IntoParams;
+
+/// A medium in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is described, and read elsewhere")]
+struct OfToken {
+    /// Its token.
+    token: PublicKey,
+}
+
+/// What an owner signs who takes a medium back.
+type TakenBack = Signed<Withdrawal>;
 
 /// What a claim is answered with.
 #[derive(Serialize)]
@@ -44,7 +62,11 @@ pub(super) fn open(
     Ok((miners, authority))
 }
 
-/// `GET /v1/media`.
+/// What there is for miners, by the provisioner's own signature.
+#[utoipa::path(
+    get, path = "/v1/media", tag = "media", operation_id = "offer",
+    responses((status = 200, description = "The offer", body = Signed<Offer>), Refused)
+)]
 pub(super) async fn offer(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -60,7 +82,16 @@ pub(super) async fn offer(
     Ok(Json(Signed::sign(&authority.chain, offer, &authority.key)))
 }
 
-/// `POST /v1/media`.
+/// Registers what an owner signed for a medium: the same twice is registered once.
+#[utoipa::path(
+    post, path = "/v1/media", tag = "media", operation_id = "register_medium",
+    params(Once), request_body = Granted,
+    responses(
+        (status = 200, description = "It was registered before", body = TokenStatus),
+        (status = 201, description = "It is registered", body = TokenStatus),
+        Refused,
+    )
+)]
 pub(super) async fn register(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -132,7 +163,16 @@ fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no such token is known here, or it is forgotten")
 }
 
-/// `GET /v1/media/{token}`.
+/// How a token stands.
+#[utoipa::path(
+    get, path = "/v1/media/{token}", tag = "media", operation_id = "token",
+    params(OfToken),
+    responses(
+        (status = 200, description = "How it stands", body = TokenStatus,
+         headers(("ETag" = String, description = "Another one with each change"))),
+        Refused,
+    )
+)]
 pub(super) async fn token(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -144,7 +184,12 @@ pub(super) async fn token(
     found.map(Json).ok_or_else(unknown)
 }
 
-/// `GET /v1/media/of/{address}`: an owner's, newest first.
+/// An owner's tokens, newest first: as many are kept as `most` of the offer says.
+#[utoipa::path(
+    get, path = "/v1/media/of/{address}", tag = "media", operation_id = "tokens_of",
+    params(("address" = Address, Path, description = "Whose")),
+    responses((status = 200, description = "The tokens", body = Vec<TokenStatus>), Refused)
+)]
 pub(super) async fn of(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -166,8 +211,15 @@ pub(super) async fn listed(
     Ok((address, tokens))
 }
 
-/// `POST /v1/media/{token}/revoke`: by the owner's signature, or by an operator's token, without a
-/// body.
+/// Takes a medium back: by its owner's signature, or, without a body, by an operator's token.
+///
+/// `If-Match` with the tag of `GET /v1/media/{token}` makes sure that it still stands as it was seen.
+#[utoipa::path(
+    post, path = "/v1/media/{token}/revoke", tag = "media", operation_id = "revoke_medium",
+    security((), ("operator" = [])), params(OfToken, Meant, Once),
+    request_body = Option<TakenBack>,
+    responses((status = 200, description = "How it stands now", body = TokenStatus), Refused)
+)]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -200,6 +252,14 @@ pub(super) async fn revoke(
         format!("its owner {owner}")
     };
     let now = unix_ms();
+    if headers.contains_key(header::IF_MATCH) {
+        let status = app.store.run(move |store| store.medium(&token, now)).await?;
+        let status = status.ok_or_else(unknown)?;
+        if !cache::expects(&headers, &cache::tag_for(&status)) {
+            let text = format!("the medium is {} by now; look at it again", status.state.as_str());
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text));
+        }
+    }
     let work = move |store: &crate::store::Store| {
         Ok((store.withdraw_medium(&token, now)?, store.medium(&token, now)?))
     };

@@ -27,7 +27,8 @@
 //! | `POST /v1/machines/{mac}/revoke` | operators | to put a machine's node key out |
 //! | `GET, POST /v1/operators`, `DELETE /v1/operators/{name}` | operators | who may act |
 //! | `GET /v1/machines`, `/v1/machines/{mac}`, `/v1/status` | programs | what is known |
-//! | `GET /v1/machines/{mac}/crashes/{id}` | people | the log of a kernel that died |
+//! | `GET /v1/machines/{mac}/timeline` | programs | what happened to it, page by page |
+//! | `GET /v1/machines/{mac}/crashes`, `…/crashes/{id}` | people | its kernel's deaths, and the log of one |
 //! | `GET /v1/openapi.json` | programs | the description of what is for programs |
 //! | `GET /v1/events` | programs, the page | what happens, as server-sent events |
 //! | `/v1/config`, `/v1/groups`, … | operators | machines' configuration: `configuration` has the table |
@@ -49,6 +50,7 @@ mod ca;
 mod cache;
 mod configuration;
 mod console;
+mod crashes;
 mod doors;
 mod file;
 mod listing;
@@ -64,10 +66,14 @@ mod ops;
 mod pages;
 mod pieces;
 mod precondition;
+mod refused;
+mod routes;
 mod session;
 mod time;
+mod timeline;
 mod watched;
 
+use self::routes::Routes;
 use crate::{
     counters::Counters,
     enrol::Authority,
@@ -83,7 +89,7 @@ use crate::{
     tls::ca::Ca,
 };
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::DefaultBodyLimit,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
@@ -195,70 +201,78 @@ impl App {
 }
 
 /// All routes.
+fn table() -> Routes {
+    let api = Routes::new()
+        .api(routes!(api::machines))
+        .api(routes!(api::machine))
+        .api(routes!(api::life, operators::command))
+        .api(routes!(operators::revoke))
+        .api(routes!(nodes::approve))
+        .api(routes!(timeline::page))
+        .api(routes!(crashes::list, nodes::crash))
+        .api(routes!(crashes::log))
+        .api(routes!(api::work))
+        .api(routes!(console::page))
+        .api(routes!(console::live))
+        .api(routes!(api::status))
+        .api(routes!(live::events))
+        .api(routes!(operators::list, operators::add))
+        .api(routes!(operators::one, operators::remove))
+        .api(routes!(media::offer, media::register))
+        .api(routes!(media::of))
+        .api(routes!(media::token))
+        .api(routes!(media::revoke));
+    let pages = configuration::routes(api)
+        .other("/", get(pages::overview))
+        .other("/machines/{mac}", get(pages::machine))
+        .other("/machines/{mac}/do", post(pages::act))
+        .other("/approvals", get(pages::approvals))
+        .other("/jobs", get(pages::jobs))
+        .other("/jobs/{job}", get(pages::job))
+        .other("/sign-in", get(session::form).post(session::sign_in))
+        .other("/sign-out", post(session::sign_out))
+        .other("/miners", get(miners::page).post(miners::register))
+        .other("/miners/medium", get(miners::medium).post(miners::filled))
+        .other("/miners/{address}", get(miners::owner));
+    let of_nodes = pages
+        .other("/v1/machines/{mac}/events", post(nodes::events))
+        .other("/v1/machines/{mac}/challenge", post(nodes::challenge))
+        .other("/v1/machines/{mac}/enrol", post(nodes::enrol))
+        .other("/v1/machines/{mac}/certificate", post(mutual::certificate))
+        .other("/v1/machines/{mac}/alive", post(mutual::alive))
+        .other("/v1/machines/{mac}/pieces", post(pieces::ask))
+        .other("/v1/pieces/{file}", get(pieces::outline))
+        .other("/v1/machines/{mac}/lines", post(console::lines))
+        .other("/v1/machines/{mac}/claim", post(media::claim))
+        .other("/v1/time", post(time::time));
+    of_nodes
+        .other("/ca.pem", get(ca::pem))
+        .other("/ca.der", get(ca::der))
+        .other("/ca-rsa.pem", get(ca::rsa_pem))
+        .other("/ca-rsa.der", get(ca::rsa_der))
+        .other("/boot.ipxe", get(boot::entry))
+        .other("/boot/{name}", get(boot::machine))
+        .other("/ipxe/{file}", get(boot::ipxe))
+        .other("/uki/{file}", get(boot::uki))
+        .other("/image/{digest}/{file}", get(boot::image))
+        .other("/v1/openapi.json", get(openapi::answer))
+        .other("/healthz", get(ops::healthz))
+        .other("/metrics", get(ops::metrics))
+        .other("/readyz", get(ops::readyz))
+}
+
+/// All of it, as it is served.
 pub fn router(app: Arc<App>) -> Router {
     let once = middleware::from_fn_with_state(app.clone(), once::once);
-    let (described, description) = openapi::router()
-        .routes(routes!(operators::command))
-        .routes(routes!(operators::revoke))
-        .route_layer(once)
-        .routes(routes!(api::machines))
-        .routes(routes!(api::machine))
-        .routes(routes!(api::life))
-        .routes(routes!(api::crash))
-        .routes(routes!(api::work))
-        .routes(routes!(console::page))
-        .routes(routes!(console::live))
-        .routes(routes!(api::status))
-        .routes(routes!(live::events))
-        .routes(routes!(operators::list, operators::add))
-        .routes(routes!(operators::remove))
-        .split_for_parts();
-    let description = Arc::new(description);
+    // Not of methods that are not there.
+    let (api, description, others) = table().parts(|methods| methods.route_layer(once.clone()));
+    let api = api.layer(middleware::from_fn(cache::tag));
     Router::new()
-        .merge(described)
-        .route("/v1/openapi.json", get(async move || openapi::answer(&description)))
-        .layer(middleware::from_fn(cache::tag))
-        .route("/ca.pem", get(ca::pem))
-        .route("/ca.der", get(ca::der))
-        .route("/ca-rsa.pem", get(ca::rsa_pem))
-        .route("/ca-rsa.der", get(ca::rsa_der))
-        .route("/boot.ipxe", get(boot::entry))
-        .route("/boot/{name}", get(boot::machine))
-        .route("/ipxe/{file}", get(boot::ipxe))
-        .route("/uki/{file}", get(boot::uki))
-        .route("/image/{digest}/{file}", get(boot::image))
-        .route("/v1/machines/{mac}/events", post(nodes::events))
-        .route("/v1/machines/{mac}/challenge", post(nodes::challenge))
-        .route("/v1/machines/{mac}/crashes", post(nodes::crash))
-        .route("/v1/machines/{mac}/enrol", post(nodes::enrol))
-        .route("/v1/machines/{mac}/certificate", post(mutual::certificate))
-        .route("/v1/machines/{mac}/alive", post(mutual::alive))
-        .route("/v1/machines/{mac}/pieces", post(pieces::ask))
-        .route("/v1/pieces/{file}", get(pieces::outline))
-        .route("/v1/machines/{mac}/lines", post(console::lines))
-        .route("/v1/machines/{mac}/approve", post(nodes::approve))
-        .route("/v1/machines/{mac}/claim", post(media::claim))
-        .route("/v1/media", get(media::offer).post(media::register))
-        .route("/v1/media/of/{address}", get(media::of))
-        .route("/v1/media/{token}", get(media::token))
-        .route("/v1/media/{token}/revoke", post(media::revoke))
-        .route("/miners", get(miners::page).post(miners::register))
-        .route("/miners/medium", get(miners::medium).post(miners::filled))
-        .route("/miners/{address}", get(miners::owner))
-        .route("/v1/time", post(time::time))
-        .route("/", get(pages::overview))
-        .route("/machines/{mac}", get(pages::machine))
-        .route("/machines/{mac}/do", post(pages::act))
-        .route("/approvals", get(pages::approvals))
-        .route("/jobs", get(pages::jobs))
-        .route("/jobs/{job}", get(pages::job))
-        .route("/sign-in", get(session::form).post(session::sign_in))
-        .route("/sign-out", post(session::sign_out))
-        .route("/healthz", get(ops::healthz))
-        .route("/metrics", get(ops::metrics))
-        .route("/readyz", get(ops::readyz))
-        .merge(configuration::routes())
+        .merge(api)
+        .merge(others)
+        .layer(Extension(Arc::new(description)))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /") })
+        .layer(middleware::from_fn(refused::told))
         .layer(middleware::from_fn_with_state(app.clone(), doors::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), ops::meter))

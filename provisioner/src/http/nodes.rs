@@ -1,6 +1,10 @@
 //! What node-init posts: reports and enrolment.
 
-use super::{App, Problem, mac, speaks};
+use super::{
+    App, Problem, cache, mac,
+    openapi::{Meant, OfMachine, Once, Refused},
+    speaks,
+};
 use crate::{
     attest,
     enrol::{self, Admitted, Authority, EnrolError, Entry},
@@ -38,7 +42,7 @@ const MAX_STAGE_LEN: usize = 32;
 const MAX_REASON_LEN: usize = 200;
 
 /// What became of reports.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 pub(super) struct Accepted {
     /// How many were new.
     new: usize,
@@ -129,7 +133,12 @@ fn report(mac: Mac, mut event: BootEvent, peer: SocketAddr) -> Record {
     Record { report: Some(id), ..record.sighting(sighting(peer)) }
 }
 
-/// `POST /v1/machines/{mac}/crashes`.
+/// Takes what a machine's kernel kept of its death, from node-init at the next boot: once.
+#[utoipa::path(
+    post, path = "/v1/machines/{mac}/crashes", tag = "machines", operation_id = "report_crash",
+    params(OfMachine), request_body = CrashReport,
+    responses((status = 200, description = "Whether it is new", body = Accepted), Refused)
+)]
 pub(super) async fn crash(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -272,17 +281,30 @@ pub(super) async fn challenge(
     Ok(Json(challenge))
 }
 
-/// `POST /v1/machines/{mac}/approve`.
+/// Lets a node's key take a machine's place, by its owner's signature or the provisioner's own.
+///
+/// What an operator's token approves goes by `POST /v1/machines/{mac}/state`. It is done once by what is
+/// signed: the key and the machine.
+#[utoipa::path(
+    post, path = "/v1/machines/{mac}/approve", tag = "machines", operation_id = "approve",
+    params(OfMachine, Meant, Once), request_body = Signed<Approval>,
+    responses(
+        (status = 204, description = "The key may come"),
+        Refused,
+    )
+)]
 pub(super) async fn approve(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     posted: Result<Json<Signed<Approval>>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     let mac = mac(&name)?;
     let approval = body(posted)?;
     let node = enrol::approved(authority(&app)?, mac, &approval, unix_ms() / 1000)
         .map_err(|error| Problem::new(StatusCode::FORBIDDEN, error.to_string()))?;
+    cache::hold(&app, mac, &headers).await?;
     let actor = Actor::Operator(approval.signer.short());
     if !app.store.run(move |store| store.approve(mac, &node, &actor, unix_ms())).await? {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no such machine is known"));

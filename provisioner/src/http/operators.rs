@@ -5,7 +5,7 @@ use super::{
     api::unknown,
     cache, mac,
     nodes::body,
-    openapi::{OfMachine, Once, Refused},
+    openapi::{Meant, OfMachine, Once, Refused},
 };
 use crate::{
     access::{self, Token},
@@ -53,12 +53,8 @@ impl FromRequestParts<Arc<App>> for Operator {
 ///
 /// `If-Match` with the tag of its state makes sure that it still is where the asker saw it.
 #[utoipa::path(
-    post, path = "/v1/machines/{mac}/state", tag = "machines", security(("operator" = [])),
-    params(
-        OfMachine,
-        ("If-Match" = Option<String>, Header, description = "The tag of the state that is meant"),
-        Once,
-    ),
+    post, path = "/v1/machines/{mac}/state", tag = "machines", operation_id = "command", security(("operator" = [])),
+    params(OfMachine, Meant, Once),
     request_body = Command,
     responses(
         (status = 200, description = "Where it stands now", body = Life,
@@ -115,12 +111,11 @@ pub(super) async fn command(
 }
 
 /// Puts the node key of a machine out: it is worth nothing from now on, until it is approved anew.
+///
+/// `If-Match` with the tag of its state makes sure that it still is where the asker saw it.
 #[utoipa::path(
-    post, path = "/v1/machines/{mac}/revoke", tag = "machines", security(("operator" = [])),
-    params(
-        OfMachine,
-        Once,
-    ),
+    post, path = "/v1/machines/{mac}/revoke", tag = "machines", operation_id = "revoke", security(("operator" = [])),
+    params(OfMachine, Meant, Once),
     responses(
         (status = 200, description = "The key that was revoked", body = Revoked),
         Refused,
@@ -130,8 +125,10 @@ pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     Operator(name): Operator,
     Path(machine): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Json<Revoked>, Problem> {
     let mac = mac(&machine)?;
+    cache::hold(&app, mac, &headers).await?;
     let revocation = put_out(&app, mac, None, &name).await?;
     match revocation {
         Revocation::Done(node) => Ok(Json(Revoked { node })),
@@ -166,7 +163,7 @@ pub(super) async fn put_out(
 
 /// The operators.
 #[utoipa::path(
-    get, path = "/v1/operators", tag = "operators", security(("operator" = [])),
+    get, path = "/v1/operators", tag = "operators", operation_id = "operators", security(("operator" = [])),
     responses(
         (status = 200, description = "Who may act", body = Vec<OperatorStatus>),
         Refused,
@@ -181,10 +178,41 @@ pub(super) async fn list(
     Ok(Json(operators.into_iter().map(status).collect()))
 }
 
+/// One operator. The tag goes into `If-Match` of who revokes the token.
+#[utoipa::path(
+    get, path = "/v1/operators/{name}", tag = "operators", operation_id = "operator",
+    security(("operator" = [])),
+    params(("name" = String, Path, description = "Whose", pattern = "^[A-Za-z0-9_-]{1,40}$")),
+    responses(
+        (status = 200, description = "Who it is", body = OperatorStatus,
+         headers(("ETag" = String, description = "Another one with each token"))),
+        Refused,
+    )
+)]
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Result<Json<OperatorStatus>, Problem> {
+    named(&app, &name).await.map(Json)
+}
+
+/// The operator of a name.
+async fn named(app: &App, name: &str) -> Result<OperatorStatus, Problem> {
+    let operators = app.store.run(|store| store.operators()).await?;
+    let mut operators = operators.into_iter();
+    let missing = || {
+        let name: String = name.chars().take(40).collect();
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no operator {name}"))
+    };
+    let found = operators.find(|(known, _)| known == name).ok_or_else(missing)?;
+    Ok(OperatorStatus { name: found.0, made: found.1 })
+}
+
 /// Makes an operator. The token is shown here and never again: nothing of it is kept but a digest.
 #[utoipa::path(
-    post, path = "/v1/operators", tag = "operators", security(("operator" = [])),
-    request_body = NewOperator,
+    post, path = "/v1/operators", tag = "operators", operation_id = "add_operator", security(("operator" = [])),
+    params(Once), request_body = NewOperator,
     responses(
         (status = 201, description = "The operator's token", body = OperatorToken),
         Refused,
@@ -222,8 +250,8 @@ pub(super) async fn add(
 
 /// Makes an operator's token nobody's, at once.
 #[utoipa::path(
-    delete, path = "/v1/operators/{name}", tag = "operators", security(("operator" = [])),
-    params(("name" = String, Path, description = "Whose", pattern = "^[A-Za-z0-9_-]{1,40}$")),
+    delete, path = "/v1/operators/{name}", tag = "operators", operation_id = "remove_operator", security(("operator" = [])),
+    params(("name" = String, Path, description = "Whose", pattern = "^[A-Za-z0-9_-]{1,40}$"), Meant, Once),
     responses(
         (status = 204, description = "It is nobody's"),
         Refused,
@@ -233,6 +261,7 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Operator(who): Operator,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     if who == name {
         let text = "nobody revokes himself: another operator does, or `provisioner token revoke`";
@@ -240,6 +269,11 @@ pub(super) async fn remove(
     }
     let bad = |error: access::BadName| Problem::new(StatusCode::NOT_FOUND, error.to_string());
     let name = access::name(&name).map_err(bad)?;
+    let status = named(&app, &name).await?;
+    if !cache::expects(&headers, &cache::tag_for(&status)) {
+        let text = format!("operator {name} has another token than the one that was meant");
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text));
+    }
     let named = name.clone();
     if app.store.run(move |store| store.remove_operator(&named)).await? {
         return Ok(StatusCode::NO_CONTENT);

@@ -2,7 +2,7 @@
 
 use super::{
     App, Problem, api, console,
-    listing::Sought,
+    listing::{self, Sought},
     mac, operators,
     session::{Acting, Visitor},
 };
@@ -22,10 +22,11 @@ use axum::{
 use maud::Markup;
 use protocol::{
     PublicKey,
+    api::JobStatus,
     fleet::{Life, MachineState, MachineStatus},
 };
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Nothing is loaded from elsewhere, and nothing here is to be framed by others.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -62,18 +63,39 @@ pub(super) async fn overview(
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
+    Query(sought): Query<Sought>,
 ) -> Result<Response, Problem> {
     let now = unix_ms();
-    let filter = Filter { state: Some(MachineState::Pending), most: A_PAGE, ..Filter::default() };
-    let waiting = app.store.run(move |store| {
+    let state = Some(MachineState::Pending);
+    let filter = Filter { state, most: A_PAGE + 1, ..sought.filter() };
+    let waiting = app.store.run(move |store| store.listed(&filter, now)).await?;
+    let (waiting, next) = page_of(waiting, |last| sought.next("/approvals", last));
+    let asks = app.store.run(move |store| {
         let asks = |machine: MachineStatus| {
             let mac = machine.mac.parse::<Mac>().ok();
             let hardware = mac.map(|mac| store.hardware(mac)).transpose()?.unwrap_or_default();
             Ok(page::Asks { machine, hardware })
         };
-        store.listed(&filter, now)?.into_iter().map(asks).collect::<Result<Vec<_>, StoreError>>()
+        waiting.into_iter().map(asks).collect::<Result<Vec<_>, StoreError>>()
     });
-    Ok(html(page::approvals(&waiting.await?, operator.as_deref(), now)))
+    Ok(html(page::approvals(&asks.await?, next.as_deref(), operator.as_deref(), now)))
+}
+
+/// A page of machines of which one more was asked for, and where the list goes on.
+fn page_of(
+    mut machines: Vec<MachineStatus>,
+    next: impl FnOnce(&MachineStatus) -> String,
+) -> (Vec<MachineStatus>, Option<String>) {
+    let more = machines.len() > A_PAGE as usize;
+    machines.truncate(A_PAGE as usize);
+    let next = machines.last().filter(|_| more).map(next);
+    (machines, next)
+}
+
+/// The machines that work at a job.
+async fn names(app: &App, job: &JobStatus) -> Result<page::Names, Problem> {
+    let nodes: BTreeSet<PublicKey> = page::jobs::nodes(job).collect();
+    Ok(app.store.run(move |store| store.names_of(&nodes)).await?)
 }
 
 /// Which jobs are shown: as the page's form and its links say.
@@ -112,8 +134,8 @@ pub(super) async fn job(
     let missing = "no parameter server told of that job: see /jobs";
     let job = page::jobs::find(&upstream, &id)
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, missing))?;
-    let machines = app.store.run(|store| store.machines(unix_ms())).await?;
-    Ok(html(page::jobs::job(&upstream, job, &machines, operator.as_deref())))
+    let names = names(&app, job).await?;
+    Ok(html(page::jobs::job(&upstream, job, &names, operator.as_deref())))
 }
 
 /// `GET /machines/{mac}`.
@@ -122,19 +144,23 @@ pub(super) async fn machine(
     Visitor(operator): Visitor,
     Path(name): Path<String>,
     Query(sought): Query<console::Sought>,
-    Query(events): Query<Events>,
+    Query(past): Query<Past>,
 ) -> Result<Response, Problem> {
-    let shown = shown(&app, &name, &sought, events).await?;
+    let shown = shown(&app, &name, &sought, &past).await?;
     Ok(html(page::machine(&shown, operator.as_deref(), None)))
 }
 
-/// Which part of a machine's timeline its page shows.
-#[derive(Default, Deserialize)]
-pub(super) struct Events {
+/// Which part of a machine's timeline, and which deaths, its page shows. What makes no sense is as if it
+/// were not there.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Past {
     #[serde(default)]
     event: String,
     #[serde(default)]
     skip: String,
+    /// Deaths whose log contains this.
+    #[serde(default)]
+    crash: String,
 }
 
 /// What a machine's page shows.
@@ -142,10 +168,16 @@ async fn shown(
     app: &App,
     name: &str,
     sought: &console::Sought,
-    Events { event, skip }: Events,
+    past: &Past,
 ) -> Result<page::Machine, Problem> {
     let mac = mac(name)?;
-    let detail = api::detail(app, name).await?;
+    let mut detail = api::detail(app, name).await?;
+    let crash = listing::sought(&past.crash);
+    let died = !detail.crashes.is_empty();
+    if let Some(text) = crash.clone() {
+        detail.crashes = app.store.run(move |store| store.crashes(mac, Some(&text))).await?;
+    }
+    let deaths = page::Deaths { died, sought: crash };
     let (console, before) = console::look(app, mac, sought.lines()).await?;
     let work = api::work_of(app, detail.machine.node);
     let groups = app.configured.own(mac).await.effective.groups;
@@ -155,11 +187,13 @@ async fn shown(
         None => false,
     };
     let part = page::Part {
-        kind: Some(event).filter(|kind| !kind.is_empty()),
-        skip: skip.parse().unwrap_or(0),
+        kind: Some(past.event.clone()).filter(|kind| !kind.is_empty()),
+        skip: past.skip.parse().unwrap_or(0),
     };
     let now = unix_ms();
-    Ok(page::Machine { now, detail, revoked, groups, work, console, before, sought, part })
+    let shown =
+        page::Machine { now, detail, revoked, deaths, groups, work, console, before, sought, part };
+    Ok(shown)
 }
 
 /// What an operator asks of a machine by its page.
@@ -224,7 +258,7 @@ pub(super) async fn act(
         let to = if queue { "/approvals".into() } else { format!("/machines/{mac}") };
         return Ok(Redirect::to(&to).into_response());
     };
-    let shown = shown(&app, &name, &console::Sought::default(), Events::default()).await?;
+    let shown = shown(&app, &name, &console::Sought::default(), &Past::default()).await?;
     let mut response = html(page::machine(&shown, Some(&operator), Some(&wrong)));
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
@@ -235,16 +269,14 @@ async fn seen(app: &App, sought: &Sought) -> Result<page::Seen, Problem> {
     let now = unix_ms();
     let filter = Filter { most: A_PAGE + 1, ..sought.filter() };
     let is_whole = sought.is_all();
-    let (mut machines, first) = app
+    let (machines, first) = app
         .store
         .run(move |store| {
             let first = if is_whole { store.in_need(FIRST, now)? } else { Vec::new() };
             Ok((store.listed(&filter, now)?, first))
         })
         .await?;
-    let more = machines.len() > A_PAGE as usize;
-    machines.truncate(A_PAGE as usize);
-    let next = machines.last().filter(|_| more).map(|last| sought.next(last));
+    let (machines, next) = page_of(machines, |last| sought.next("/", last));
     Ok(page::Seen {
         now,
         status,

@@ -5,6 +5,14 @@
 
 use super::Problem;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use protocol::Digest;
+
+/// A revision, and what is said at it, as a header of an answer: rules change what holds for a
+/// machine without a new revision.
+pub(super) fn tag_of<T: serde::Serialize>(revision: u64, said: &T) -> [(HeaderName, String); 1] {
+    let said = Digest::of_bytes(&serde_json::to_vec(said).unwrap_or_default()).to_string();
+    [(header::ETAG, format!("\"{revision}-{}\"", &said[..16]))]
+}
 
 /// A revision as a header of an answer.
 pub(super) fn tag(revision: u64) -> [(HeaderName, String); 1] {
@@ -29,8 +37,12 @@ pub(super) fn meant(headers: &HeaderMap, current: u64) -> Result<u64, Problem> {
         );
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, text));
     }
-    let wanted = format!("\"{current}\"");
-    if given.iter().any(|tag| *tag == "*" || *tag == wanted) {
+    let wanted = current.to_string();
+    let is_meant = |tag: &&str| {
+        let named = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+        *tag == "*" || named.is_some_and(|tag| tag.split('-').next() == Some(&wanted))
+    };
+    if given.iter().any(is_meant) {
         return Ok(current);
     }
     Err(stale(current))
@@ -62,7 +74,8 @@ mod tests {
         assert_eq!(status(&["\"7\""]), Ok(7));
         assert_eq!(status(&["\"6\", \"7\""]), Ok(7));
         assert_eq!(status(&["*"]), Ok(7));
-        for other in ["\"6\"", "7", "W/\"7\"", ""] {
+        assert_eq!(status(&["\"7-1a2b3c4d\""]), Ok(7), "of what holds for one machine");
+        for other in ["\"6\"", "\"6-7\"", "\"77\"", "7", "W/\"7\"", ""] {
             assert_eq!(status(&[other]), Err(412), "{other}");
         }
     }

@@ -14,7 +14,9 @@ pub struct Asks {
 }
 
 /// `GET /approvals`.
-pub fn approvals(waiting: &[Asks], operator: Option<&str>, now: u64) -> Markup {
+///
+/// `next` is where the list goes on.
+pub fn approvals(waiting: &[Asks], next: Option<&str>, operator: Option<&str>, now: u64) -> Markup {
     let body = html! {
         @if waiting.is_empty() {
             p.none { strong { "Nobody waits." } " A machine is here when it asks to be taken in and no rule lets it." }
@@ -25,6 +27,7 @@ pub fn approvals(waiting: &[Asks], operator: Option<&str>, now: u64) -> Markup {
             }
         }
         @for asks in waiting { (card(asks, operator, now)) }
+        @if let Some(next) = next { p { a rel="next" href=(next) { "More machines" } } }
     };
     page(
         "Approvals · aliaOS",
@@ -85,7 +88,7 @@ mod tests {
         let of = |cpu: &str| Some(Hardware { cpu: cpu.into(), ..Hardware::default() });
         let shown = |before| {
             let asks = Asks { machine: machine.clone(), hardware: (before, of("<B>")) };
-            approvals(&[asks], Some("anna"), 0).into_string()
+            approvals(&[asks], None, Some("anna"), 0).into_string()
         };
         let page = shown(of("A"));
         assert!(page.contains("processor: A -&gt; &lt;B&gt;") && !page.contains("<B>"), "{page}");

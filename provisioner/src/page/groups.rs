@@ -4,13 +4,11 @@ use super::{
     page,
     text::{count, moment},
 };
-use crate::groups::{Document, Group, Json, Placed};
+use crate::groups::{self, Document, Group, Json, Placed};
 use maud::{Markup, html};
-use protocol::configuration::{Change, History};
+use protocol::configuration::{Change, History, Member};
 use std::collections::BTreeMap;
 
-/// Members that are shown.
-const MEMBERS: usize = 200;
 /// Changes that are shown.
 const CHANGES: usize = 500;
 
@@ -25,26 +23,20 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The machines of a group, by MAC address: those that the document puts there, and those that a
-    /// rule did while the document says nothing of their groups.
-    fn members(&self, group: &str) -> Vec<&str> {
-        let named = |mac: &str| self.document.machine.get(mac).filter(|own| !own.groups.is_empty());
-        let own = self.document.machine.iter();
-        let own = own.filter(|(_, own)| own.groups.iter().any(|name| name == group));
-        let placed = self.placed.iter().filter(|(mac, placed)| {
-            placed.group.as_deref() == Some(group) && named(mac.as_str()).is_none()
-        });
-        let mut members: Vec<&str> =
-            own.map(|(mac, _)| mac.as_str()).chain(placed.map(|(mac, _)| mac.as_str())).collect();
-        members.sort_unstable();
-        members.dedup();
-        members
+    /// How many machines a group has.
+    fn count(&self, group: &str) -> usize {
+        groups::members(&self.document, &self.placed, group).len()
     }
+}
 
-    fn name<'a>(&'a self, mac: &'a str) -> &'a str {
-        let own = self.document.machine.get(mac);
-        own.and_then(|own| own.values.get("name")?.as_str()).unwrap_or(mac)
-    }
+/// A page of a group's machines.
+pub struct Members {
+    /// How many it has.
+    pub all: usize,
+    /// Those of this page.
+    pub page: Vec<Member>,
+    /// Behind which there are more.
+    pub next: Option<String>,
 }
 
 /// What could not be done, and what somebody wrote who tried.
@@ -74,7 +66,7 @@ pub fn list(configuration: &Configuration, operator: Option<&str>, wrong: Option
                         div.row {
                             h3 { a href={ "/groups/" (name) } { (name) } }
                             @if !group.about.is_empty() { span.quiet { (group.about) } }
-                            span.end.quiet { (count(configuration.members(name).len(), "machine")) ", "
+                            span.end.quiet { (count(configuration.count(name), "machine")) ", "
                                 (count(group.values.len(), "setting")) }
                         }
                         (labels(group))
@@ -178,13 +170,12 @@ pub fn import(shown: &Import<'_>, operator: &str) -> Markup {
 pub fn group(
     configuration: &Configuration,
     name: &str,
-    text: &str,
+    (text, members): (&str, &Members),
     operator: Option<&str>,
     tried: &Tried<'_>,
 ) -> Markup {
     let empty = Group::default();
     let group = configuration.document.group.get(name).unwrap_or(&empty);
-    let members = configuration.members(name);
     page(
         &format!("{name} · aliaOS"),
         "/groups",
@@ -224,14 +215,19 @@ pub fn group(
                 } @else {
                     p.quiet { a href={ "/sign-in?to=/groups/" (name) } { "Sign in" } " as an operator to change it." }
                 }
-                h3 { "Machines: " (members.len()) }
-                @if members.is_empty() {
+                h3 #machines { "Machines: " (members.all) }
+                @if members.all == 0 {
                     p.none { "None. A machine's own table names its groups, or the rule that lets it in." }
                 }
-                ul { @for mac in members.iter().take(MEMBERS) {
-                    li { a href={ "/machines/" (mac) } { (configuration.name(mac)) } " " code { (mac) } }
+                ul { @for member in &members.page {
+                    li {
+                        a href={ "/machines/" (member.mac) } { (member.name.as_ref().unwrap_or(&member.mac)) }
+                        " " code { (member.mac) }
+                    }
                 } }
-                @if members.len() > MEMBERS { p.quiet { "and " (members.len() - MEMBERS) " more" } }
+                @if let Some(next) = &members.next {
+                    p { a rel="next" href={ "/groups/" (name) "?after=" (next) "#machines" } { "More machines" } }
+                }
                 p { a href="/history" { "History of the configuration" } }
             }
         },
@@ -239,7 +235,9 @@ pub fn group(
 }
 
 /// `GET /history`.
-pub fn history(history: &History, operator: Option<&str>) -> Markup {
+///
+/// `next` is the revision before which there are more.
+pub fn history(history: &History, next: Option<u64>, operator: Option<&str>) -> Markup {
     page(
         "History · aliaOS",
         "/groups",
@@ -257,6 +255,9 @@ pub fn history(history: &History, operator: Option<&str>) -> Markup {
                         td.text { (revision.why) }
                     } } }
                 } }
+                @if let Some(next) = next {
+                    p { a rel="next" href={ "/history?before=" (next) } { "Older revisions" } }
+                }
                 @if history.dropped > 0 { p.quiet { (history.dropped) " older ones are not kept any more." } }
             }
         },
@@ -339,38 +340,22 @@ fn labels(group: &Group) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::Machine;
 
     #[test]
-    fn a_group_has_the_machines_that_the_document_names_and_those_that_a_rule_put_there() {
-        let in_group = |names: &[&str]| Machine {
-            groups: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..Machine::default()
-        };
-        let placed = |group: &str| Placed { group: Some(group.into()), ..Placed::default() };
-        let mut named = in_group(&["b", "a"]);
-        named.values.insert("name".into(), "<bear>".into());
-        let document = Document {
-            group: [("a".to_owned(), Group::default())].into(),
-            machine: [
-                ("52:54:00:00:00:01".to_owned(), named),
-                ("52:54:00:00:00:02".to_owned(), in_group(&["b"])),
-                ("52:54:00:00:00:03".to_owned(), Machine::default()),
-            ]
-            .into(),
-            ..Document::default()
-        };
-        let placed = [
-            ("52:54:00:00:00:02".to_owned(), placed("a")),
-            ("52:54:00:00:00:03".to_owned(), placed("a")),
-        ];
-        let configuration = Configuration { revision: 4, document, placed: placed.into() };
-        assert_eq!(configuration.members("a"), ["52:54:00:00:00:01", "52:54:00:00:00:03"]);
+    fn what_configuration_says_cannot_become_markup() {
+        let document =
+            Document { group: [("a".to_owned(), Group::default())].into(), ..Document::default() };
+        let configuration = Configuration { revision: 4, document, placed: BTreeMap::new() };
+        let mac = "52:54:00:00:00:01".to_owned();
+        let bear = Member { mac: mac.clone(), name: Some("<bear>".into()), rule: None };
+        let members = Members { all: 2, page: vec![bear], next: Some(mac) };
         let tried = Tried { wrong: Some("<b>"), text: Some("</textarea><b>") };
-        let page = group(&configuration, "a", "", Some("anna"), &tried).into_string();
+        let shown = ("", &members);
+        let page = group(&configuration, "a", shown, Some("anna"), &tried).into_string();
         assert!(page.contains("&lt;bear&gt;") && !page.contains("<b>"), "{page}");
         assert!(page.contains("name=\"revision\" value=\"4\""), "{page}");
-        let read = group(&configuration, "a", "", None, &Tried::default()).into_string();
+        assert!(page.contains("/groups/a?after=52:54:00:00:00:01#machines"), "{page}");
+        let read = group(&configuration, "a", shown, None, &Tried::default()).into_string();
         assert!(!read.contains("<textarea"), "{read}");
     }
 }

@@ -2,7 +2,7 @@
 //! receipts.
 
 use super::{
-    live, silent,
+    Names, live, silent,
     text::{count, seconds},
     watched,
 };
@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use protocol::{
     Digest, PublicKey,
     api::{JobPhase, JobStatus},
-    fleet::{MachineStatus, UpstreamStatus},
+    fleet::UpstreamStatus,
 };
 use url::form_urlencoded;
 
@@ -146,7 +146,7 @@ fn standing(job: &JobStatus) -> Markup {
 pub fn job(
     upstream: &UpstreamStatus,
     job: &JobStatus,
-    machines: &[MachineStatus],
+    names: &Names,
     operator: Option<&str>,
 ) -> Markup {
     let digest = |name: &str, digest: Option<&Digest>| {
@@ -168,10 +168,10 @@ pub fn job(
         @if job.result.is_some() {
             p.quiet { code { "alia job fetch" } " fetches the result, as receipts on the chain name it." }
         }
-        section #workers { h3 { "Who works" } (workers(job, machines)) }
+        section #workers { h3 { "Who works" } (workers(job, names)) }
         section #batches {
             h3 { "Batches and receipts" }
-            (recent(job, machines))
+            (recent(job, names))
             p.quiet {
                 "The last 64 batches. What the parameter server says is not proven here: "
                 code { "alia receipts" } " proves a receipt by the chain."
@@ -187,17 +187,16 @@ pub fn job(
 }
 
 /// A node by its machine's name, where it is one of ours.
-fn worker(node: &PublicKey, machines: &[MachineStatus]) -> Markup {
-    let machine = machines.iter().find(|machine| machine.node.as_ref() == Some(node));
+fn worker(node: &PublicKey, names: &Names) -> Markup {
     html! {
-        @match machine {
-            Some(machine) => { a href={ "/machines/" (machine.mac) } { (machine.name) } },
+        @match names.get(node) {
+            Some((mac, name)) => { a href={ "/machines/" (mac) } { (name) } },
             None => { code title=(node) { (node.short()) } },
         }
     }
 }
 
-fn workers(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
+fn workers(job: &JobStatus, names: &Names) -> Markup {
     html! {
         @if job.workers.is_empty() {
             p.none { "Nobody works at it now. A machine that is ready asks its parameter servers for work by itself." }
@@ -205,7 +204,7 @@ fn workers(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
             div.wide { table.rows {
                 thead { tr { th { "Node" } th { "With" } th.number { "Batches" } th.number { "Receipts" } th.number { "ms a batch" } th { "Now" } } }
                 tbody { @for each in &job.workers { tr {
-                    td { (worker(&each.node, machines)) }
+                    td { (worker(&each.node, names)) }
                     td { (each.device) }
                     td.number data-of="batches" { (each.batches) }
                     td.number data-of="receipts" { (each.receipts) }
@@ -217,7 +216,7 @@ fn workers(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
     }
 }
 
-fn recent(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
+fn recent(job: &JobStatus, names: &Names) -> Markup {
     html! {
         @if job.recent.is_empty() {
             p.none { "None was done yet." }
@@ -228,13 +227,19 @@ fn recent(job: &JobStatus, machines: &[MachineStatus]) -> Markup {
                     td.number data-of="epoch" { (batch.epoch.saturating_add(1)) }
                     td.number data-of="step" { (batch.step.saturating_add(1)) }
                     td { (batch.part) }
-                    td { (worker(&batch.node, machines)) }
+                    td { (worker(&batch.node, names)) }
                     td { code title=(batch.receipt) { (batch.receipt.0.short()) } }
                     td { @if !batch.used { "late, not used" } }
                 } } }
             } }
         }
     }
+}
+
+/// The nodes that a job's page names.
+pub fn nodes(job: &JobStatus) -> impl Iterator<Item = PublicKey> {
+    let recent = job.recent.iter().map(|batch| batch.node);
+    job.workers.iter().map(|worker| worker.node).chain(recent)
 }
 
 /// Steps done, of how many.

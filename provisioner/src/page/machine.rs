@@ -11,7 +11,7 @@ use protocol::{
     boot::StageState,
     console::ConsolePage,
     earnings::MachineWork,
-    fleet::{BootStatus, CrashStatus, MachineDetail, MachineStatus},
+    fleet::{BootStatus, MachineDetail, MachineStatus},
 };
 
 pub use super::{act::REVOKE, timeline::Part};
@@ -24,6 +24,8 @@ pub struct Machine {
     pub detail: MachineDetail,
     /// Whether its node key was revoked.
     pub revoked: bool,
+    /// Which of its kernel's deaths those are.
+    pub deaths: Deaths,
     /// Its groups, strongest first.
     pub groups: Vec<String>,
     /// What the ledger says of its work.
@@ -36,6 +38,15 @@ pub struct Machine {
     pub sought: (String, Option<Digest>, Option<u64>),
     /// Which part of its timeline.
     pub part: Part,
+}
+
+/// Which deaths are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Deaths {
+    /// Whether its kernel died at all.
+    pub died: bool,
+    /// What the deaths' logs were sought through for.
+    pub sought: Option<String>,
 }
 
 /// `GET /machines/{mac}`.
@@ -70,7 +81,7 @@ pub fn machine(shown: &Machine, operator: Option<&str>, wrong: Option<&str>) -> 
                         (hardware::section(shown.detail.inventory.as_ref()))
                     }
                     (boot(machine.boot.as_ref()))
-                    (crashes(machine, &shown.detail.crashes))
+                    (crashes(shown))
                     (work::section(&shown.work))
                     (console::section(shown))
                     (timeline::section(&machine.mac, &shown.detail.timeline, &shown.part))
@@ -163,23 +174,37 @@ fn boot(boot: Option<&BootStatus>) -> Markup {
     }
 }
 
-fn crashes(machine: &MachineStatus, crashes: &[CrashStatus]) -> Markup {
+/// Its kernel's deaths, and a form to seek through their logs.
+fn crashes(shown: &Machine) -> Markup {
+    let mac = &shown.detail.machine.mac;
+    let sought = shown.deaths.sought.as_deref();
     html! {
-        section #crashes { @if !crashes.is_empty() {
+        section #crashes { @if shown.deaths.died {
             h3 { "Crashes" }
-            div.wide { table.rows {
-                thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
-                tbody { @for crash in crashes { tr {
-                    td.when { (moment(crash.at)) }
-                    td.text {
-                        (crash.reason)
-                        @if !crash.proven { " (unproven: anybody could have sent it)" }
-                    }
-                    td { a href={ "/v1/machines/" (machine.mac) "/crashes/" (crash.id) } {
-                        "log, " (crash.bytes) " bytes"
-                    } }
-                } } }
-            } }
+            form.search method="get" action={ "/machines/" (mac) "#crashes" } role="search" {
+                label { "Search logs " input type="search" name="crash" value=(sought.unwrap_or(""))
+                    maxlength="100" placeholder="words of a line"; }
+                button type="submit" { "Show crashes" }
+                @if sought.is_some() { a href={ "/machines/" (mac) "#crashes" } { "All" } }
+            }
+            @if shown.detail.crashes.is_empty() {
+                p.none { "No log has a line like that." }
+            } @else {
+                div.wide { table.rows {
+                    thead { tr { th { "Reported (UTC)" } th { "The kernel's word" } th { "" } } }
+                    tbody { @for crash in &shown.detail.crashes { tr {
+                        td.when { (moment(crash.at)) }
+                        td.text {
+                            (crash.reason)
+                            @if !crash.proven { " (unproven: anybody could have sent it)" }
+                            @for line in &crash.found { p { code { (line) } } }
+                        }
+                        td { a href={ "/v1/machines/" (mac) "/crashes/" (crash.id) } {
+                            "log, " (crash.bytes) " bytes"
+                        } }
+                    } } }
+                } }
+            }
         } }
     }
 }
@@ -294,6 +319,7 @@ pub(super) mod tests {
             now: 0,
             detail,
             revoked: false,
+            deaths: Deaths::default(),
             groups: vec!["<b>".into()],
             work: MachineWork::default(),
             console: ConsolePage { lines, gone: 40, boots },

@@ -90,17 +90,26 @@ impl Store {
         })
     }
 
-    /// The revisions that are kept.
-    pub fn configuration_history(&self) -> Result<History, StoreError> {
-        let select = "SELECT revision, at, actor, why, bytes FROM revisions ORDER BY revision DESC";
-        let rows = self.read(|sql| sql.query(select, &[]))?;
+    /// The revisions before that one, or the newest, of those that are kept.
+    pub fn configuration_history(
+        &self,
+        before: Option<u64>,
+        most: u32,
+    ) -> Result<History, StoreError> {
+        let select = "SELECT revision, at, actor, why, bytes FROM revisions WHERE revision < ?1
+                      ORDER BY revision DESC LIMIT ?2";
+        let oldest = "SELECT coalesce(min(revision), 1) FROM revisions";
+        let wanted = values![before.unwrap_or(u64::MAX), most];
+        let (rows, oldest) =
+            self.read(|sql| Ok((sql.query(select, wanted)?, sql.first(oldest, &[])?)))?;
         let read = |row: &Row| {
             let (revision, at, actor) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(Revision { revision, at, actor, why: row.get(3)?, bytes: row.get(4)? })
         };
         let revisions: Vec<Revision> = rows.iter().map(read).collect::<Result<_, StoreError>>()?;
         // They are numbered without gaps, and the oldest go first.
-        let dropped = revisions.last().map_or(0, |oldest| oldest.revision.saturating_sub(1));
+        let oldest = oldest.map_or(Ok(1), |row| row.get::<u64>(0))?;
+        let dropped = oldest.saturating_sub(1);
         Ok(History { dropped, revisions })
     }
 
@@ -283,7 +292,7 @@ mod tests {
         });
         assert_eq!(results.iter().filter(|result| **result == Drafted::Taken(2)).count(), 1);
         assert_eq!(results.iter().filter(|result| **result == Drafted::Stale(2)).count(), 3);
-        let history = store.configuration_history().unwrap();
+        let history = store.configuration_history(None, 10).unwrap();
         assert_eq!((history.dropped, history.revisions.len()), (0, 2));
         assert_eq!(history.revisions[1].actor, "anna");
         assert_eq!(store.configuration_at(1).unwrap(), Some(draft(Some("a")).document));
@@ -297,8 +306,13 @@ mod tests {
             let taken = store.take_configuration(revision, &draft(None), revision).unwrap();
             assert_eq!(taken, Drafted::Taken(revision + 1));
         }
-        let history = store.configuration_history().unwrap();
+        let all = MAX_REVISIONS as u32 + 1;
+        let history = store.configuration_history(None, all).unwrap();
         assert_eq!((history.dropped, history.revisions.len() as u64), (20, MAX_REVISIONS));
+        let page = store.configuration_history(Some(31), 7).unwrap();
+        let told: Vec<u64> = page.revisions.iter().map(|one| one.revision).collect();
+        assert_eq!((page.dropped, told), (20, (24..31).rev().collect()));
+        assert_eq!(store.configuration_history(Some(21), 7).unwrap().revisions, []);
         assert_eq!(store.configuration_at(20).unwrap(), None);
         assert!(store.configuration_at(21).unwrap().is_some());
     }

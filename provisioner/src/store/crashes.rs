@@ -15,6 +15,10 @@ const MAX_CRASHES: u32 = 8;
 /// peer that has most.
 const MAX_OF_SOURCE: u64 = 16;
 const MAX_UNPROVEN: u64 = 1_024;
+/// The most lines that are shown of a log that is sought through, and the longest of them in
+/// characters.
+const MAX_FOUND: usize = 10;
+const MAX_FOUND_LEN: usize = 300;
 
 impl Store {
     /// Keeps a report of a machine; whether it is new. None where the machine is not known. `source` is
@@ -57,6 +61,29 @@ impl Store {
         })
     }
 
+    /// A machine's deaths, newest first; of those alone in whose log a line contains a text, whatever
+    /// its case, where one is sought.
+    pub fn crashes(&self, mac: Mac, sought: Option<&str>) -> Result<Vec<CrashStatus>, StoreError> {
+        let Some(sought) = sought else { return self.read(|sql| of(sql, mac)) };
+        let select =
+            "SELECT id, at, reason, text, source FROM crashes WHERE mac = ?1 ORDER BY id DESC";
+        let rows = self.read(|sql| sql.query(select, values![mac.to_string()]))?;
+        // Here and not by the database: SQLite knows capitals of ASCII alone, and few logs are kept.
+        let sought = sought.to_lowercase();
+        let mut crashes = Vec::new();
+        for row in &rows {
+            let text = row.get::<String>(3)?;
+            let found = lines_with(&text, &sought);
+            if !found.is_empty() {
+                let (id, at, reason) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let proven = row.get::<Option<String>>(4)?.is_none();
+                let bytes = text.len() as u64;
+                crashes.push(CrashStatus { id, at, reason, bytes, proven, found });
+            }
+        }
+        Ok(crashes)
+    }
+
     /// The log of one death.
     pub fn crash(&self, mac: Mac, id: u64) -> Result<Option<String>, StoreError> {
         let select = "SELECT text FROM crashes WHERE mac = ?1 AND id = ?2";
@@ -85,6 +112,12 @@ fn bound(sql: &mut dyn Sql, source: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The first lines that contain a text of small letters.
+fn lines_with(text: &str, sought: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.to_lowercase().contains(sought));
+    lines.take(MAX_FOUND).map(|line| line.chars().take(MAX_FOUND_LEN).collect()).collect()
+}
+
 /// A machine's deaths, newest first.
 pub(super) fn of(sql: &mut dyn Sql, mac: Mac) -> Result<Vec<CrashStatus>, StoreError> {
     let select = "SELECT id, at, reason, octet_length(text), source FROM crashes
@@ -93,7 +126,7 @@ pub(super) fn of(sql: &mut dyn Sql, mac: Mac) -> Result<Vec<CrashStatus>, StoreE
     let read = |row: &Row| {
         let (id, at, reason, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let source: Option<String> = row.get(4)?;
-        Ok(CrashStatus { id, at, reason, bytes, proven: source.is_none() })
+        Ok(CrashStatus { id, at, reason, bytes, proven: source.is_none(), found: Vec::new() })
     };
     rows.iter().map(read).collect()
 }
@@ -166,5 +199,27 @@ mod tests {
         }
         assert!(all() <= MAX_UNPROVEN);
         assert_eq!(kept(100).len(), 1, "who sent one keeps it");
+    }
+
+    #[test]
+    fn logs_are_sought_through_whatever_the_case() {
+        let (_folder, store) = temporary();
+        let sighting = Sighting { boots: true, ..Sighting::default() };
+        store.record(&[Record::new(MAC, Kind::Dhcp, "boots").sighting(sighting)]).unwrap();
+        let texts = ["BUG: \u{c4}rger\nnvme0: timeout 1\nnvme0: timeout 2\n", "oom_reaper\n"];
+        for (at, text) in (1..).zip(texts) {
+            store.add_crash(MAC, &report(text), None, at).unwrap();
+        }
+        let found = |text: &str| store.crashes(MAC, Some(text)).unwrap();
+        let timeouts = found("NVMe0: Timeout");
+        assert_eq!((timeouts.len(), timeouts[0].at), (1, 1));
+        assert_eq!(timeouts[0].found, ["nvme0: timeout 1", "nvme0: timeout 2"]);
+        assert_eq!(found("\u{e4}rger").len(), 1);
+        assert_eq!(found("%").len() + found("_reape_").len(), 0, "signs like any other");
+        assert_eq!(store.crashes(MAC, None).unwrap().len(), 2);
+        assert_eq!(store.crashes(Mac([9; 6]), Some("oom")).unwrap(), []);
+        let long = format!("{}{}", "x".repeat(1_000), "\nx".repeat(30));
+        let lines = lines_with(&long, "x");
+        assert_eq!((lines.len(), lines[0].len()), (MAX_FOUND, MAX_FOUND_LEN));
     }
 }

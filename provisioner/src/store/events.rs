@@ -94,6 +94,24 @@ impl Store {
         Ok(Some((is_weak, bytes)))
     }
 
+    /// A machine's events before that number, or its newest, newest first, with their numbers.
+    pub fn timeline(
+        &self,
+        mac: Mac,
+        before: Option<u64>,
+        most: u32,
+    ) -> Result<Vec<(u64, TimelineEvent)>, StoreError> {
+        let select = "SELECT id, at, kind, text FROM events WHERE mac = ?1 AND id < ?2
+                      ORDER BY id DESC LIMIT ?3";
+        let wanted = values![mac.to_string(), before.unwrap_or(u64::MAX), most];
+        let rows = self.read(|sql| sql.query(select, wanted))?;
+        let read = |row: &Row| {
+            let (at, kind, text) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get(0)?, TimelineEvent { mac: mac.to_string(), at, kind, text }))
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// The number of the newest event.
     pub fn newest_event(&self) -> Result<u64, StoreError> {
         let row = self.read(|sql| sql.first("SELECT max(id) FROM events", &[]))?;

@@ -19,7 +19,11 @@ use protocol::{
     inventory::Inventory,
 };
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, net::IpAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    str::FromStr,
+};
 
 /// The most machines kept. A network of more has more than one provisioner. Where it is full, of those
 /// that were only seen the one that was silent for longest makes room, and nobody else does.
@@ -191,6 +195,23 @@ impl Store {
         let select = "SELECT node FROM machines WHERE node IS NOT NULL";
         let rows = self.read(|sql| sql.query(select, &[]))?;
         rows.iter().filter_map(|row| text(row, 0).transpose()).collect::<Result<_, _>>()
+    }
+
+    /// MAC addresses and names of the machines of those node keys, where there are such.
+    pub fn names_of(
+        &self,
+        nodes: &BTreeSet<PublicKey>,
+    ) -> Result<BTreeMap<PublicKey, (String, String)>, StoreError> {
+        self.read(|sql| {
+            let mut names = BTreeMap::new();
+            for node in nodes {
+                let select = "SELECT mac, name FROM machines WHERE node = ?1";
+                if let Some(row) = sql.first(select, values![node.to_string()])? {
+                    names.insert(*node, (row.get(0)?, row.get(1)?));
+                }
+            }
+            Ok(names)
+        })
     }
 
     /// How many machines are known.

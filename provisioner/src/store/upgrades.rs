@@ -1,10 +1,11 @@
 //! Databases of every schema that there was, opened by the program of today.
 
 use super::{
-    Place, Store, places,
+    Asked, Place, Store, places,
     schema::{KNOWN, at_version, upgrade_text},
+    sql::values,
 };
-use crate::{access::Token, machine::Mac};
+use crate::{access::Token, groups::change, machine::Mac};
 use protocol::{
     Digest, PublicKey,
     fleet::{MachineDetail, MachineState},
@@ -14,8 +15,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 const FIRST: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 1]);
 const SECOND: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 2]);
 /// The upgrades that were released, by their digests.
-const RELEASED: [&str; 7] =
-    ["513861ae", "9bde7331", "500ac3ba", "f1d5f671", "b76e3a9a", "378164ed", "eb44ce8f"];
+const RELEASED: [&str; 11] = [
+    "513861ae", "9bde7331", "500ac3ba", "f1d5f671", "b76e3a9a", "378164ed", "eb44ce8f", "746a87ed",
+    "d4644367", "03342939", "6e1a56bb",
+];
 const NOW: u64 = 1_700_000_700_000;
 
 /// The rows that came with a version.
@@ -82,6 +85,55 @@ fn says(store: &Store, version: i64) {
         let figures = store.figures(None, NOW / 1000).unwrap();
         assert_eq!(figures.leases6, [("held", 1), ("expired", 0), ("declined", 1)]);
     }
+    if version >= 8 {
+        let ask = |key: &str, n| store.ask("anna", key, &Digest([n; 32]), NOW).unwrap();
+        let done = "{\"state\":\"ready\",\"since\":1700000500000}";
+        assert_eq!(ask("done", 5), Asked::Answered(200, done.into()));
+        assert_eq!((ask("done", 6), ask("begun", 6)), (Asked::Another, Asked::AtWork));
+        let whose = store.session(&Digest([7; 32]), NOW).unwrap();
+        assert_eq!(whose.as_deref(), Some("anna"));
+    }
+    if version >= 9 {
+        configured(store);
+    }
+    if version >= 10 {
+        let came = store.came_by(&node(1)).unwrap().unwrap();
+        assert_eq!((came.token, came.machine), (node(3), Digest([9; 32])));
+        assert_eq!(came.ownership.delegation.signer, node(5));
+        assert!(came.ownership.verify(&"alia-test".parse().unwrap(), &node(1)).is_ok());
+        let status = store.medium(&node(3), NOW).unwrap().unwrap();
+        assert_eq!((status.state.as_str(), status.expires), ("bound", 1_702_000_000));
+    }
+    if version >= 11 {
+        let asked = super::Lines { search: Some("TIMEOUT".into()), most: 10, ..Default::default() };
+        let page = store.console(FIRST, &asked).unwrap();
+        assert_eq!((page.gone, page.boots[0].lines, page.lines.len()), (17, 3, 1));
+        assert_eq!((page.lines[0].missing, page.lines[0].level), (4, Some(3)));
+        let read = machine.readings.as_ref().unwrap();
+        assert_eq!((read.at, read.said.cards[0].millidegrees), (1_700_000_600_000, Some(50_000)));
+        assert_eq!(store.power(1_700_000_600_000).unwrap(), (90_000, 1));
+    }
+}
+
+/// What is configured is read, and compared, as it was written.
+fn configured(store: &Store) {
+    let (revision, document) = store.configuration().unwrap();
+    assert_eq!((revision, document.rule["new"].limit), (2, Some(20)));
+    assert_eq!(document.machine[&FIRST.to_string()].groups, ["rack-7"]);
+    let old = store.configuration_at(1).unwrap().unwrap();
+    let changed = change::between(&change::json(&old), &change::json(&document));
+    assert!(changed.iter().any(|one| one.to_string() == "~ group.rack-7.window: 2 -> 4"));
+    let history = store.configuration_history(None, 10).unwrap();
+    assert_eq!((history.dropped, history.revisions[1].why.as_str()), (0, "the new rack"));
+    let (mark, placed) = store.configuration_of(SECOND).unwrap();
+    assert_eq!((mark.placed, placed.unwrap().group.as_deref()), (3, Some("rack-7")));
+    let site = store.site().unwrap();
+    assert_eq!((site.key, site.flavours), (Some(node(8)), vec!["gpu".to_owned()]));
+    assert_eq!(detail(store, SECOND).changes, ["processor: Acme 1 -> Acme 2"]);
+    // What was taken in is a recording where it comes once more.
+    let boots = "SELECT count(*) FROM boots WHERE mac = ?1";
+    let row = store.read(|sql| sql.first(boots, values![FIRST.to_string()])).unwrap();
+    assert_eq!(row.unwrap().get::<u64>(0).unwrap(), 2);
 }
 
 /// It is written to as any other.

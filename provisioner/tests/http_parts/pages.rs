@@ -284,6 +284,62 @@ async fn an_operator_makes_sets_and_rolls_back_a_group_by_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn approvals_revisions_members_and_events_page_by_their_url() {
+    use provisioner::{
+        life::Cause,
+        machine::Mac,
+        store::Draft,
+        timeline::{Kind, Record, Sighting},
+    };
+    let site = start(|options| options.approval = Some(How::ByHand)).await;
+    let store = site.running.store.clone();
+    tokio::task::block_in_place(|| {
+        for n in 0..53 {
+            let node = key(n).public();
+            store.pend(Mac([82, 84, 0, 187, 0, n]), (&node, None), None, Cause::Waits, 5).unwrap();
+        }
+        let own = |n: u16| {
+            let mac = Mac([82, 84, 0, 204, (n >> 8) as u8, n as u8]);
+            (
+                mac.to_string(),
+                provisioner::groups::Machine { groups: vec!["a".into()], ..Default::default() },
+            )
+        };
+        let document = provisioner::groups::Document {
+            group: [("a".to_owned(), Default::default())].into(),
+            machine: (0..203).map(own).collect(),
+            ..Default::default()
+        };
+        for revision in 0..53 {
+            let why = format!("why {revision}");
+            let document = document.clone();
+            let draft = Draft { actor: "anna".into(), why, document, placed: None };
+            store.take_configuration(revision, &draft, revision).unwrap();
+        }
+        let mac: Mac = MAC.parse().unwrap();
+        let boots = Sighting { boots: true, ..Sighting::default() };
+        let mut records = vec![Record::new(mac, Kind::Dhcp, "boots").sighting(boots)];
+        records.extend((0..103).map(|n| Record::new(mac, Kind::Dhcp, format!("event {n}."))));
+        store.record(&records).unwrap();
+    });
+    let browser = Browser::new(&site);
+    for (path, item, counts) in [
+        ("/approvals", "<article", [50, 3]),
+        ("/history", "<td class=\"text\">why ", [50, 3]),
+        ("/groups/a", "<li><a href=\"/machines/", [200, 3]),
+        (&format!("/machines/{MAC}"), "<td class=\"text\">", [100, 4]),
+    ] {
+        let first = browser.page(path).await;
+        assert_eq!(first.matches(item).count(), counts[0], "{path}");
+        let next = first.split_once("rel=\"next\" href=\"").unwrap().1.split_once('"').unwrap().0;
+        let next = next.replace("&amp;", "&");
+        let next = browser.page(next.split('#').next().unwrap()).await;
+        assert_eq!(next.matches(item).count(), counts[1], "{path}");
+        assert!(!next.contains("rel=\"next\""), "{path}: {next}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_console_is_searched_and_paged_by_its_url_without_a_script() {
     use protocol::console::{ConsoleBatch, ConsoleLine, ConsoleSource};
     let site = start(|_| {}).await;

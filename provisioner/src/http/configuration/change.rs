@@ -5,6 +5,7 @@ use crate::{
     groups::{Document, Everything, Json, change, reader, text},
     http::{
         App, Problem,
+        openapi::{OfRevision, Once, Refused},
         operators::Operator,
         precondition::{meant, stale, tag},
     },
@@ -17,9 +18,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use protocol::configuration::Taken;
+use protocol::{configuration::Taken, problem::ProblemDetails};
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::{IntoParams, IntoResponses};
 
 /// What is told of an import where no reason is given.
 pub(super) const IMPORTED: &str = "everything was imported";
@@ -27,12 +29,15 @@ pub(super) const IMPORTED: &str = "everything was imported";
 const MAX_WHY_LEN: usize = 200;
 
 /// How a change is meant.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, IntoParams)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct How {
     /// Why, for the history.
+    #[param(required = false)]
     why: String,
-    /// Only say what would change.
+    /// `true`: only say what would change.
+    #[param(required = false)]
     dry_run: bool,
 }
 
@@ -41,6 +46,21 @@ impl How {
     pub(super) fn because(why: &str, dry_run: bool) -> Self {
         Self { why: why.into(), dry_run }
     }
+}
+
+/// What every change is answered with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is described, and made by `edit`")]
+pub(super) enum Became {
+    /// What changed, or would.
+    #[response(
+        status = 200,
+        headers(("ETag" = String, description = "The revision that holds now"))
+    )]
+    Taken(Taken<Json>),
+    /// It is not as a configuration has to be: each mistake, and where.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Mistakes(ProblemDetails),
 }
 
 /// Who changes what, and on which condition.
@@ -137,7 +157,12 @@ pub(super) fn merge(target: &mut Json, patch: Json) {
     }
 }
 
-/// `PUT /v1/config`.
+/// Replaces the whole document, in JSON, or in TOML where `Content-Type` says so.
+#[utoipa::path(
+    put, path = "/v1/config", tag = "configuration", operation_id = "put_configuration",
+    security(("operator" = [])), params(How, OfRevision, Once), request_body = Document,
+    responses(Became, Refused)
+)]
 pub(super) async fn put_document(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -154,7 +179,12 @@ pub(super) async fn put_document(
     .await
 }
 
-/// `PATCH /v1/config`.
+/// Changes what a merge patch (RFC 7396) names of the document: null takes away.
+#[utoipa::path(
+    patch, path = "/v1/config", tag = "configuration", operation_id = "patch_configuration",
+    security(("operator" = [])), params(How, OfRevision, Once), request_body = Json,
+    responses(Became, Refused)
+)]
 pub(super) async fn patch_document(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -172,17 +202,29 @@ pub(super) async fn patch_document(
 }
 
 /// To where it is rolled back.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Back {
+    /// To this revision.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     to: u64,
+    /// Why, for the history.
     #[serde(default)]
+    #[param(required = false)]
     why: String,
+    /// `true`: only say what would change.
     #[serde(default)]
+    #[param(required = false)]
     dry_run: bool,
 }
 
-/// `POST /v1/config/rollback`.
+/// Makes an old revision's document a new revision.
+#[utoipa::path(
+    post, path = "/v1/config/rollback", tag = "configuration", operation_id = "rollback",
+    security(("operator" = [])), params(Back, OfRevision, Once),
+    responses(Became, Refused)
+)]
 pub(super) async fn rollback(
     State(app): State<Arc<App>>,
     Operator(operator): Operator,
@@ -200,7 +242,12 @@ pub(super) async fn rollback(
     .await
 }
 
-/// `POST /v1/config/import`.
+/// Takes an exported file, in TOML or JSON, for the whole configuration.
+#[utoipa::path(
+    post, path = "/v1/config/import", tag = "configuration", operation_id = "import",
+    security(("operator" = [])), params(How, OfRevision, Once), request_body = Everything,
+    responses(Became, Refused)
+)]
 pub(super) async fn import(
     State(app): State<Arc<App>>,
     operator: Operator,

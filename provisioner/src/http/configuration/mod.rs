@@ -11,6 +11,7 @@
 //! | `GET /v1/config/export?format=` | everything as one file, `toml` or `json` |
 //! | `POST /v1/config/import` | the same file back |
 //! | `GET /v1/groups`, `/v1/rules`, `/v1/owners` | a part of the document |
+//! | `GET /v1/groups/{name}/machines` | who is in a group |
 //! | `GET`, `PUT`, `PATCH`, `DELETE` `/v1/groups/{name}` and so on, `/v1/defaults` | one table of it |
 //! | the same of `/v1/machines/{mac}/config`, `/v1/machines/{mac}/labels` | a machine's own table; `GET` gives what holds for it, and whence |
 //!
@@ -19,54 +20,61 @@
 //! Every change takes `?why=`, kept in the history, and `?dry-run=true`, which says what would change.
 
 mod change;
+mod members;
 mod pages;
 mod parts;
 mod read;
 
-use super::App;
-use axum::{
-    Router,
-    routing::{get, post},
-};
-use std::sync::Arc;
+use super::routes::Routes;
+use axum::routing::{get, post};
+use utoipa_axum::routes;
 
-/// The routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    let whole = get(read::document).put(change::put_document).patch(change::patch_document);
-    let machine = get(read::effective)
-        .put(parts::put_machine)
-        .patch(parts::patch_machine)
-        .delete(parts::delete_machine);
-    let labels = get(read::labels).put(parts::put_labels).patch(parts::patch_labels);
-    let part = get(parts::get_all);
-    let one =
-        get(parts::get_one).put(parts::put_one).patch(parts::patch_one).delete(parts::delete_one);
-    Router::new()
-        .route("/v1/config", whole)
-        .route("/v1/config/history", get(read::history))
-        .route("/v1/config/history/{revision}", get(read::revision))
-        .route("/v1/config/diff", get(read::diff))
-        .route("/v1/config/rollback", post(change::rollback))
-        .route("/v1/config/export", get(read::export))
-        .route("/v1/config/import", post(change::import))
-        .route(
-            "/v1/defaults",
-            get(parts::get_defaults).put(parts::put_defaults).patch(parts::patch_defaults),
-        )
-        .route("/v1/groups", part.clone())
-        .route("/v1/groups/{name}", one.clone())
-        .route("/v1/rules", part.clone())
-        .route("/v1/rules/{name}", one.clone())
-        .route("/v1/owners", part)
-        .route("/v1/owners/{name}", one)
-        .route("/groups", get(pages::list).post(pages::make))
-        .route("/groups/{name}", get(pages::group))
-        .route("/groups/{name}/set", post(pages::set))
-        .route("/groups/{name}/delete", post(pages::delete))
-        .route("/import", post(pages::import))
-        .route("/history", get(pages::history))
-        .route("/history/{revision}", get(pages::revision))
-        .route("/history/{revision}/rollback", post(pages::rollback))
-        .route("/v1/machines/{mac}/config", machine)
-        .route("/v1/machines/{mac}/labels", labels)
+/// The routes, behind others.
+pub(super) fn routes(before: Routes) -> Routes {
+    before
+        .api(routes!(read::document, change::put_document, change::patch_document))
+        .api(routes!(read::history))
+        .api(routes!(read::revision))
+        .api(routes!(read::diff))
+        .api(routes!(change::rollback))
+        .api(routes!(read::export))
+        .api(routes!(change::import))
+        .api(routes!(parts::defaults::get, parts::defaults::put, parts::defaults::patch))
+        .api(routes!(parts::groups::all))
+        .api(routes!(
+            parts::groups::get,
+            parts::groups::put,
+            parts::groups::patch,
+            parts::groups::delete
+        ))
+        .api(routes!(members::page))
+        .api(routes!(parts::rules::all))
+        .api(routes!(
+            parts::rules::get,
+            parts::rules::put,
+            parts::rules::patch,
+            parts::rules::delete
+        ))
+        .api(routes!(parts::owners::all))
+        .api(routes!(
+            parts::owners::get,
+            parts::owners::put,
+            parts::owners::patch,
+            parts::owners::delete
+        ))
+        .api(routes!(
+            read::effective,
+            parts::machine::put,
+            parts::machine::patch,
+            parts::machine::delete
+        ))
+        .api(routes!(read::labels, parts::labels::put, parts::labels::patch))
+        .other("/groups", get(pages::list).post(pages::make))
+        .other("/groups/{name}", get(pages::group))
+        .other("/groups/{name}/set", post(pages::set))
+        .other("/groups/{name}/delete", post(pages::delete))
+        .other("/import", post(pages::import))
+        .other("/history", get(pages::history))
+        .other("/history/{revision}", get(pages::revision))
+        .other("/history/{revision}/rollback", post(pages::rollback))
 }

@@ -3,16 +3,16 @@
 
 use super::{
     change::{self, Asked, How},
-    read,
+    members, read,
 };
 use crate::{
-    groups::{Document, Json, change as changes, text},
+    groups::{self, Document, Json, change as changes, text},
     http::{
         App, Problem,
         pages::html,
         session::{Acting, Visitor},
     },
-    page::groups::{self as page, Configuration, Import, Revised, Tried},
+    page::groups::{self as page, Configuration, Import, Members, Revised, Tried},
 };
 use axum::{
     Form,
@@ -23,6 +23,10 @@ use axum::{
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// Machines of a group on one page.
+const MEMBERS: u32 = 200;
+/// Revisions on one page.
+const REVISIONS: u32 = 50;
 /// The longest name of a group.
 const MAX_NAME: usize = 64;
 
@@ -44,8 +48,16 @@ pub(super) async fn group(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
     Path(name): Path<String>,
+    Query(behind): Query<Behind>,
 ) -> Result<Response, Problem> {
-    show(&app, &name, operator.as_deref(), &Tried::default()).await
+    show(&app, &name, operator.as_deref(), &Tried::default(), &behind).await
+}
+
+/// Behind which machine a group's page begins.
+#[derive(Default, Deserialize)]
+pub(super) struct Behind {
+    #[serde(default)]
+    after: String,
 }
 
 async fn show(
@@ -53,6 +65,7 @@ async fn show(
     name: &str,
     operator: Option<&str>,
     tried: &Tried<'_>,
+    behind: &Behind,
 ) -> Result<Response, Problem> {
     let configuration = configuration(app).await?;
     let Some(group) = configuration.document.group.get(name) else {
@@ -61,7 +74,11 @@ async fn show(
     };
     let text = text::write(group, text::Format::Toml)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(html(page::group(&configuration, name, &text, operator, tried)))
+    let members = groups::members(&configuration.document, &configuration.placed, name);
+    let all = members.len();
+    let (page, next) = members::behind(members, Some(&behind.after), MEMBERS);
+    let members = Members { all, page, next };
+    Ok(html(page::group(&configuration, name, (&text, &members), operator, tried)))
 }
 
 /// A form that changes something, and the revision that it was made for.
@@ -176,7 +193,7 @@ async fn done(
         Err(problem) => problem,
     };
     let tried = Tried { wrong: Some(&problem.text), text };
-    let page = show(app, name, Some(operator), &tried).await?;
+    let page = show(app, name, Some(operator), &tried, &Behind::default()).await?;
     Ok((problem.status, page).into_response())
 }
 
@@ -185,13 +202,21 @@ fn encoded(name: &str) -> String {
     url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
+/// Before which revision the page of the history begins.
+#[derive(Deserialize)]
+pub(super) struct Before {
+    #[serde(default)]
+    before: String,
+}
+
 /// `GET /history`.
 pub(super) async fn history(
     State(app): State<Arc<App>>,
     Visitor(operator): Visitor,
+    Query(before): Query<Before>,
 ) -> Result<Response, Problem> {
-    let history = app.store.run(|store| store.configuration_history()).await?;
-    Ok(html(page::history(&history, operator.as_deref())))
+    let (history, next) = read::look(&app, before.before.parse().ok(), REVISIONS).await?;
+    Ok(html(page::history(&history, next, operator.as_deref())))
 }
 
 /// With what a revision is compared; with the one before it where nothing is said.

@@ -1,32 +1,43 @@
 //! Single tables of the document: defaults, one group, rule or owner, one machine's own.
 
-use super::change::{Asked, How, body, edit, merge};
+use super::change::{Asked, Became, How, body, edit, merge};
 use crate::{
-    groups::{Json, change},
-    http::{App, Problem, mac, operators::Operator, precondition::tag},
+    groups::{Group, Json, Machine, Rule, change},
+    http::{
+        App, Problem, mac,
+        openapi::{OfMachine, OfRevision, Once, Refused},
+        operators::Operator,
+        precondition::tag,
+    },
 };
 use axum::{
     Json as Body,
-    extract::{MatchedPath, Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use protocol::{Signed, node::Delegation};
 use std::sync::Arc;
+use utoipa::IntoParams;
+
+/// An owner's table: what he signed.
+type Owner = Signed<Delegation>;
+
+/// One of several in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is described, and read elsewhere")]
+struct Named {
+    /// What it is called.
+    #[param(pattern = "^[a-z0-9_-]{1,40}$")]
+    name: String,
+}
 
 /// What is done to a table.
 enum Do {
     Put(Json),
     Patch(Json),
     Delete,
-}
-
-/// Which part of the document a path is of.
-fn part(matched: &MatchedPath) -> &'static str {
-    match matched.as_str().split('/').nth(2) {
-        Some("rules") => "rule",
-        Some("owners") => "owner",
-        _ => "group",
-    }
 }
 
 /// Does it to the table at a place of the document.
@@ -69,7 +80,7 @@ fn missing(place: &[&str]) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("the configuration has no {place}"))
 }
 
-async fn get(app: &App, place: &[&str]) -> Result<Response, Problem> {
+async fn look(app: &App, place: &[&str]) -> Result<Response, Problem> {
     let (revision, document) = app.store.run(|store| store.configuration()).await?;
     let document = change::json(&document);
     let mut table = Some(&document);
@@ -83,152 +94,255 @@ async fn get(app: &App, place: &[&str]) -> Result<Response, Problem> {
     Ok((tag(revision), Body(table)).into_response())
 }
 
-/// `GET /v1/groups`, `/v1/rules`, `/v1/owners`.
-pub(super) async fn get_all(
-    State(app): State<Arc<App>>,
-    matched: MatchedPath,
-) -> Result<Response, Problem> {
-    get(&app, &[part(&matched)]).await
+/// The handlers of one kind of named tables.
+macro_rules! named {
+    ($module:ident, $part:literal, $all:tt, $one:tt, $kind:ident) => {
+        pub(super) mod $module {
+            use super::*;
+
+            #[utoipa::path(
+                get, path = $all, tag = "configuration", operation_id = concat!($part, "s"),
+                summary = concat!("Each ", $part, " of the configuration, by name."),
+                responses(
+                    (status = 200, description = "Them all", body = BTreeMap<String, $kind>,
+                     headers(("ETag" = String, description = "The configuration's revision"))),
+                    Refused,
+                )
+            )]
+            pub(in super::super) async fn all(
+                State(app): State<Arc<App>>,
+            ) -> Result<Response, Problem> {
+                look(&app, &[$part]).await
+            }
+
+            #[utoipa::path(
+                get, path = $one, tag = "configuration", operation_id = concat!("get_", $part),
+                summary = concat!("One ", $part, "."),
+                params(Named),
+                responses(
+                    (status = 200, description = "Its table", body = $kind,
+                     headers(("ETag" = String, description = "The configuration's revision"))),
+                    Refused,
+                )
+            )]
+            pub(in super::super) async fn get(
+                State(app): State<Arc<App>>,
+                Path(name): Path<String>,
+            ) -> Result<Response, Problem> {
+                look(&app, &[$part, &name]).await
+            }
+
+            #[utoipa::path(
+                put, path = $one, tag = "configuration", operation_id = concat!("put_", $part),
+                summary = concat!("Makes one ", $part, ", or replaces its table."),
+                security(("operator" = [])), params(Named, How, OfRevision, Once),
+                request_body = $kind, responses(Became, Refused)
+            )]
+            pub(in super::super) async fn put(
+                State(app): State<Arc<App>>,
+                operator: Operator,
+                Path(name): Path<String>,
+                how: Result<Query<How>, QueryRejection>,
+                headers: HeaderMap,
+                text: String,
+            ) -> Result<Response, Problem> {
+                let what = Do::Put(body(&headers, &text)?);
+                one(&app, (operator, headers, how), &[$part, &name], what).await
+            }
+
+            #[utoipa::path(
+                patch, path = $one, tag = "configuration", operation_id = concat!("patch_", $part),
+                summary = concat!("Changes one ", $part, " by a merge patch (RFC 7396)."),
+                security(("operator" = [])), params(Named, How, OfRevision, Once),
+                request_body = Json, responses(Became, Refused)
+            )]
+            pub(in super::super) async fn patch(
+                State(app): State<Arc<App>>,
+                operator: Operator,
+                Path(name): Path<String>,
+                how: Result<Query<How>, QueryRejection>,
+                headers: HeaderMap,
+                text: String,
+            ) -> Result<Response, Problem> {
+                let what = Do::Patch(body(&headers, &text)?);
+                one(&app, (operator, headers, how), &[$part, &name], what).await
+            }
+
+            #[utoipa::path(
+                delete, path = $one, tag = "configuration",
+                operation_id = concat!("delete_", $part),
+                summary = concat!("Takes one ", $part, " away."),
+                security(("operator" = [])), params(Named, How, OfRevision, Once),
+                responses(Became, Refused)
+            )]
+            pub(in super::super) async fn delete(
+                State(app): State<Arc<App>>,
+                operator: Operator,
+                Path(name): Path<String>,
+                how: Result<Query<How>, QueryRejection>,
+                headers: HeaderMap,
+            ) -> Result<Response, Problem> {
+                one(&app, (operator, headers, how), &[$part, &name], Do::Delete).await
+            }
+        }
+    };
 }
 
-/// `GET /v1/groups/{name}` and so on.
-pub(super) async fn get_one(
-    State(app): State<Arc<App>>,
-    matched: MatchedPath,
-    Path(name): Path<String>,
-) -> Result<Response, Problem> {
-    get(&app, &[part(&matched), &name]).await
+named!(groups, "group", "/v1/groups", "/v1/groups/{name}", Group);
+named!(rules, "rule", "/v1/rules", "/v1/rules/{name}", Rule);
+named!(owners, "owner", "/v1/owners", "/v1/owners/{name}", Owner);
+
+/// What holds where nobody says otherwise.
+pub(super) mod defaults {
+    use super::*;
+
+    /// What holds for machines where nobody says otherwise.
+    #[utoipa::path(
+        get, path = "/v1/defaults", tag = "configuration", operation_id = "defaults",
+        responses(
+            (status = 200, description = "Values by their keys", body = BTreeMap<String, Json>,
+             headers(("ETag" = String, description = "The configuration's revision"))),
+            Refused,
+        )
+    )]
+    pub(in super::super) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+        look(&app, &["defaults"]).await
+    }
+
+    /// Replaces them.
+    #[utoipa::path(
+        put, path = "/v1/defaults", tag = "configuration", operation_id = "put_defaults",
+        security(("operator" = [])), params(How, OfRevision, Once),
+        request_body = BTreeMap<String, Json>, responses(Became, Refused)
+    )]
+    pub(in super::super) async fn put(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let what = Do::Put(body(&headers, &text)?);
+        one(&app, (operator, headers, how), &["defaults"], what).await
+    }
+
+    /// Changes them by a merge patch (RFC 7396).
+    #[utoipa::path(
+        patch, path = "/v1/defaults", tag = "configuration", operation_id = "patch_defaults",
+        security(("operator" = [])), params(How, OfRevision, Once),
+        request_body = Json, responses(Became, Refused)
+    )]
+    pub(in super::super) async fn patch(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let what = Do::Patch(body(&headers, &text)?);
+        one(&app, (operator, headers, how), &["defaults"], what).await
+    }
 }
 
-/// `PUT /v1/groups/{name}` and so on.
-pub(super) async fn put_one(
-    State(app): State<Arc<App>>,
-    matched: MatchedPath,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let what = Do::Put(body(&headers, &text)?);
-    one(&app, (operator, headers, how), &[part(&matched), &name], what).await
+/// A machine's own table.
+pub(super) mod machine {
+    use super::*;
+
+    /// Replaces a machine's own table: groups, labels, values.
+    #[utoipa::path(
+        put, path = "/v1/machines/{mac}/config", tag = "configuration",
+        operation_id = "put_machine_configuration", security(("operator" = [])),
+        params(OfMachine, How, OfRevision, Once), request_body = Machine,
+        responses(Became, Refused)
+    )]
+    pub(in super::super) async fn put(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        Path(name): Path<String>,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let (mac, what) = (mac(&name)?.to_string(), Do::Put(body(&headers, &text)?));
+        one(&app, (operator, headers, how), &["machine", &mac], what).await
+    }
+
+    /// Changes a machine's own table by a merge patch (RFC 7396).
+    #[utoipa::path(
+        patch, path = "/v1/machines/{mac}/config", tag = "configuration",
+        operation_id = "patch_machine_configuration", security(("operator" = [])),
+        params(OfMachine, How, OfRevision, Once), request_body = Json,
+        responses(Became, Refused)
+    )]
+    pub(in super::super) async fn patch(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        Path(name): Path<String>,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let (mac, what) = (mac(&name)?.to_string(), Do::Patch(body(&headers, &text)?));
+        one(&app, (operator, headers, how), &["machine", &mac], what).await
+    }
+
+    /// Takes a machine's own table away.
+    #[utoipa::path(
+        delete, path = "/v1/machines/{mac}/config", tag = "configuration",
+        operation_id = "delete_machine_configuration", security(("operator" = [])),
+        params(OfMachine, How, OfRevision, Once), responses(Became, Refused)
+    )]
+    pub(in super::super) async fn delete(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        Path(name): Path<String>,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+    ) -> Result<Response, Problem> {
+        let mac = mac(&name)?.to_string();
+        one(&app, (operator, headers, how), &["machine", &mac], Do::Delete).await
+    }
 }
 
-/// `PATCH /v1/groups/{name}` and so on.
-pub(super) async fn patch_one(
-    State(app): State<Arc<App>>,
-    matched: MatchedPath,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let what = Do::Patch(body(&headers, &text)?);
-    one(&app, (operator, headers, how), &[part(&matched), &name], what).await
-}
+/// A machine's own labels.
+pub(super) mod labels {
+    use super::*;
 
-/// `DELETE /v1/groups/{name}` and so on.
-pub(super) async fn delete_one(
-    State(app): State<Arc<App>>,
-    matched: MatchedPath,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    one(&app, (operator, headers, how), &[part(&matched), &name], Do::Delete).await
-}
+    /// Replaces a machine's own labels.
+    #[utoipa::path(
+        put, path = "/v1/machines/{mac}/labels", tag = "configuration",
+        operation_id = "put_labels", security(("operator" = [])),
+        params(OfMachine, How, OfRevision, Once), request_body = BTreeMap<String, String>,
+        responses(Became, Refused)
+    )]
+    pub(in super::super) async fn put(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        Path(name): Path<String>,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let (mac, what) = (mac(&name)?.to_string(), Do::Put(body(&headers, &text)?));
+        one(&app, (operator, headers, how), &["machine", &mac, "labels"], what).await
+    }
 
-/// `GET /v1/defaults`.
-pub(super) async fn get_defaults(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    get(&app, &["defaults"]).await
-}
-
-/// `PUT /v1/defaults`.
-pub(super) async fn put_defaults(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let what = Do::Put(body(&headers, &text)?);
-    one(&app, (operator, headers, how), &["defaults"], what).await
-}
-
-/// `PATCH /v1/defaults`.
-pub(super) async fn patch_defaults(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let what = Do::Patch(body(&headers, &text)?);
-    one(&app, (operator, headers, how), &["defaults"], what).await
-}
-
-/// `PUT /v1/machines/{mac}/config`.
-pub(super) async fn put_machine(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let (mac, what) = (mac(&name)?.to_string(), Do::Put(body(&headers, &text)?));
-    one(&app, (operator, headers, how), &["machine", &mac], what).await
-}
-
-/// `PATCH /v1/machines/{mac}/config`.
-pub(super) async fn patch_machine(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let (mac, what) = (mac(&name)?.to_string(), Do::Patch(body(&headers, &text)?));
-    one(&app, (operator, headers, how), &["machine", &mac], what).await
-}
-
-/// `DELETE /v1/machines/{mac}/config`.
-pub(super) async fn delete_machine(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let mac = mac(&name)?.to_string();
-    one(&app, (operator, headers, how), &["machine", &mac], Do::Delete).await
-}
-
-/// `PUT /v1/machines/{mac}/labels`.
-pub(super) async fn put_labels(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let (mac, what) = (mac(&name)?.to_string(), Do::Put(body(&headers, &text)?));
-    one(&app, (operator, headers, how), &["machine", &mac, "labels"], what).await
-}
-
-/// `PATCH /v1/machines/{mac}/labels`.
-pub(super) async fn patch_labels(
-    State(app): State<Arc<App>>,
-    operator: Operator,
-    Path(name): Path<String>,
-    how: Result<Query<How>, QueryRejection>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<Response, Problem> {
-    let (mac, what) = (mac(&name)?.to_string(), Do::Patch(body(&headers, &text)?));
-    one(&app, (operator, headers, how), &["machine", &mac, "labels"], what).await
+    /// Changes a machine's own labels by a merge patch (RFC 7396).
+    #[utoipa::path(
+        patch, path = "/v1/machines/{mac}/labels", tag = "configuration",
+        operation_id = "patch_labels", security(("operator" = [])),
+        params(OfMachine, How, OfRevision, Once), request_body = Json,
+        responses(Became, Refused)
+    )]
+    pub(in super::super) async fn patch(
+        State(app): State<Arc<App>>,
+        operator: Operator,
+        Path(name): Path<String>,
+        how: Result<Query<How>, QueryRejection>,
+        headers: HeaderMap,
+        text: String,
+    ) -> Result<Response, Problem> {
+        let (mac, what) = (mac(&name)?.to_string(), Do::Patch(body(&headers, &text)?));
+        one(&app, (operator, headers, how), &["machine", &mac, "labels"], what).await
+    }
 }
