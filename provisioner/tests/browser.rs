@@ -114,7 +114,7 @@ impl Site {
             cards: vec![card],
         };
         let mac = mac.parse().unwrap();
-        let alive = || self.running.store.alive(mac, Some(&readings), unix_ms());
+        let alive = || self.running.store.alive(mac, None, Some(&readings), unix_ms());
         tokio::task::block_in_place(alive).unwrap();
     }
 
