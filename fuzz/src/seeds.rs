@@ -425,7 +425,7 @@ fn proofs(seeds: &Seeds) -> Anything<()> {
     seeds.put("ledger_proofs", inclusion.to_string())?;
     let leaves: Vec<Digest> = (0..5u8).map(|leaf| Digest::of_bytes(&[leaf])).collect();
     for place in [0, 4] {
-        seeds.put("ledger_proofs", borsh::to_vec(&merkle::prove(&leaves, place))?[1..].to_vec())?;
+        seeds.put("ledger_proofs", &borsh::to_vec(&merkle::prove(&leaves, place))?[1..])?;
     }
 
     let answer = |result: serde_json::Value| {

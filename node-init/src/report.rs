@@ -211,7 +211,7 @@ impl Reporter {
     ///
     /// Said plainly, anybody could have said it, and strangers' make room for it and take that room
     /// again. So it is said at once, for a machine that may die again soon, and once more by TLS: only
-    /// where that does not come within [`PROOF`] the first will do.
+    /// where that does not come within five minutes the first will do.
     pub async fn deliver_crash(
         &self,
         provisioner: &Base,

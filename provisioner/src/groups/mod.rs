@@ -1,7 +1,7 @@
 //! Groups of machines and their configuration: one document, from which each machine's own values
 //! come.
 //!
-//! [`key`] is the table of what can be set, [`members`] who is in a group, [`reader`] takes a document whole or says all that is
+//! [`key`] is the table of what can be set, [`mod@members`] who is in a group, [`reader`] takes a document whole or says all that is
 //! wrong with it, [`effective`] settles what holds for one machine and where it comes from, [`change`]
 //! says what differs between two documents, [`rule`] whether a newcomer fits a rule; all of them pure.
 //! [`configured`] is the edge: what the store has, kept at hand, so that a machine boots while the

@@ -14,7 +14,7 @@ const MAX_CRASHES: u32 = 8;
 /// The most that nothing proves, of one peer, and in all. They displace each other alone: those of the
 /// peer that has most.
 const MAX_OF_SOURCE: u64 = 16;
-const MAX_UNPROVEN: u64 = 1_024;
+pub(super) const MAX_UNPROVEN: u64 = 1_024;
 /// The most lines that are shown of a log that is sought through, and the longest of them in
 /// characters.
 const MAX_FOUND: usize = 10;

@@ -2,7 +2,7 @@
 
 use super::{
     Backend, Store, StoreError,
-    machines::MAX_MACHINES,
+    machines::{MAX_MACHINES, MAX_PENDING, STRANGERS_WAIT},
     operators::MAX_OPERATORS,
     revoked::MAX_REVOKED,
     sql::{Sql, Value, values},
@@ -50,6 +50,10 @@ impl Store {
             let operators = count(sql, "SELECT count(*) FROM operators", &[])?;
             let revoked = count(sql, "SELECT count(*) FROM revoked", &[])?;
             let console = super::console::bytes(sql)?;
+            let waiting = format!("SELECT count(*) {STRANGERS_WAIT}");
+            let waiting = count(sql, &waiting, &[])?;
+            let deaths = "SELECT count(*) FROM crashes WHERE source IS NOT NULL";
+            let deaths = count(sql, deaths, &[])?;
             Ok(Figures {
                 machines,
                 problems: count(sql, problems, &[])?,
@@ -60,6 +64,8 @@ impl Store {
                     ("machines", all, MAX_MACHINES),
                     ("operators", operators, MAX_OPERATORS),
                     ("revoked", revoked, MAX_REVOKED),
+                    ("pending", waiting, MAX_PENDING),
+                    ("unproven-deaths", deaths, super::crashes::MAX_UNPROVEN),
                     ("console-bytes", console, super::console::MAX_CONSOLES),
                 ],
             })

@@ -36,7 +36,9 @@ use std::{
 pub(super) const MAX_MACHINES: u64 = 10_000;
 /// The most machines that wait for approval and were never taken in. To ask takes nothing but a key of
 /// one's own, so they displace each other alone: those of the address that most of them ask from.
-const MAX_PENDING: u64 = 1_000;
+pub(super) const MAX_PENDING: u64 = 1_000;
+/// Those.
+pub(super) const STRANGERS_WAIT: &str = "FROM machines WHERE state = 'pending' AND node IS NULL";
 /// The most boots kept of a machine, of which a recording is known: half a year of one a day and more.
 const MAX_BOOTS: u32 = 256;
 
@@ -376,15 +378,14 @@ impl Store {
 
 /// Makes room where more machines wait for approval than are kept.
 fn bound_pending(sql: &mut dyn Sql) -> Result<(), StoreError> {
-    let strangers = "FROM machines WHERE state = 'pending' AND node IS NULL";
-    let waiting = sql.first(&format!("SELECT count(*) {strangers}"), &[])?;
+    let waiting = sql.first(&format!("SELECT count(*) {STRANGERS_WAIT}"), &[])?;
     if waiting.map_or(Ok(0), |row| row.get::<u64>(0))? <= MAX_PENDING {
         return Ok(());
     }
     let place = "coalesce(address, '')";
     let oldest = format!(
-        "SELECT mac {strangers} AND {place} =
-             (SELECT {place} {strangers} GROUP BY {place}
+        "SELECT mac {STRANGERS_WAIT} AND {place} =
+             (SELECT {place} {STRANGERS_WAIT} GROUP BY {place}
               ORDER BY count(*) DESC, {place} LIMIT 1)
          ORDER BY state_since, mac LIMIT 1"
     );
