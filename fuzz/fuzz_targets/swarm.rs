@@ -19,10 +19,10 @@ const BYTES: u64 = (23 << 18) + 5;
 
 target!(|bytes: &[u8]| {
     let layout = Layout::of(BYTES).expect("it has pieces");
-    if let Ok(asked) = serde_json::from_slice::<PiecesAsk>(bytes) {
-        if let Some(held) = Held::from_hex(layout.count(), &asked.held) {
-            assert_eq!(Held::from_hex(layout.count(), &held.hex()), Some(held));
-        }
+    if let Ok(asked) = serde_json::from_slice::<PiecesAsk>(bytes)
+        && let Some(held) = Held::from_hex(layout.count(), &asked.held)
+    {
+        assert_eq!(Held::from_hex(layout.count(), &held.hex()), Some(held));
     }
     if let Ok(swarm) = serde_json::from_slice::<Signed<Swarm>>(bytes) {
         let _ = swarm.verify(&WORLD.chain);
@@ -30,10 +30,10 @@ target!(|bytes: &[u8]| {
     } else if let Ok(swarm) = serde_json::from_slice::<Swarm>(bytes) {
         told(swarm, &layout);
     }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        if let Ok(subnet) = text.parse::<Subnet>() {
-            assert_eq!(subnet.to_string().parse(), Ok(subnet));
-        }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(subnet) = text.parse::<Subnet>()
+    {
+        assert_eq!(subnet.to_string().parse(), Ok(subnet));
     }
     // An outline of its own digest is taken, and of no other.
     let outline = Outline::check(Digest([0; 32]), BYTES, bytes);
