@@ -51,6 +51,9 @@ pub struct Beats {
     pub lasting: f64,
 }
 
+/// Runs of this process: machines that boot again boot under another id, as real ones do.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+
 /// Runs a fleet; gives its summary.
 ///
 /// # Errors
@@ -65,6 +68,7 @@ pub async fn run(site: Arc<Site>, plan: Plan) -> Result<Summary, Error> {
     let most = Arc::new(AtomicU64::new(0));
     let watch = plan.server.map(|id| tokio::spawn(look(id, most.clone())));
     let began = Instant::now();
+    let salt = site.salt ^ RUNS.fetch_add(1, Ordering::Relaxed) << 48;
     let mut tasks = JoinSet::new();
     for number in 0..plan.machines {
         let (site, places, gathered) = (site.clone(), places.clone(), gathered.clone());
@@ -74,7 +78,7 @@ pub async fn run(site: Arc<Site>, plan: Plan) -> Result<Summary, Error> {
         tasks.spawn(async move {
             tokio::time::sleep_until(start.into()).await;
             let place = places.acquire().await.ok();
-            let machine = Machine::new(plan.first + number, site.salt);
+            let machine = Machine::new(plan.first + number, salt);
             // On the heap, and let go before the machine stands: ten thousand wait then.
             let (record, from) = Box::pin(boot::boot(&site, &machine)).await;
             drop(place);
