@@ -68,6 +68,7 @@ const DOORS: &[(&str, Door)] = &[
     ("/v1/machines/{mac}/pieces", Door::Both),
     // Reading is open; who acts shows a token, and that travels by TLS alone.
     ("/v1/machines/{mac}/state", Door::Read),
+    ("/v1/machines/{mac}/timeline", Door::Both),
     ("/v1/machines/{mac}/work", Door::Both),
     ("/v1/openapi.json", Door::Both),
     ("/v1/pieces/{file}", Door::Both),
@@ -142,6 +143,7 @@ mod tests {
     #[test]
     fn a_path_that_nobody_thought_of_is_open_by_tls_alone() {
         assert_eq!(door("/v1/time"), Door::Both);
+        assert_eq!(door("/v1/machines/{mac}/timeline"), Door::Both);
         assert_eq!(door("/v1/everything"), Door::Tls);
         // What an owner's signature or a token travels on, and what says which key to pin.
         for path in ["/miners", "/miners/medium", "/v1/media", "/v1/machines/{mac}/claim"] {
