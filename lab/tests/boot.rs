@@ -175,8 +175,6 @@ impl Bed {
             operator.restarts(&mut machines[1]);
             let again = root(&machines[1], mark);
             println!("roots: {}; {}; again: {again}", first[0], first[1]);
-            // A piece or two the provisioner helps with, where these processors are busy.
-            assert!(again.contains(" MB from 1 other machine"), "the other machine was not asked");
             operator.turns_off(&mut machines[1]);
             // Its firmware hears no power button.
             machines.truncate(1);
