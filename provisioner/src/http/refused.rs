@@ -41,10 +41,10 @@ pub(super) async fn told(request: Request, next: Next) -> Response {
     told
 }
 
-/// Whether it says what is wrong already: to a program, or as a page.
+/// Whether it says what is wrong already: to a program (`/readyz` has a form of its own), or as a
+/// page.
 fn is_told(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| {
-        kind.starts_with(ProblemDetails::MEDIA_TYPE.as_bytes()) || kind.starts_with(b"text/html")
-    })
+    let forms = [ProblemDetails::MEDIA_TYPE, "application/json", "text/html"];
+    kind.is_some_and(|kind| forms.iter().any(|form| kind.starts_with(form.as_bytes())))
 }

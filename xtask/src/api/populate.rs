@@ -2,10 +2,12 @@
 //! groups, a rule and an owner, revisions, a medium that is registered. So the answers that are checked
 //! are not empty.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use node_init::http::{Secured, post_by};
 use protocol::{
     ChainId, Digest, SecretKey, Signed,
     boot::{BootEvent, CrashReport, Enrol, STAGE_STANDS, StageState},
+    certificate::{CertificateRequest, NodeCertificate},
     evidence::Held,
     inventory::{Inventory, Nic},
     medium::{Grant, Granted, blank},
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -120,9 +123,26 @@ impl Site<'_> {
         Ok(self.tried(Method::POST, &path, &signed).await?.0)
     }
 
-    /// What a boot says, and what the kernel before it died of.
+    /// What a boot that was taken in says, and what the kernel before it died of: by TLS, with the
+    /// certificate that it fetches.
     async fn told(&self, mac: &str, seed: u8) -> anyhow::Result<()> {
         let boot_id = Digest([seed; 32]);
+        let request = CertificateRequest { mac: mac.into(), boot_id, nonce: Digest([9; 32]) };
+        let request = Signed::sign(&chain()?, request, &key(seed));
+        let path = format!("/v1/machines/{mac}/certificate");
+        let (_, text) = self.tried(Method::POST, &path, &request).await?;
+        let answer: Signed<NodeCertificate> =
+            serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))?;
+        let made = answer.verify(&chain()?)?;
+        let certificate = made.certificate.clone().into();
+        let config = mtls::client_showing(&key(seed), certificate, key(8).public())?;
+        let secured = Secured { config: Arc::new(config), port: made.port };
+        let base = self.url.parse().map_err(|error| anyhow!("{}: {error}", self.url))?;
+        let tell = async |what: &str, body: Vec<u8>| {
+            let path = format!("/v1/machines/{mac}/{what}");
+            post_by(&base, Some(&secured), &path, body).await.with_context(|| path.clone())
+        };
+
         let stage = |(sequence, state)| BootEvent {
             sequence,
             boot_id,
@@ -133,11 +153,11 @@ impl Site<'_> {
         };
         let events: Vec<BootEvent> =
             [(0, StageState::Started), (1, StageState::Done)].into_iter().map(stage).collect();
-        self.ask(Method::POST, &format!("/v1/machines/{mac}/events"), &events).await?;
+        tell("events", serde_json::to_vec(&events)?).await?;
         for n in 0..3 {
             let text = format!("BUG: {n}\nnvme0: timeout\n");
             let report = CrashReport { boot_id, reason: format!("Oops {n}"), text };
-            self.ask(Method::POST, &format!("/v1/machines/{mac}/crashes"), &report).await?;
+            tell("crashes", serde_json::to_vec(&report)?).await?;
         }
         Ok(())
     }
