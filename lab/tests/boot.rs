@@ -175,6 +175,7 @@ impl Bed {
             operator.restarts(&mut machines[1]);
             let again = root(&machines[1], mark);
             println!("roots: {}; {}; again: {again}", first[0], first[1]);
+            assert!(again.contains(" MB from 1 other machine"), "the other machine was not asked");
             operator.turns_off(&mut machines[1]);
             // Its firmware hears no power button.
             machines.truncate(1);

@@ -173,11 +173,16 @@ impl Crowd {
         }
     }
 
-    /// A machine boots anew: it has nothing any more.
+    /// A machine boots anew: it has nothing any more, and what it was told to fetch is not its to fetch.
     pub(super) fn gone(&mut self, mac: Mac, boot_id: Option<Digest>) {
         let lot = (lot(mac), mac);
-        if self.members.get(&lot).is_some_and(|member| Some(member.boot_id) != boot_id) {
-            self.remove(&lot);
+        if self.members.get(&lot).is_some_and(|member| Some(member.boot_id) == boot_id) {
+            return;
+        }
+        self.remove(&lot);
+        let mine = |grant: &mut Grant| grant.to == mac;
+        for place in &mut self.granted {
+            place.take_if(mine);
         }
     }
 

@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn who_boots_anew_is_not_told_to_fetch_what_its_last_boot_was() {
+        let mut tracker = Tracker::default();
+        let one = asker(1);
+        assert!(!tracker.ask(SECOND, &one).unwrap().granted.is_empty());
+        tracker.ask(SECOND, &Asker { held: Held::all(PIECES), ..asker(2) }).unwrap();
+        let again = Asker { boot_id: Digest([8; 32]), ..one };
+        tracker.gone(again.mac, Some(again.boot_id));
+        let told = tracker.ask(60 * SECOND, &again).unwrap();
+        assert_eq!((told.givers.len(), told.granted), (1, vec![]));
+    }
+
+    #[test]
     fn a_stranger_of_many_names_is_two_machines_and_no_more() {
         let mut tracker = Tracker::default();
         for number in 1..500 {
