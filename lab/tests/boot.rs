@@ -169,10 +169,12 @@ impl Bed {
         }
         if dhcp == Dhcp::Full {
             let operator = operator::Operator::new(&self.command, &folder, &url, &owner);
-            operator.works_with(&mut machines[0]);
+            operator.signs_in();
+            let (one, other) = machines.split_at_mut(1);
+            operator.has_drained(&other[0], || operator.works_with(&mut one[0]));
             let first: Vec<String> = machines.iter().map(|machine| root(machine, 0)).collect();
             let mark = machines[1].console().mark();
-            operator.restarts(&mut machines[1]);
+            operator.reimages(&machines[1]);
             let again = root(&machines[1], mark);
             println!("roots: {}; {}; again: {again}", first[0], first[1]);
             assert!(again.contains(" MB from 1 other machine"), "the other machine was not asked");

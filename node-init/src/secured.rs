@@ -9,7 +9,7 @@ use crate::{
 };
 use protocol::{
     Digest, PublicKey, Signed,
-    certificate::{Alive, CertificateRequest, NodeCertificate, Readings},
+    certificate::{Alive, CertificateRequest, NodeCertificate, Readings, Wish, Wished},
     signed::SignedError,
 };
 use std::{io, sync::Arc, time::Duration};
@@ -79,24 +79,31 @@ fn check(
     Ok(answer.body)
 }
 
-/// Says that the node is alive, and what its sensors say.
+/// Says that the node is alive, what its sensors say, and whether its work is done; gives what the
+/// provisioner wishes, which by TLS is known by the key that the node pins.
 pub async fn alive(
     arguments: &Arguments,
     identity: &Identity,
     mac: Mac,
     secured: &Secured,
     readings: Option<Readings>,
-) -> Result<(), SecuredError> {
+    drained: bool,
+) -> Result<Wish, SecuredError> {
     let path = format!("/v1/machines/{mac}/alive");
-    let says = readings.is_some();
-    let body = |readings| serde_json::to_vec(&Alive { boot_id: identity.boot_id, readings });
+    let says = readings.is_some() || drained;
+    let body = |readings, drained| {
+        serde_json::to_vec(&Alive { boot_id: identity.boot_id, readings, drained })
+    };
     let post = |body| http::post_by(&arguments.provisioner, Some(secured), &path, body);
-    match post(body(readings)?).await {
-        // It is of a version that knows of no sensors.
-        Err(HttpError::Refused { status: 422, .. }) if says => post(body(None)?).await?,
+    let answer = match post(body(readings, drained)?).await {
+        // It is of a version that knows of neither.
+        Err(HttpError::Refused { status: 422, .. }) if says => post(body(None, false)?).await?,
         answer => answer?,
     };
-    Ok(())
+    // One of a version that wishes nothing says nothing.
+    let wished =
+        if answer.is_empty() { Wished::default() } else { serde_json::from_slice(&answer)? };
+    Ok(wished.wish)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!
 //! `POST /v1/machines/{mac}/certificate` takes a [`Signed`]`<CertificateRequest>` and answers a
 //! [`Signed`]`<NodeCertificate>`; `POST /v1/machines/{mac}/alive` takes an [`Alive`], by TLS with
-//! such a certificate alone.
+//! such a certificate alone, and answers a [`Wished`].
 
 use crate::{digest::Digest, key::PublicKey, signed::SignedBody};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -64,6 +64,32 @@ pub struct Alive {
     /// What its sensors say, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readings: Option<Readings>,
+    /// Whether its work is done and none is begun, as somebody wished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
+}
+
+/// What a node is answered that says that it is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wished {
+    /// What the provisioner has it do.
+    pub wish: Wish,
+}
+
+/// What the provisioner has a node do: an operator's word to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Works, as nodes do.
+    #[default]
+    Work,
+    /// Finishes the work that it has, and takes no more.
+    Drain,
+    /// Restarts.
+    Restart,
+    /// A word of a later version, which says nothing here.
+    #[serde(other)]
+    Other,
 }
 
 /// What a machine's sensors say.

@@ -3,7 +3,7 @@
 //! A pure table. `docs/life.md` is made of it, the store applies it (`store/life.rs`), and nobody
 //! else changes a machine's state.
 
-use protocol::fleet::MachineState;
+use protocol::{certificate::Wish, fleet::MachineState};
 use std::{fmt, fmt::Write as _, str::FromStr};
 
 /// What moves a machine on.
@@ -186,6 +186,19 @@ pub fn is_barred(state: MachineState) -> bool {
     matches!(state, MachineState::Quarantined | MachineState::Retired)
 }
 
+/// What the node of a machine in that state is to do, which says that it is alive; `last` is what led
+/// there.
+pub fn wish(state: MachineState, last: Option<Cause>) -> Wish {
+    match (state, last) {
+        (MachineState::Draining | MachineState::Quarantined | MachineState::Retired, _) => {
+            Wish::Drain
+        }
+        // Where it ends by another's word it is on its way.
+        (MachineState::Reimaging, Some(Cause::Reimage)) => Wish::Restart,
+        _ => Wish::Work,
+    }
+}
+
 /// What may be asked for of a machine in that state by an operator.
 pub fn commands(state: MachineState) -> impl Iterator<Item = Cause> {
     CAUSES.into_iter().filter(move |cause| cause.is_command() && next(state, *cause).is_some())
@@ -196,6 +209,11 @@ impl Cause {
     pub fn is_command(self) -> bool {
         use Cause::{Approve, Drain, Quarantine, Reimage, Release, Restore, Retire};
         matches!(self, Approve | Drain | Reimage | Quarantine | Release | Retire | Restore)
+    }
+
+    /// The cause that is written so in the store.
+    pub fn named(name: &str) -> Option<Self> {
+        CAUSES.into_iter().find(|cause| cause.as_str() == name)
     }
 
     /// As written in the store, in JSON and by an operator.
@@ -341,6 +359,18 @@ mod tests {
             assert_eq!(wait(state).is_some(), ends, "{state:?}");
         }
         assert_eq!(reached.len(), STATES.len(), "{reached:?}");
+    }
+
+    #[test]
+    fn a_node_hears_of_what_was_asked_of_its_machine_and_restarts_by_no_other_word() {
+        for state in STATES {
+            for last in CAUSES.into_iter().filter(|cause| *cause != Cause::Reimage) {
+                assert_ne!(wish(state, Some(last)), Wish::Restart, "{state:?} by {last:?}");
+            }
+            let works = matches!(wish(state, None), Wish::Work);
+            assert_eq!(works, state != MachineState::Draining && !is_barred(state), "{state:?}");
+        }
+        assert_eq!(wish(MachineState::Reimaging, Some(Cause::Reimage)), Wish::Restart);
     }
 
     #[test]

@@ -174,9 +174,13 @@ async fn say<T: serde::Serialize>(
 }
 
 async fn alive(stream: &mut TlsStream<TcpStream>) -> (u16, String) {
-    say(stream, &format!("/v1/machines/{MAC}/alive"), &Alive { boot_id: BOOT, readings: None })
-        .await
-        .unwrap()
+    say(
+        stream,
+        &format!("/v1/machines/{MAC}/alive"),
+        &Alive { boot_id: BOOT, readings: None, drained: false },
+    )
+    .await
+    .unwrap()
 }
 
 fn event() -> BootEvent {
@@ -200,7 +204,7 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
     assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
     let certificate = site.certificate(&node, BOOT).await;
     let mut stream = site.connect(&node, certificate.clone(), pinned()).await.unwrap();
-    assert_eq!(alive(&mut stream).await.0, 204);
+    assert_eq!(alive(&mut stream).await.0, 200);
     let path = format!("/v1/machines/{MAC}/events");
     assert_eq!(say(&mut stream, &path, &[event()]).await.unwrap().0, 200);
     site.running.timeline.flush(Duration::from_secs(5));
@@ -215,7 +219,8 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
 
     // By plain HTTP nobody is alive.
     let path = format!("/v1/machines/{MAC}/alive");
-    let (status, text) = site.post(&path, &Alive { boot_id: BOOT, readings: None }).await;
+    let (status, text) =
+        site.post(&path, &Alive { boot_id: BOOT, readings: None, drained: false }).await;
     assert!(status == StatusCode::FORBIDDEN && text.contains("for nodes"), "{status} {text}");
     // A provisioner of another key is none.
     assert!(site.connect(&node, certificate.clone(), key(5).public()).await.is_err());
@@ -228,7 +233,8 @@ async fn a_node_that_was_taken_in_is_known_by_its_certificate_and_by_nothing_els
     ] {
         let mut stream = site.connect(&by, shown, pinned()).await.unwrap();
         let path = format!("/v1/machines/{MAC}/alive");
-        let said = say(&mut stream, &path, &Alive { boot_id: BOOT, readings: None }).await;
+        let said =
+            say(&mut stream, &path, &Alive { boot_id: BOOT, readings: None, drained: false }).await;
         assert!(said.is_err(), "{said:?}");
     }
 }
@@ -289,7 +295,7 @@ async fn a_revocation_acts_at_once_and_an_approval_ends_it() {
     assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
     let certificate = site.certificate(&node, BOOT).await;
     let mut stream = site.connect(&node, certificate.clone(), pinned()).await.unwrap();
-    assert_eq!(alive(&mut stream).await.0, 204);
+    assert_eq!(alive(&mut stream).await.0, 200);
 
     let store = &site.running.store;
     assert_eq!(store.revoke(Site::mac(), None, 5).unwrap(), Revocation::Done(node.public()));
@@ -303,7 +309,7 @@ async fn a_revocation_acts_at_once_and_an_approval_ends_it() {
 
     let anna = Actor::Operator("anna".into());
     assert!(store.approve(Site::mac(), &node.public(), &anna, unix_ms()).unwrap());
-    assert_eq!(alive(&mut stream).await.0, 204);
+    assert_eq!(alive(&mut stream).await.0, 200);
     assert_eq!(store.revoke(OTHER.parse().unwrap(), None, 5).unwrap(), Revocation::NoNode);
 }
 
@@ -314,7 +320,7 @@ async fn another_boot_or_another_key_in_its_place_ends_a_certificate() {
     assert_eq!(site.enrol(MAC, &node, BOOT).await.0, StatusCode::OK);
     let first = site.certificate(&node, BOOT).await;
     let mut stream = site.connect(&node, first, pinned()).await.unwrap();
-    assert_eq!(alive(&mut stream).await.0, 204);
+    assert_eq!(alive(&mut stream).await.0, 200);
     assert_eq!(site.enrol(MAC, &node, LATER).await.0, StatusCode::OK);
     let (status, text) = alive(&mut stream).await;
     assert!(status == 403 && text.contains("another boot or key"), "{status} {text}");
@@ -323,12 +329,18 @@ async fn another_boot_or_another_key_in_its_place_ends_a_certificate() {
     let mut stream = site.connect(&node, second, pinned()).await.unwrap();
     let path = format!("/v1/machines/{MAC}/alive");
     assert_eq!(
-        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None }).await.unwrap().0,
-        204
+        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None, drained: false })
+            .await
+            .unwrap()
+            .0,
+        200
     );
     assert_eq!(site.enrol(MAC, &key(4), LATER).await.0, StatusCode::OK);
     assert_eq!(
-        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None }).await.unwrap().0,
+        say(&mut stream, &path, &Alive { boot_id: LATER, readings: None, drained: false })
+            .await
+            .unwrap()
+            .0,
         403
     );
 }
@@ -471,9 +483,9 @@ async fn what_a_nodes_sensors_say_is_shown_and_kept_until_they_say_something_els
         cpu_millidegrees: Some(47_000),
         cards: vec![card; 40],
     };
-    let said = Alive { boot_id: BOOT, readings: Some(readings) };
-    for said in [said, Alive { boot_id: BOOT, readings: None }] {
-        assert_eq!(say(&mut stream, &path, &said).await.unwrap().0, 204);
+    let said = Alive { boot_id: BOOT, readings: Some(readings), drained: false };
+    for said in [said, Alive { boot_id: BOOT, readings: None, drained: false }] {
+        assert_eq!(say(&mut stream, &path, &said).await.unwrap().0, 200);
     }
     let detail: MachineDetail = site.json(&format!("/v1/machines/{MAC}")).await;
     let read = detail.machine.readings.unwrap().said;

@@ -1,4 +1,5 @@
-//! An operator at a machine that booted: `alia node …` over the node API, and nothing else.
+//! An operator at machines that booted: `alia node …` over the node API, and `alia fleet …`, which has
+//! the provisioner tell them; and nothing else.
 
 use lab::Machine;
 use protocol::{
@@ -171,13 +172,60 @@ impl Operator {
         assert!(said, "the line did not come");
     }
 
-    /// Restarts a machine, and sees its kernel start again.
-    pub(crate) fn restarts(&self, machine: &mut Machine) {
-        let mark = machine.console().mark();
-        let mac = machine.spec().mac.clone();
-        let _: Value = self.ask(&["reboot", &mac, "--yes"]);
+    /// `alia fleet …`, at the provisioner.
+    fn fleet(&self, words: &[&str]) -> Value {
+        let mut command = Command::new(&self.program);
+        command.args(["--json", "fleet"]).args(words).env("ALIA_HOME", self.folder());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "alia fleet {}: {error}", words.join(" "));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn folder(&self) -> &Path {
+        self.key.parent().unwrap()
+    }
+
+    /// With the token that the provisioner showed once.
+    pub(crate) fn signs_in(&self) {
+        let log = fs::read_to_string(self.folder().join("provisioner.log")).unwrap();
+        let (_, shown) = log.split_once("shown this once: ").unwrap();
+        let token = self.folder().join("operator.token");
+        fs::write(&token, shown.split_whitespace().next().unwrap()).unwrap();
+        let (token, ca) = (token.to_str().unwrap(), self.folder().join("provisioner.tls/ca.pem"));
+        let ca = ca.to_str().unwrap();
+        self.fleet(&["login", &self.provisioner, "--token", token, "--ca", ca]);
+    }
+
+    /// Has the provisioner drain a machine, does something else meanwhile, and sees that its node
+    /// finished its work and that the provisioner knows.
+    pub(crate) fn has_drained(&self, machine: &Machine, meanwhile: impl FnOnce()) {
+        let (mac, mark) = (machine.spec().mac.as_str(), machine.console().mark());
+        self.fleet(&["drain", mac]);
+        meanwhile();
+        for text in ["wish done the compute service finishes", "service done drained: process"] {
+            let said = machine.console().wait_from(mark, |line| line.contains(text), LIMIT);
+            said.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        }
+        let end = Instant::now() + LIMIT;
+        loop {
+            let life = &self.fleet(&["show", mac])["life"];
+            assert_eq!(life["state"], "draining");
+            if life["waits_for"].is_null() {
+                return;
+            }
+            assert!(Instant::now() < end, "the provisioner does not hear that it is drained");
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Has the provisioner boot a machine anew, and sees its kernel start again.
+    pub(crate) fn reimages(&self, machine: &Machine) {
+        let (mac, mark) = (machine.spec().mac.as_str(), machine.console().mark());
+        self.fleet(&["reimage", mac, "--yes"]);
         let asked = |line: &str| line.contains("power started asked by an operator");
-        machine.console().wait_from(mark, asked, LIMIT).unwrap_or_else(|error| panic!("{error:?}"));
+        let told = machine.console().wait_from(mark, asked, 2 * LIMIT);
+        told.unwrap_or_else(|error| panic!("{error:?}"));
         let again = |line: &str| line.contains("Linux version");
         let again = machine.console().wait_from(mark, again, RESTART_LIMIT);
         again.unwrap_or_else(|error| panic!("{error:?}"));

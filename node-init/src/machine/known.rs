@@ -1,9 +1,11 @@
 //! Staying known to the provisioner: a certificate that is renewed at half its time, and a sign of
-//! life by it.
+//! life by it, which is answered by what the provisioner wishes.
 
 use super::{Machine, attempts::wanted};
 use crate::{
+    api::{self, Wished},
     http::HttpError,
+    kernel::End,
     net::Network,
     readings::Sensors,
     relay,
@@ -12,16 +14,20 @@ use crate::{
 };
 use protocol::{
     boot::StageState,
-    certificate::{ALIVE_SECONDS, Readings},
+    certificate::{ALIVE_SECONDS, Readings, Wish},
 };
 use std::{convert::Infallible, rc::Rc, time::Duration};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 /// What reports of it are called.
 const NAME: &str = "certificate";
+/// What reports of its wishes are called.
+const WISH: &str = "wish";
 /// Pauses between attempts to get one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// Until the next sign of life where a wish is being carried out.
+const SOON: Duration = Duration::from_secs(10);
 
 impl<N: Network> Machine<N> {
     /// What sensors say; some of them answer slowly.
@@ -54,6 +60,32 @@ impl<N: Network> Machine<N> {
         relay::run(log, ring, way, move || reporter.secured()).await;
     }
 
+    /// Carries out what the provisioner wishes anew: whom somebody has work by the node API meanwhile
+    /// is let work. What cannot be done yet is tried again at the next sign of life. Gives whether
+    /// there was anything to do.
+    async fn obey(&self, obeyed: &mut Wish, wish: Wish) -> bool {
+        let (mine, told) = match wish {
+            _ if wish == *obeyed => return false,
+            Wish::Work => (api::Wish::Undrain, "that it works again"),
+            Wish::Drain => (api::Wish::Drain, "that it finishes its work and takes no more"),
+            Wish::Restart => (api::Wish::End(End::Restart), "that it restarts"),
+            Wish::Other => return false,
+        };
+        self.say(WISH, StageState::Started, &format!("the provisioner's: {told}"));
+        let (answer, answered) = oneshot::channel();
+        let _ = self.wishes.send(Wished { wish: mine, answer }).await;
+        match answered.await {
+            Ok(Ok(done)) => {
+                *obeyed = wish;
+                self.say(WISH, StageState::Done, &done);
+            }
+            Ok(Err(why)) => self.say(WISH, StageState::Retrying, &why),
+            // The machine ends.
+            Err(_) => {}
+        }
+        true
+    }
+
     /// Runs from the node's enrolment until the machine ends. A provisioner that knows of no
     /// certificates is spoken to as before.
     pub(super) async fn stay_known(self: Rc<Self>) {
@@ -67,6 +99,7 @@ impl<N: Network> Machine<N> {
             }
         };
         let (mut failures, mut told) = (0, None);
+        let mut obeyed = Wish::Work;
         let mut sensors = Sensors::default();
         loop {
             let made = secured::fetch(self.kernel.as_ref(), &arguments, &identity, mac).await;
@@ -90,8 +123,11 @@ impl<N: Network> Machine<N> {
             let renewed = self.kernel.since_start() + lasts / 2;
             while self.kernel.since_start() < renewed {
                 let readings = self.read_sensors(&mut sensors).await;
-                match secured::alive(&arguments, &identity, mac, &channel, readings).await {
-                    Ok(()) => {
+                let compute = self.reporter.status().compute;
+                let drained = compute.drained && compute.pid.is_none();
+                let said = secured::alive(&arguments, &identity, mac, &channel, readings, drained);
+                match said.await {
+                    Ok(wish) => {
                         // Not before it is seen to work: a firewall between may know of no TLS.
                         self.reporter.speak_by(Some(channel.clone()));
                         if failures > 0 || told.is_none() {
@@ -101,7 +137,9 @@ impl<N: Network> Machine<N> {
                             self.say(NAME, StageState::Done, &text);
                             (failures, told) = (0, Some(String::new()));
                         }
-                        sleep(Duration::from_secs(ALIVE_SECONDS)).await;
+                        let drains = wish == Wish::Drain && !drained;
+                        let soon = self.obey(&mut obeyed, wish).await || drains;
+                        sleep(if soon { SOON } else { Duration::from_secs(ALIVE_SECONDS) }).await;
                     }
                     Err(error) => {
                         failures += 1;

@@ -17,7 +17,7 @@ use axum::{
 };
 use protocol::{
     Signed,
-    certificate::{Alive, CertificateRequest, MAX_CARDS_READ, NodeCertificate, Readings},
+    certificate::{Alive, CertificateRequest, MAX_CARDS_READ, NodeCertificate, Readings, Wished},
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -57,25 +57,25 @@ pub(super) async fn certificate(
     Ok(Json(Signed::sign(&authority.chain, answer, &authority.key)))
 }
 
-/// `POST /v1/machines/{mac}/alive`.
+/// `POST /v1/machines/{mac}/alive`. Answers what the node is to do.
 pub(super) async fn alive(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Extension(node): Extension<Node>,
     headers: HeaderMap,
     posted: Result<Json<Alive>, JsonRejection>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Wished>, Problem> {
     speaks(&headers)?;
-    let Alive { boot_id, readings } = body(posted)?;
+    let Alive { boot_id, readings, drained } = body(posted)?;
     if boot_id != node.boot_id {
         let text = "it speaks of another boot than its certificate does";
         return Err(Problem::new(StatusCode::BAD_REQUEST, text));
     }
     let readings = readings.map(sane);
-    let said =
-        move |store: &Store| store.alive(node.mac, Some(peer.ip()), readings.as_ref(), unix_ms());
-    app.store.run(said).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let said = move |store: &Store| {
+        store.alive(node.mac, Some(peer.ip()), readings.as_ref(), drained, unix_ms())
+    };
+    Ok(Json(Wished { wish: app.store.run(said).await? }))
 }
 
 /// The longest name of a card, and of its address.

@@ -31,13 +31,10 @@ pub(super) fn actions(
             @for cause in causes {
                 @match warning(cause) {
                     None => { (form(machine, cause, "machine")) },
-                    Some((warning, rest)) => {
+                    Some(warning) => {
                         details id={ "ask-" (cause.as_str()) } {
                             summary { (name(cause)) "…" }
-                            p {
-                                (warning)
-                                @if let Some(rest) = rest { " " code { (rest) " " (machine.name) } "." }
-                            }
+                            p { (warning) }
                             (form(machine, cause, "machine"))
                         }
                     },
@@ -103,23 +100,24 @@ fn name(cause: Cause) -> &'static str {
     }
 }
 
-/// What is said before it is meant, and the command that does the rest of it, where there is a rest.
-fn warning(cause: Cause) -> Option<(&'static str, Option<&'static str>)> {
+/// What is said before it is meant.
+fn warning(cause: Cause) -> Option<&'static str> {
     Some(match cause {
-        Cause::Drain => (
-            "Here it is marked, for half an hour at most. What has its node finish its work and take \
-             no more is",
-            Some("alia node drain"),
-        ),
-        Cause::Reimage => (
-            "From now on it is waited for until it asks what to boot, a quarter of an hour at most. \
-             Nothing here restarts it, and the work that it has in hand is lost when it is restarted: by \
-             its power button, or by",
-            Some("alia node reboot"),
-        ),
-        Cause::Quarantine => ("It boots nothing and is not taken in until it is released.", None),
+        Cause::Drain => {
+            "Within a minute its node is told to finish its work and to take no more. What is not \
+             done in half an hour goes on."
+        }
+        Cause::Reimage => {
+            "Within a minute its node restarts, and the work that it has in hand is lost: drain it \
+             first, to have that finished. A node that reaches us no more is restarted by its power \
+             button."
+        }
+        Cause::Quarantine => {
+            "Its node finishes its work; it boots nothing and is not taken in until it is released."
+        }
         Cause::Retire => {
-            ("It boots nothing from then on, and leaves the lists of what needs somebody.", None)
+            "Its node finishes its work; it boots nothing from then on, and leaves the lists of what \
+             needs somebody."
         }
         _ => return None,
     })

@@ -2,13 +2,17 @@
 
 use super::{
     Store, StoreError,
-    sql::{Part, values},
+    life::Moved,
+    sql::{Part, Sql, values},
 };
 use crate::{
-    life::{Actor, Cause},
+    life::{self, Actor, Cause},
     machine::Mac,
 };
-use protocol::certificate::Readings;
+use protocol::{
+    certificate::{Readings, Wish},
+    fleet::MachineState,
+};
 use std::net::IpAddr;
 
 /// Who works and said nothing for so long is missed, in milliseconds: several of its words.
@@ -18,20 +22,22 @@ const SILENT: &str =
     "it was not heard of for 10 minutes; look whether it is on, and whether it reaches us";
 
 impl Store {
-    /// A node said, by the certificate of the boot that it is in, that it is alive.
+    /// A node said, by the certificate of the boot that it is in, that it is alive; gives what it is
+    /// to do.
     ///
     /// What its sensors say is kept until they say something else; with none of it the last is left.
     /// `from` is where it is: proven, so that what it says before it has a certificate again is
     /// believed from there.
     /// Boot scripts are given to whoever asks for them: where one was, and the node goes on as if
-    /// nothing were, its machine does not boot.
+    /// nothing were, its machine does not boot, and what was asked of it before is asked of it still.
     pub fn alive(
         &self,
         mac: Mac,
         from: Option<IpAddr>,
         readings: Option<&Readings>,
+        is_drained: bool,
         now: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Wish, StoreError> {
         let update = "UPDATE machines SET last_seen = ?2, node_seen = ?2,
                  address = coalesce(?6, address),
                  readings = coalesce(?3, readings),
@@ -45,17 +51,32 @@ impl Store {
         let mac = mac.to_string();
         let from = from.map(|from| from.to_canonical().to_string());
         let values = values![&mac, now, readings, power, SILENT, from];
-        let last = "SELECT cause FROM transitions WHERE mac = ?1
-                        AND EXISTS (SELECT 1 FROM machines WHERE mac = ?1 AND state = 'booting')
-                    ORDER BY id DESC LIMIT 1";
+        let stands = "SELECT state, deadline FROM machines WHERE mac = ?1";
         self.write(Part::Machines, |sql| {
             sql.execute(update, values)?;
-            let Some(row) = sql.first(last, values![&mac])? else { return Ok(()) };
-            if row.get::<String>(0)? == Cause::Boots.as_str() {
-                super::life::pass(sql, &mac, Cause::Lives, &Actor::Machine, now)?;
-                super::attempts::forget(sql, &mac)?;
+            let Some(row) = sql.first(stands, values![&mac])? else { return Ok(Wish::default()) };
+            let state = super::life::named(&row.get::<String>(0)?);
+            let waits = row.get::<Option<u64>>(1)?.is_some();
+            // Most machines work, and nothing more is looked up.
+            let last = match state {
+                MachineState::Booting | MachineState::Reimaging => last(sql, &mac)?,
+                _ => [None; 2],
+            };
+            if state == MachineState::Draining && waits == is_drained {
+                super::life::drained(sql, &mac, is_drained, now)?;
             }
-            Ok(())
+            let ([Some(Cause::Boots), before], MachineState::Booting) = (last, state) else {
+                return Ok(life::wish(state, last[0]));
+            };
+            super::attempts::forget(sql, &mac)?;
+            let mut state = state;
+            let asked = before.filter(|cause| [Cause::Drain, Cause::Reimage].contains(cause));
+            for cause in [Some(Cause::Lives), asked].into_iter().flatten() {
+                if let Moved::To(to) = super::life::pass(sql, &mac, cause, &Actor::Machine, now)? {
+                    state = to;
+                }
+            }
+            Ok(life::wish(state, asked))
         })
     }
 
@@ -73,6 +94,17 @@ impl Store {
     }
 }
 
+/// What moved a machine last, and what before that.
+fn last(sql: &mut dyn Sql, mac: &str) -> Result<[Option<Cause>; 2], StoreError> {
+    let select = "SELECT cause FROM transitions WHERE mac = ?1 ORDER BY id DESC LIMIT 2";
+    let rows = sql.query(select, values![mac])?;
+    let mut causes = [None; 2];
+    for (cause, row) in causes.iter_mut().zip(&rows) {
+        *cause = Cause::named(&row.get::<String>(0)?);
+    }
+    Ok(causes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +112,6 @@ mod tests {
         store::temporary,
         timeline::{Kind, Record, Sighting},
     };
-    use protocol::fleet::MachineState;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -91,7 +122,7 @@ mod tests {
         for cause in [Cause::TakenIn, Cause::Stands] {
             store.pass(MAC, cause, &Actor::Machine, 1).unwrap();
         }
-        store.alive(MAC, None, None, 1).unwrap();
+        store.alive(MAC, None, None, false, 1).unwrap();
     }
 
     fn stands(store: &Store) -> (MachineState, Option<String>) {
@@ -105,7 +136,7 @@ mod tests {
         works(&store);
         store.pass(MAC, Cause::Boots, &Actor::Machine, 2).unwrap();
         assert_eq!(stands(&store).0, MachineState::Booting);
-        store.alive(MAC, None, None, 3).unwrap();
+        store.alive(MAC, None, None, false, 3).unwrap();
         assert_eq!(stands(&store).0, MachineState::Ready);
         // One that really boots is taken in anew, and is ready once it says so itself.
         store.pass(MAC, Cause::Boots, &Actor::Machine, 4).unwrap();
@@ -113,8 +144,52 @@ mod tests {
         store.pass(MAC, Cause::Boots, &Actor::Machine, 6).unwrap();
         store.pass(MAC, Cause::Overdue, &Actor::Clock, 7).unwrap();
         store.pass(MAC, Cause::TakenIn, &Actor::Machine, 8).unwrap();
-        store.alive(MAC, None, None, 9).unwrap();
+        store.alive(MAC, None, None, false, 9).unwrap();
         assert_eq!(stands(&store).0, MachineState::Booting);
+    }
+
+    #[test]
+    fn what_operators_ask_is_told_to_the_node_and_a_drain_waits_until_its_work_is_done() {
+        let (_folder, store) = temporary();
+        works(&store);
+        let anna = Actor::Operator("anna".into());
+        let asked = |cause, at| store.pass(MAC, cause, &anna, at).unwrap();
+        let alive = |drained, at| store.alive(MAC, None, None, drained, at).unwrap();
+        let waits = || store.life(MAC).unwrap().unwrap().waits_for.is_some();
+        assert_eq!(alive(false, 2), Wish::Work);
+        asked(Cause::Drain, 3);
+        assert_eq!((alive(false, 4), waits()), (Wish::Drain, true));
+        assert_eq!((alive(true, 5), waits()), (Wish::Drain, false));
+        // It waits for nothing any more, however long.
+        assert_eq!(store.pass_overdue(90 * 60_000).unwrap(), 0);
+        assert_eq!((stands(&store).0, alive(true, 6)), (MachineState::Draining, Wish::Drain));
+        // Somebody has it work by its own API: then its time counts.
+        assert_eq!((alive(false, 7), waits()), (Wish::Drain, true));
+        assert_eq!(store.pass_overdue(40 * 60_000).unwrap(), 1);
+        assert_eq!((stands(&store).0, alive(false, 8)), (MachineState::Ready, Wish::Work));
+        asked(Cause::Drain, 9);
+        asked(Cause::Release, 10);
+        assert_eq!(alive(true, 11), Wish::Work);
+        asked(Cause::Reimage, 12);
+        assert_eq!(alive(false, 13), Wish::Restart);
+        store.pass(MAC, Cause::TakenIn, &Actor::Machine, 14).unwrap();
+        assert_eq!(alive(false, 15), Wish::Work, "it is another boot");
+        store.pass(MAC, Cause::Ends, &Actor::Machine, 16).unwrap();
+        assert_eq!(alive(false, 17), Wish::Work, "it ends by itself");
+        asked(Cause::Quarantine, 18);
+        assert_eq!(alive(false, 19), Wish::Drain);
+    }
+
+    #[test]
+    fn a_script_that_somebody_else_fetched_takes_nothing_back_that_was_asked() {
+        let (_folder, store) = temporary();
+        for (cause, wish) in [(Cause::Drain, Wish::Drain), (Cause::Reimage, Wish::Restart)] {
+            works(&store);
+            let before = store.pass(MAC, cause, &Actor::Operator("anna".into()), 2).unwrap();
+            store.pass(MAC, Cause::Boots, &Actor::Machine, 3).unwrap();
+            assert_eq!(store.alive(MAC, None, None, false, 4).unwrap(), wish);
+            assert_eq!(Moved::To(stands(&store).0), before);
+        }
     }
 
     #[test]
@@ -126,7 +201,7 @@ mod tests {
         assert_eq!(store.miss_silent(SILENT_MS + 3).unwrap(), 0, "once");
         assert!(stands(&store).1.unwrap().contains("10 minutes"));
         assert_eq!(store.in_need(10, SILENT_MS).unwrap().len(), 1);
-        store.alive(MAC, None, None, SILENT_MS + 4).unwrap();
+        store.alive(MAC, None, None, false, SILENT_MS + 4).unwrap();
         assert_eq!(stands(&store).1, None);
     }
 }

@@ -157,24 +157,47 @@ pub(super) fn life(sql: &mut dyn Sql, mac: &str) -> Result<Option<Life>, StoreEr
 }
 
 /// The state of that name. A newer program's database is not opened, so there is no other.
-fn named(name: &str) -> MachineState {
+pub(super) fn named(name: &str) -> MachineState {
     STATES.into_iter().find(|state| state.as_str() == name).unwrap_or_default()
 }
 
 /// State, since and deadline, from a column on.
 pub(super) fn of(row: &Row, from: usize) -> Result<Life, StoreError> {
     let state = named(&row.get::<String>(from)?);
+    let deadline: Option<u64> = row.get(from + 2)?;
     Ok(Life {
         state,
         since: row.get(from + 1)?,
-        waits_for: life::wait(state).map(|wait| wait.what.into()),
-        deadline: row.get(from + 2)?,
+        // One whose wait is over has none: a machine that is drained.
+        waits_for: deadline.and(life::wait(state)).map(|wait| wait.what.into()),
+        deadline,
     })
 }
 
 /// When the time of a state that begins at `now` is over.
 fn deadline(state: MachineState, now: u64) -> Option<u64> {
     life::wait(state).map(|wait| now.saturating_add(wait.seconds * 1_000))
+}
+
+/// A machine that drains said whether it has done all its work: then it waits for nothing, until
+/// somebody moves it on.
+pub(super) fn drained(
+    sql: &mut dyn Sql,
+    mac: &str,
+    is_drained: bool,
+    now: u64,
+) -> Result<(), StoreError> {
+    let until = if is_drained { None } else { deadline(MachineState::Draining, now) };
+    sql.execute("UPDATE machines SET deadline = ?2 WHERE mac = ?1", values![mac, until])?;
+    let told = match is_drained {
+        true => "its work is done; it takes no more until it is released, or boots",
+        false => "it works again, by somebody's word to the node itself",
+    };
+    sql.execute(
+        "INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, 'state', ?3)",
+        values![mac, now, told],
+    )?;
+    Ok(())
 }
 
 /// Moves a machine on, within a transaction.

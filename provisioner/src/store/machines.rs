@@ -443,11 +443,11 @@ fn count(sql: &mut dyn Sql) -> Result<u64, StoreError> {
 /// Whether this very boot is in, and nothing was said of it since: asked again it gets its settings
 /// again, and nothing is written, so that a recording of it moves nothing.
 fn is_in_already(newcomer: &Enrolled, before: &Known) -> bool {
-    use MachineState::{Booting, Draining, Ready};
+    use MachineState::{Booting, Draining, Ready, Reimaging};
     before.node == Some(newcomer.node)
         && before.boot_id == Some(newcomer.boot_id)
         && before.approved.is_none()
-        && matches!(before.state, Booting | Ready | Draining)
+        && matches!(before.state, Booting | Ready | Draining | Reimaging)
 }
 
 /// Writes a newcomer down.

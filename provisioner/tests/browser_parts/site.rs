@@ -247,7 +247,7 @@ impl Site {
             cards: vec![card],
         };
         let mac = mac.parse().unwrap();
-        let alive = || self.running.store.alive(mac, None, Some(&readings), unix_ms());
+        let alive = || self.running.store.alive(mac, None, Some(&readings), false, unix_ms());
         tokio::task::block_in_place(alive).unwrap();
     }
 }
