@@ -36,6 +36,11 @@ const MAX_LINE: usize = 2_047;
 /// The master boot record's program, and where it is told the loader's place: a sector of 512 bytes.
 const PROGRAM: Range<usize> = 0..432;
 const LOADER_AT: Range<usize> = 432..440;
+/// The second entry of the partition table. Some BIOSes boot from no disk of which none is active
+/// (Fujitsu P772, HP ProBook 6570b): this one is, and is of no partition, one sector long, so that all
+/// who look for a GPT find its protective one as they want it (UEFI 2.10, 5.2.3).
+const SECOND: Range<usize> = 462..478;
+const ACTIVE: [u8; 16] = [0x80, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 /// What the loader is told of itself: behind its first eight bytes (mkisofs(8), -boot-info-table).
 const TABLE: Range<usize> = 8..64;
 /// Four sectors of 512 bytes are loaded by firmware; the loader fetches what is left of itself.
@@ -143,6 +148,7 @@ pub(crate) fn add(
     let master = loader.master.get(PROGRAM).ok_or(BiosError::NotALoader(MASTER))?;
     disk[PROGRAM].copy_from_slice(master);
     disk[LOADER_AT].copy_from_slice(&(bios.at / 512).to_le_bytes());
+    disk[SECOND].copy_from_slice(&ACTIVE);
     Ok(())
 }
 

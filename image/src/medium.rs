@@ -103,6 +103,8 @@ mod tests {
         let medium = owned(&uki(&kernel), &loader).unwrap();
         assert_eq!(medium[..432], loader.master);
         assert_eq!(medium[510..512], [0x55, 0xaa]);
+        // What says GPT stays as it was, and beside it an entry of no partition is active.
+        assert_eq!((medium[446], medium[450], medium[462], medium[466]), (0, 0xee, 0x80, 0));
         let number = |at: usize| u32::from_le_bytes(medium[at..at + 4].try_into().unwrap());
         let started = number(432) as usize * 512;
         assert_eq!(medium[started + 64..started + 40_000], loader.isolinux[64..]);

@@ -13,6 +13,7 @@ pub struct Load(Arc<Counts>);
 struct Counts {
     connections: AtomicUsize,
     handshakes: AtomicUsize,
+    others: AtomicUsize,
     turned_away: AtomicUsize,
 }
 
@@ -25,6 +26,11 @@ impl Load {
     /// Of them those whose handshake is under way.
     pub fn handshakes(&self) -> usize {
         self.0.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Of those the ones that are served by what they alone need, and wait for it.
+    pub fn others(&self) -> usize {
+        self.0.others.load(Ordering::Relaxed)
     }
 
     /// Connections that were closed at once since the start, their peer having its share, or later, to
@@ -40,6 +46,11 @@ impl Load {
     #[cfg(feature = "tls")]
     pub(crate) fn handshake(&self) -> Counted {
         Counted::new(self, |counts| &counts.handshakes)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn other(&self) -> Counted {
+        Counted::new(self, |counts| &counts.others)
     }
 
     pub(crate) fn turn_away(&self) {

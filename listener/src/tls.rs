@@ -161,7 +161,7 @@ impl Door {
         };
         let place = self.table.place(self.table.room().await?, peer.ip());
         let _counted = load.handshake();
-        let shaking = timeout(self.handshakes.patience, self.shaken(stream, peer));
+        let shaking = timeout(self.handshakes.patience, self.shaken(stream, peer, load));
         let shaken = tokio::select! {
             shaken = shaking => shaken,
             () = place.wanted() => {
@@ -185,7 +185,7 @@ impl Door {
         Some((stream, Secured { certificate }))
     }
 
-    async fn shaken(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<Stream> {
+    async fn shaken(&self, stream: TcpStream, peer: SocketAddr, load: &Load) -> io::Result<Stream> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let Some(other) = self.spoken.other.as_ref().filter(|o| (o.whose)(&start.client_hello()))
         else {
@@ -193,6 +193,7 @@ impl Door {
         };
         let seat = self.other_peers.seat(peer.ip(), other.of_one_peer);
         let _seat = seat.ok_or_else(|| io::Error::other("it has its share of costly ones"))?;
+        let _counted = load.other();
         let _place = self.others.acquire().await.map_err(io::Error::other)?;
         start.into_stream(other.config.clone()).await
     }

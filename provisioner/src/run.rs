@@ -17,7 +17,7 @@ use crate::{
     image::Image,
     ipv6, ledger,
     metrics::{Pools, watched},
-    miners::{Miners, medium::Medium},
+    miners::{Miners, medium::Medium, rates::MOST_PEERS},
     net,
     peers::{MAX_CROWDS, MAX_MEMBERS, Near, Peers},
     quirks::Rules,
@@ -35,7 +35,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     path::Path,
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 use tokio::task::spawn_blocking;
 
@@ -253,6 +253,12 @@ pub async fn serve(options: Options, bound: Bound) -> Result<Running, StartError
     let members = move || sharing.tracker().members() as u64;
     metrics.tables.show("sharing", MAX_MEMBERS as u64, members);
     metrics.tables.show("sites", MAX_CROWDS as u64, move || sites.tracker().crowds() as u64);
+    if let Some(miners) = &miners {
+        let rates = miners.rates.clone();
+        let used =
+            move || rates.lock().unwrap_or_else(PoisonError::into_inner).peers(unix_ms()) as u64;
+        metrics.tables.show("asking-miners", MOST_PEERS as u64, used);
+    }
     let upstream = upstream::watch(
         options.ledger.clone(),
         options.parameter_server.clone(),

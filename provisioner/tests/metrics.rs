@@ -101,7 +101,12 @@ async fn what_happens_is_counted_and_what_stands_is_told() {
     assert_eq!(value(&text, "provisioner_table_limit{table=\"machines\"}"), 10_000.0);
     assert!(value(&text, "provisioner_table_entries{table=\"http-connections\"}") >= 1.0);
     assert_eq!(value(&text, "provisioner_turned_away_total{table=\"http-connections\"}"), 0.0);
-    assert_eq!(value(&text, "provisioner_table_limit{table=\"sharing\"}"), 20_000.0);
+    for (table, limit) in
+        [("sharing", 20_000.0), ("media", 5_000.0), ("tls-handshakes-without-curves", 64.0)]
+    {
+        let limit_of = format!("provisioner_table_limit{{table=\"{table}\"}}");
+        assert_eq!(value(&text, &limit_of), limit);
+    }
     assert!(value(&text, "provisioner_resident_memory_bytes") > 1e6);
     assert!(!text.contains("52:54:00"), "no machine is a label");
     assert!(text.ends_with("# EOF\n"));

@@ -1,6 +1,7 @@
 //! What listens, under watch.
 
 use super::{Alive, Tables};
+use crate::tls::start::COSTLY;
 use listener::{Handshakes, Limits, Load};
 
 /// What listens, as it is, and shown as long as it does.
@@ -29,6 +30,8 @@ pub fn load(tables: &Tables, name: &'static str, secure: bool) -> Load {
         let shown = load.clone();
         let most = Handshakes::USUAL.at_once as u64;
         tables.show("tls-handshakes", most, move || shown.handshakes() as u64);
+        let shown = load.clone();
+        tables.show("tls-handshakes-without-curves", COSTLY as u64, move || shown.others() as u64);
     }
     load
 }

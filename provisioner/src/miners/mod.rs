@@ -13,14 +13,14 @@ pub mod rates;
 use crate::places::Places;
 use medium::Medium;
 use rates::Rates;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What strangers are served.
 pub struct Miners {
     /// The medium.
     pub medium: Medium,
     /// Who asked how often.
-    pub rates: Mutex<Rates>,
+    pub rates: Arc<Mutex<Rates>>,
     /// Places for who fetches a medium.
     pub places: Places,
 }
@@ -29,6 +29,6 @@ impl Miners {
     /// Gives out that medium.
     pub fn new(medium: Medium) -> Self {
         let places = Places::new(limits::AT_ONCE, limits::AT_ONCE_EACH);
-        Self { medium, rates: Mutex::default(), places }
+        Self { medium, rates: Arc::default(), places }
     }
 }

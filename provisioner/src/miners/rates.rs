@@ -11,7 +11,7 @@ const LOOKS: u32 = 60;
 /// How often it may write.
 const WRITES: u32 = 10;
 /// The most peers that are counted. While it is full, no other peer is answered.
-const MOST_PEERS: usize = 4_096;
+pub(crate) const MOST_PEERS: usize = 4_096;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,11 @@ struct Window {
 pub struct Rates(HashMap<IpAddr, Window>);
 
 impl Rates {
+    /// How many peers asked in the last minute.
+    pub fn peers(&self, now: u64) -> usize {
+        self.0.values().filter(|window| now.saturating_sub(window.began) < WINDOW_MS).count()
+    }
+
     /// Counts one; `now` in milliseconds of any clock that goes on.
     ///
     /// # Errors
@@ -102,6 +107,7 @@ mod tests {
         assert_eq!(rates.take(peer(1), Ask::Write, 1_001), Err(TooOften::You(60)));
         assert_eq!(rates.take(peer(1), Ask::Look, 1_001), Ok(()));
         assert_eq!(rates.take(peer(2), Ask::Write, 1_001), Ok(()));
+        assert_eq!((rates.peers(1_002), rates.peers(61_000)), (2, 1));
         assert_eq!(rates.take(peer(1), Ask::Write, 61_000), Ok(()));
         assert_eq!(rates.take(peer(1), Ask::Write, 5), Ok(()), "a clock that was set back");
     }

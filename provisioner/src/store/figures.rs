@@ -7,7 +7,7 @@ use super::{
     revoked::MAX_REVOKED,
     sql::{Sql, Value, values},
 };
-use crate::{dhcp::pool::Pool, life::STATES};
+use crate::{dhcp::pool::Pool, life::STATES, miners::limits};
 
 /// How many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Store {
             let waiting = count(sql, &waiting, &[])?;
             let deaths = "SELECT count(*) FROM crashes WHERE source IS NOT NULL";
             let deaths = count(sql, deaths, &[])?;
+            let media = count(sql, "SELECT count(*) FROM media", &[])?;
             Ok(Figures {
                 machines,
                 problems: count(sql, problems, &[])?,
@@ -66,6 +67,7 @@ impl Store {
                     ("revoked", revoked, MAX_REVOKED),
                     ("pending", waiting, MAX_PENDING),
                     ("unproven-deaths", deaths, super::crashes::MAX_UNPROVEN),
+                    ("media", media, limits::MOST),
                     ("console-bytes", console, super::console::MAX_CONSOLES),
                 ],
             })

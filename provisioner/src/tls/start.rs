@@ -20,7 +20,7 @@ use std::{
 const PERIOD: Duration = Duration::from_secs(10);
 /// Handshakes without curves at a time: two powers of 3,072 bits each cost far more than a curve's, and
 /// firmware takes long for its own part of it.
-const COSTLY: usize = 64;
+pub(crate) const COSTLY: usize = 64;
 /// Of them one peer's: several machines behind one router.
 const COSTLY_OF_ONE: usize = 8;
 
