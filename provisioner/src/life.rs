@@ -65,6 +65,9 @@ pub struct Wait {
     pub late: &'static str,
 }
 
+/// What a machine in `draining` waits for, without end, once its work is done.
+pub const DRAINED: &str = "an operator: its work is done";
+
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
 

@@ -211,7 +211,7 @@ impl Operator {
         loop {
             let life = &self.fleet(&["show", mac])["life"];
             assert_eq!(life["state"], "draining");
-            if life["waits_for"].is_null() {
+            if life["deadline"].is_null() {
                 return;
             }
             assert!(Instant::now() < end, "the provisioner does not hear that it is drained");

@@ -155,7 +155,7 @@ mod tests {
         let anna = Actor::Operator("anna".into());
         let asked = |cause, at| store.pass(MAC, cause, &anna, at).unwrap();
         let alive = |drained, at| store.alive(MAC, None, None, drained, at).unwrap();
-        let waits = || store.life(MAC).unwrap().unwrap().waits_for.is_some();
+        let waits = || store.life(MAC).unwrap().unwrap().deadline.is_some();
         assert_eq!(alive(false, 2), Wish::Work);
         asked(Cause::Drain, 3);
         assert_eq!((alive(false, 4), waits()), (Wish::Drain, true));
@@ -172,8 +172,11 @@ mod tests {
         assert_eq!(alive(true, 11), Wish::Work);
         asked(Cause::Reimage, 12);
         assert_eq!(alive(false, 13), Wish::Restart);
-        store.pass(MAC, Cause::TakenIn, &Actor::Machine, 14).unwrap();
+        for cause in [Cause::Boots, Cause::TakenIn] {
+            store.pass(MAC, cause, &Actor::Machine, 14).unwrap();
+        }
         assert_eq!(alive(false, 15), Wish::Work, "it is another boot");
+        assert_eq!(stands(&store).0, MachineState::Booting, "it does not stand yet");
         store.pass(MAC, Cause::Ends, &Actor::Machine, 16).unwrap();
         assert_eq!(alive(false, 17), Wish::Work, "it ends by itself");
         asked(Cause::Quarantine, 18);

@@ -168,8 +168,10 @@ pub(super) fn of(row: &Row, from: usize) -> Result<Life, StoreError> {
     Ok(Life {
         state,
         since: row.get(from + 1)?,
-        // One whose wait is over has none: a machine that is drained.
-        waits_for: deadline.and(life::wait(state)).map(|wait| wait.what.into()),
+        waits_for: match deadline {
+            None if state == MachineState::Draining => Some(life::DRAINED.into()),
+            _ => life::wait(state).map(|wait| wait.what.into()),
+        },
         deadline,
     })
 }
@@ -215,6 +217,10 @@ pub(super) fn pass(
     if from == to {
         let update = "UPDATE machines SET deadline = ?2 WHERE mac = ?1";
         sql.execute(update, values![mac, deadline(to, now)])?;
+        // It really boots: that its script was fetched is not the last that is known of it.
+        if cause == Cause::TakenIn {
+            moved(sql, mac, [from, to], cause, actor, now)?;
+        }
         return Ok(Moved::To(to));
     }
     sql.execute(
@@ -226,6 +232,23 @@ pub(super) fn pass(
     {
         sql.execute("UPDATE machines SET problem = ?2 WHERE mac = ?1", values![mac, wait.late])?;
     }
+    moved(sql, mac, [from, to], cause, actor, now)?;
+    sql.execute(
+        "INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, 'state', ?3)",
+        values![mac, now, life::told(from, to, cause, actor)],
+    )?;
+    Ok(Moved::To(to))
+}
+
+/// Writes a transition down, of which so many are kept.
+fn moved(
+    sql: &mut dyn Sql,
+    mac: &str,
+    [from, to]: [MachineState; 2],
+    cause: Cause,
+    actor: &Actor,
+    now: u64,
+) -> Result<(), StoreError> {
     sql.execute(
         "INSERT INTO transitions (mac, at, from_state, to_state, cause, actor)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -236,11 +259,7 @@ pub(super) fn pass(
              (SELECT id FROM transitions WHERE mac = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
         values![mac, MAX_TRANSITIONS],
     )?;
-    sql.execute(
-        "INSERT INTO events (mac, at, kind, text) VALUES (?1, ?2, 'state', ?3)",
-        values![mac, now, life::told(from, to, cause, actor)],
-    )?;
-    Ok(Moved::To(to))
+    Ok(())
 }
 
 /// When a machine that appears at `now` is forgotten unless it does more.
