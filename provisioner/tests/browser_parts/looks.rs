@@ -34,7 +34,7 @@ async fn busy(media: &std::path::Path) -> Site {
         ("network", StageState::Retrying),
         ("root", StageState::Failed),
     ];
-    site.stages("52:54:00:aa:00:03", 3, &stages).await;
+    site.stages("52:54:00:aa:00:03", (3, None), &stages).await;
     let set = site.client.put(format!("http://{}/v1/config", site.running.http));
     let table = "[group.rack-7]\nabout = \"the one by the window\"\nwindow = 2\n[machine.\"52:54:00:aa:00:01\"]\ngroups = [\"rack-7\"]\n";
     let set = set.bearer_auth(site.token()).header("if-match", "\"0\"");

@@ -87,9 +87,10 @@ async fn an_operator_drains_reimages_releases_retires_and_revokes() {
     site.boots(MAC).await;
     browser.until("re-imaging -> booting").await;
     assert_eq!(site.asks(enrol(MAC, 9, "Example CPU 9000"), 1).await, StatusCode::OK);
-    site.stages(MAC, 9, &[("root", StageState::Retrying)]).await;
+    site.stages(MAC, (9, Some(1)), &[("root", StageState::Retrying)]).await;
     browser.until("tries again").await;
-    site.stages(MAC, 9, &[("root", StageState::Retrying), ("stands", StageState::Done)]).await;
+    site.stages(MAC, (9, Some(1)), &[("root", StageState::Retrying), ("stands", StageState::Done)])
+        .await;
     // What is pressed is meant for the state that stands above it.
     browser.until_is("#title .stands", "ready").await;
     browser.click("#ask-quarantine summary").await;

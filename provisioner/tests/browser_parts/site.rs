@@ -12,7 +12,7 @@ use protocol::{
     api::{BatchDone, JobPhase, JobStatus, WorkerStatus},
     batch::BatchPart,
     boot::{BootEvent, Enrol, StageState},
-    certificate::{CardReading, Readings},
+    certificate::{CardReading, CertificateRequest, NodeCertificate, Readings},
     console::{ConsoleBatch, ConsoleLine, ConsoleSource},
     evidence::Held,
     fleet::{MachineDetail, MachineState},
@@ -186,8 +186,14 @@ impl Site {
         assert_eq!(self.asks(enrol, seed).await, StatusCode::FORBIDDEN);
     }
 
-    /// A machine tells of stages of its boot, the last of which says that it stands.
-    pub(crate) async fn stages(&self, mac: &str, boot: u8, stages: &[(&str, StageState)]) {
+    /// A machine tells of stages of a boot: one that was taken in, with the key of that seed, by TLS
+    /// with its certificate.
+    pub(crate) async fn stages(
+        &self,
+        mac: &str,
+        (boot, seed): (u8, Option<u8>),
+        stages: &[(&str, StageState)],
+    ) {
         let event = |(n, (stage, state)): (usize, &(&str, StageState))| BootEvent {
             sequence: n as u32,
             boot_id: Digest([boot; 32]),
@@ -197,9 +203,27 @@ impl Site {
             detail: "as it says itself".into(),
         };
         let events: Vec<_> = stages.iter().enumerate().map(event).collect();
-        let url = format!("http://{}/v1/machines/{mac}/events", self.running.http);
-        let answer = self.client.post(url).json(&events).send().await.unwrap();
-        answer.error_for_status().unwrap();
+        let Some(seed) = seed else {
+            let url = format!("http://{}/v1/machines/{mac}/events", self.running.http);
+            let answer = self.client.post(url).json(&events).send().await.unwrap();
+            answer.error_for_status().unwrap();
+            return;
+        };
+        let (boot_id, nonce) = (Digest([boot; 32]), Digest([9; 32]));
+        let request = CertificateRequest { mac: mac.into(), boot_id, nonce };
+        let request = Signed::sign(&chain(), request, &key(seed));
+        let base = format!("http://{}", self.running.http);
+        let url = format!("{base}/v1/machines/{mac}/certificate");
+        let answer = self.client.post(url).json(&request).send().await.unwrap();
+        let answer: Signed<NodeCertificate> = answer.json().await.unwrap();
+        let made = answer.verify(&chain()).unwrap();
+        let certificate = made.certificate.clone().into();
+        let config = mtls::client_showing(&key(seed), certificate, key(8).public()).unwrap();
+        let secured = node_init::http::Secured { config: Arc::new(config), port: made.port };
+        let (path, body) = (format!("/v1/machines/{mac}/events"), serde_json::to_vec(&events));
+        let base = base.parse().unwrap();
+        let told = node_init::http::post_by(&base, Some(&secured), &path, body.unwrap());
+        told.await.unwrap();
     }
 
     /// A machine that was approved, taken in, and works; its node's key is the one of its seed.
@@ -211,7 +235,7 @@ impl Site {
         let enrol = enrol(mac, seed, "Example CPU 9000");
         assert_eq!(self.asks(enrol, seed).await, StatusCode::OK);
         let stages = ["mounts", "drivers", "network", "release", "root", "inventory", "stands"];
-        self.stages(mac, seed, &stages.map(|stage| (stage, StageState::Done))).await;
+        self.stages(mac, (seed, Some(seed)), &stages.map(|stage| (stage, StageState::Done))).await;
         self.until(mac, MachineState::Ready).await;
     }
 
